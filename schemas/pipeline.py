@@ -1,0 +1,103 @@
+"""Pipeline definitions: what a YAML file under `pipelines/` must say."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.values import Mode, PhaseName, Role, Value
+
+
+class ChecklistItem(Value):
+    """One thing a phase must (or may) do. A required item blocks the phase's exit until it is ticked."""
+
+    id: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,60}$")]
+    text: str
+    required: bool = True
+
+
+class GateDefinition(Value):
+    """The decision at a phase's exit.
+
+    `human`: `never`, `always`, or `when` (then `when` is a criterion over the ticket and what was measured, and a
+    person is asked if it holds). `quorum` is how many distinct eligible people must approve.
+    """
+
+    human: Literal["never", "always", "when"] = "never"
+    when: str | None = None
+    quorum: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="after")
+    def _when_has_expression(self) -> Self:
+        if (self.human == "when") != (self.when is not None):
+            raise ValueError("`when: <criterion>` goes with `human: when`, and only with it")
+        return self
+
+
+class RetryPolicy(Value):
+    """How often a phase is tried and how long the pause before try n is: `base · 2^(n-2)` seconds, at most `cap`."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    base_seconds: Annotated[float, Field(ge=0)] = 1.0
+    cap_seconds: Annotated[float, Field(ge=0)] = 60.0
+
+    def delay(self, attempt: int) -> float:
+        """Seconds to wait before `attempt` (2 is the first retry)."""
+        return float(min(self.base_seconds * 2.0 ** max(0, attempt - 2), self.cap_seconds))
+
+
+class PhaseDefinition(Value):
+    """A named stage with one owning agent."""
+
+    name: PhaseName
+    agent: Role
+    mode: Mode
+    purpose: str
+    skills: Annotated[tuple[str, ...], Field(min_length=1)]
+    checklist: tuple[ChecklistItem, ...] = ()
+    artifacts: tuple[str, ...] = ()
+    criteria: tuple[str, ...] = ()
+    acceptance: bool = False
+    """Whether the ticket's acceptance criteria must hold at this phase's exit."""
+    gate: GateDefinition = GateDefinition()
+    retry: RetryPolicy = RetryPolicy()
+    timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        for what, names in (("checklist item", [i.id for i in self.checklist]), ("artifact", list(self.artifacts))):
+            doubled = {n for n in names if names.count(n) > 1}
+            if doubled:
+                raise ValueError(f"{what} named twice: {', '.join(sorted(doubled))}")
+        return self
+
+
+class PipelineDefinition(Value):
+    """The phases a kind of ticket goes through, in order."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+    version: Annotated[int, Field(ge=1)] = 1
+    description: str
+    phases: Annotated[tuple[PhaseDefinition, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _unique_phases(self) -> Self:
+        names = [p.name for p in self.phases]
+        doubled = {n for n in names if names.count(n) > 1}
+        if doubled:
+            raise ValueError(f"phase named twice: {', '.join(sorted(doubled))}")
+        return self
+
+    def phase(self, name: str) -> PhaseDefinition:
+        """The phase called `name`. Raises KeyError with the known names."""
+        for phase in self.phases:
+            if phase.name == name:
+                return phase
+        raise KeyError(f"pipeline {self.name!r} has no phase {name!r}; it has {', '.join(p.name for p in self.phases)}")
+
+    def following(self, name: str) -> PhaseDefinition | None:
+        """The phase after `name`, or None after the last."""
+        names = [p.name for p in self.phases]
+        at = names.index(self.phase(name).name) + 1
+        return self.phases[at] if at < len(self.phases) else None

@@ -1,0 +1,46 @@
+"""Policy: who may approve what, where data may come from, how much runs at once. Read from `policy.yaml`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from schemas.values import PhaseName, RiskLevel, Value
+
+
+class Approver(Value):
+    """A person who may decide gates.
+
+    `phases` and `up_to_risk` bound what they may decide. `os_users` lists the operating-system accounts that may speak
+    as this person on the command line; empty means every account that can open the home directory.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    phases: tuple[PhaseName, ...] = ()
+    up_to_risk: RiskLevel = RiskLevel.HIGH
+    os_users: tuple[str, ...] = ()
+
+
+class Policy(Value):
+    """What the operators of this installation allow. `version` changes with the content and gates bind to it."""
+
+    approvers: tuple[Approver, ...] = ()
+    operators: tuple[str, ...] = ()
+    """Names that may roll back, retry and abort besides the approvers."""
+    separation_of_duties: bool = True
+    """The requester of a ticket may not approve its gates."""
+    data_roots: tuple[str, ...] = ()
+    """Directories besides the backlog whose files tickets may name; relative ones are relative to the repository."""
+    max_data_bytes: Annotated[int, Field(gt=0)] = 200_000_000
+    """Largest data file a ticket may name, in bytes."""
+    max_risk: RiskLevel = RiskLevel.HIGH
+    """Tickets above this risk are passed over."""
+    wip: Annotated[int, Field(ge=1)] = 2
+    """How many sessions a drive works on at once; one waiting at a human gate does not count."""
+    max_failures: Annotated[int, Field(ge=1)] = 2
+    """A ticket that failed this often since its last edit is passed over."""
+    usd_per_cpu_hour: Annotated[float, Field(ge=0)] = 0.05
+    """What an hour of one CPU core costs, for the cost figures."""
+    signing_key: str | None = None
+    """File with the ed25519 key that signs packages; by default one is made in the home directory."""

@@ -1,0 +1,85 @@
+"""The ticket: one backlog item, the same fields whatever backlog it came from."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from schemas.values import RiskLevel, Task, Value
+
+CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", "recall", "precision")
+REGRESSION_METRICS = ("mae", "rmse", "r2")
+LOWER_IS_BETTER = frozenset({"mae", "rmse"})
+
+_DATA = re.compile(r"^(?P<scheme>[a-z][a-z0-9+-]*):(?P<rest>.+)$")
+
+
+class Budget(Value):
+    """Upper limits for one ticket: US dollars and minutes of skill time. Reaching one is terminal."""
+
+    usd: Annotated[float, Field(gt=0)] = 5.0
+    minutes: Annotated[float, Field(gt=0)] = 10.0
+
+
+class Ticket(Value):
+    """A backlog item as `docs/tickets.md` describes it. Free text (`body`) informs and never carries authority."""
+
+    id: Annotated[int, Field(ge=1)]
+    title: Annotated[str, Field(min_length=1, max_length=300)]
+    labels: tuple[str, ...] = ()
+    pipeline: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "ml-delivery"
+    data: str | None = None
+    target: str | None = None
+    task: Task | None = None
+    metric: str | None = None
+    groups: str | None = None
+    time: str | None = None
+    acceptance: tuple[str, ...] = ()
+    risk: RiskLevel = RiskLevel.LOW
+    blocked_by: tuple[int, ...] = ()
+    budget: Budget = Budget()
+    requester: str | None = None
+    assignee: str | None = None
+    state: Literal["open", "closed"] = "open"
+    locked: bool = False
+    created: datetime | None = None
+    body: str = ""
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, metric: str | None) -> str | None:
+        known = CLASSIFICATION_METRICS + REGRESSION_METRICS
+        if metric is not None and metric not in known:
+            raise ValueError(f"unknown metric {metric!r}; one of {', '.join(known)}")
+        return metric
+
+    @field_validator("created")
+    @classmethod
+    def _aware(cls, created: datetime | None) -> datetime | None:
+        if created is not None and created.tzinfo is None:
+            raise ValueError("needs a time zone, for example 2026-11-01T09:00:00Z")
+        return created
+
+    @model_validator(mode="after")
+    def _metric_fits_task(self) -> Ticket:
+        if self.metric and self.task:
+            fits = CLASSIFICATION_METRICS if self.task is Task.CLASSIFICATION else REGRESSION_METRICS
+            if self.metric not in fits:
+                raise ValueError(f"metric {self.metric!r} is not for {self.task.value}; one of {', '.join(fits)}")
+        if self.id in self.blocked_by:
+            raise ValueError(f"ticket {self.id} is blocked by itself")
+        return self
+
+    @property
+    def data_scheme(self) -> str:
+        """`sklearn`, `statsmodels`, `synthetic`, `sql` …, or `file` for a path."""
+        match = _DATA.match(self.data or "")
+        return match["scheme"] if match else "file"
+
+    @property
+    def slug(self) -> str:
+        """The title as at most 40 characters of lower-case words joined by hyphens."""
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")[:40].strip("-") or "ticket"

@@ -1,0 +1,176 @@
+"""Value types shared by every message: small, frozen, and free of behaviour that needs the outside."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Value(BaseModel):
+    """Base of every value type: immutable, and closed so that a misspelt field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Role(StrEnum):
+    """The seven agents of the Value Train."""
+
+    LEAD = "lead"
+    DATA = "data"
+    FEATURE = "feature"
+    TRAINING = "training"
+    DEVSECOPS = "devsecops"
+    EVALUATION = "evaluation"
+    RISK = "risk"
+
+
+class Sender(StrEnum):
+    """Who may put a command on the bus besides the agents.
+
+    The last token of a command's subject is the sender (one of these, or an agent's `Role`). The NATS server lets a
+    login publish only under its own token, so the token is identity and not a claim.
+    """
+
+    AUTOPILOT = "autopilot"
+    OPERATOR = "operator"
+    CONDUCTOR = "conductor"
+
+
+class Mode(StrEnum):
+    """A bounded working context: which skills are allowed in a phase."""
+
+    INTAKE = "intake"
+    DISCOVER = "discover"
+    SCOPE = "scope"
+    DESIGN = "design"
+    BUILD = "build"
+    EVALUATE = "evaluate"
+    DELIVER = "deliver"
+    OPERATE = "operate"
+    IMPROVE = "improve"
+
+
+class Task(StrEnum):
+    """What kind of model a ticket asks for."""
+
+    CLASSIFICATION = "classification"
+    REGRESSION = "regression"
+
+
+class RiskLevel(StrEnum):
+    """A ticket's risk, as its author or the Risk agent sees it; ordered low < medium < high."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+    @property
+    def rank(self) -> int:
+        """0 for low, 1 for medium, 2 for high."""
+        return ("low", "medium", "high").index(self.value)
+
+
+class FailureClass(StrEnum):
+    """Why an attempt failed, which decides what happens next.
+
+    `transient`: retried with backoff. `agent`: one fresh attempt, then the session blocks. `limit`: terminal (budget or
+    time used up). `policy`: a person has to decide. `input`: what the ticket names cannot be used (data, target,
+    criterion); retrying the same input is pointless, so the session blocks until a person edits the ticket.
+    """
+
+    TRANSIENT = "transient"
+    AGENT = "agent"
+    LIMIT = "limit"
+    POLICY = "policy"
+    INPUT = "input"
+
+
+PhaseName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,40}$")]
+"""A phase's name: lower case, digits and hyphens, so that it can be a subject token and a folder name."""
+
+StreamName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+"""The name of an event stream (a session's or drive's id): one NATS subject token and one safe file name."""
+
+Tenant = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Scope = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+
+
+class Actor(Value):
+    """Who caused a message, and how we know.
+
+    `name` is what policies speak about. `channel` is where the identity was verified (`cli`, `bus`, `github` …) and
+    `verified_as` what that channel verified (an operating-system user, a bus login, a numeric user id).
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    channel: str
+    verified_as: str
+
+
+class ArtifactRef(Value):
+    """A file a phase produced, addressed by the SHA-256 of its bytes. `size` is in bytes."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    sha256: Sha256
+    size: Annotated[int, Field(ge=0)]
+    media_type: str = "application/octet-stream"
+    sealed: bool = False
+    """Sealed artifacts (hold-out labels) are staged only for skills of the harness and never committed to git."""
+
+
+class TickedItem(Value):
+    """A checklist item an attempt fulfilled, and the evidence for it (one line, naming an artifact or a figure)."""
+
+    item: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{1,60}$")]
+    evidence: str
+
+
+class Measurement(Value):
+    """One measured number: `metrics.recall` is scope `metrics`, name `recall`."""
+
+    scope: Scope
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    value: float
+
+
+class Usage(Value):
+    """What an attempt used. Seconds of wall clock and of CPU, peak resident memory in bytes, tokens, US dollars."""
+
+    wall_seconds: Annotated[float, Field(ge=0)] = 0.0
+    cpu_seconds: Annotated[float, Field(ge=0)] = 0.0
+    peak_rss_bytes: Annotated[int, Field(ge=0)] = 0
+    tokens: Annotated[int, Field(ge=0)] = 0
+    usd: Annotated[float, Field(ge=0)] = 0.0
+
+    def plus(self, other: Usage) -> Usage:
+        """The sum of both; peak memory is the larger of the two, since attempts do not overlap."""
+        return Usage(
+            wall_seconds=self.wall_seconds + other.wall_seconds,
+            cpu_seconds=self.cpu_seconds + other.cpu_seconds,
+            peak_rss_bytes=max(self.peak_rss_bytes, other.peak_rss_bytes),
+            tokens=self.tokens + other.tokens,
+            usd=self.usd + other.usd,
+        )
+
+
+class CriterionResult(Value):
+    """One criterion, what it came to, and the measured values it read (`{"metrics.recall": 0.93}`)."""
+
+    expression: str
+    passed: bool
+    measured: dict[str, float | str | bool] = {}
+    error: str | None = None
+
+
+class Approval(Value):
+    """One person's yes to a gate."""
+
+    by: Actor
+    reason: str = ""
+
+
+GateKind = Literal["automatic", "human"]
+EffectKind = Literal["commit", "sign", "restore"]
