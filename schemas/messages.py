@@ -57,6 +57,10 @@ class Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     message_type: ClassVar[MessageType]
 
+    def __init_subclass__(cls, **declaration: Any) -> None:
+        """Leaves the declaration's keywords to `__pydantic_init_subclass__`, which sees the finished fields."""
+        super().__init_subclass__()
+
     @classmethod
     def _declare(
         cls,

@@ -1,0 +1,157 @@
+"""The bus port: what carries messages. The store is the record; losing the bus loses no history.
+
+One conformance suite (`tests/conformance/bus.py`) holds every implementation to what is said here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from schemas.envelope import CommandEnvelope
+
+
+class BusError(Exception):
+    """Base of the bus's errors; the message names the thing, the reason and what to do."""
+
+
+class BusUnavailable(BusError):
+    """The server cannot be reached or did not answer in time. Unreachable means closed: nothing may be assumed."""
+
+
+class PermissionDenied(BusError):
+    """The server refused the subject for this login."""
+
+
+class NoReceipt(BusError):
+    """A command was sent and no receipt came within the time given. It may or may not have been handled: send the same
+    command (same id) again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How to reach the server as one role: its URL and the seed of the role's nkey (a secret: never logged)."""
+
+    url: str
+    role: str
+    seed: str
+
+    def __repr__(self) -> str:
+        return f"Login(url={self.url!r}, role={self.role!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingEvent:
+    """An event to publish exactly as it is stored."""
+
+    subject: str
+    id: str
+    raw: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message handed to a consumer's handler. `sequence` is its place in the JetStream stream."""
+
+    subject: str
+    raw: bytes
+    headers: dict[str, str]
+    sequence: int
+    attempt: int
+    """1 for the first delivery."""
+    in_progress: Callable[[], Awaitable[None]]
+    """Tells the server that work goes on, so that it does not deliver the message to somebody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Done: never deliver it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Deliver it again after `delay` seconds."""
+
+    delay: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Never deliver it again: put it with this reason into the dead letters."""
+
+    reason: str
+
+
+Outcome = Ack | Retry | GiveUp
+Handler = Callable[[Delivery], Awaitable[Outcome]]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerSpec:
+    """A durable pull consumer. `max_in_flight` handlers run at once; replicas of one agent share one consumer."""
+
+    stream: str
+    name: str
+    filters: tuple[str, ...]
+    ack_wait: float = 10.0
+    max_deliver: int = 8
+    backoff: tuple[float, ...] = (0.5, 1.0, 2.0, 5.0, 10.0)
+    max_in_flight: int = 1
+
+
+class Bus(Protocol):
+    """One connection as one role."""
+
+    async def publish_events(self, events: Sequence[OutgoingEvent]) -> list[int]:
+        """Publish in order with `Nats-Msg-Id` = event id, and return each one's JetStream sequence once the server holds
+        all of them. A duplicate the server still remembers returns the first one's sequence. Raises BusUnavailable
+        (some may have been published) or PermissionDenied."""
+
+    async def last_event(self) -> tuple[int, str] | None:
+        """JetStream sequence and event id (`Nats-Msg-Id`) of the newest message of VT_EVENTS; None when it is empty."""
+
+    async def send(self, command: CommandEnvelope, timeout: float = 10.0) -> dict[str, Any]:
+        """Put a command into VT_COMMANDS and wait for its receipt (the conductor's verdict, a JSON object).
+
+        Publishing is retried with the same id until the server confirms; if no receipt came, the command is sent again
+        (same id: the inbox answers) until `timeout` seconds are over, then NoReceipt."""
+
+    async def reply(self, delivery: Delivery, receipt: dict[str, Any]) -> None:
+        """Answer a command's sender; lost silently when nobody waits any more."""
+
+    def consume(self, spec: ConsumerSpec, handler: Handler) -> AbstractAsyncContextManager[None]:
+        """Run `handler` for each message while the context is open.
+
+        The outcome decides; a handler that raises counts as Retry with the spec's backoff; a message delivered
+        `max_deliver` times without success goes to VT_DEAD with subject, reason and trace, and so does GiveUp. While a
+        handler runs, in-progress acks are sent by the bus itself every `ack_wait / 3` seconds. On leaving, running
+        handlers are cancelled and unfinished messages are handed back at once for redelivery."""
+
+    def consume_batches(
+        self, spec: ConsumerSpec, handler: Callable[[Sequence[Delivery]], Awaitable[Sequence[Outcome]]], most: int = 256
+    ) -> AbstractAsyncContextManager[None]:
+        """Like `consume`, for a handler that takes whatever is waiting (1 to `most`) at once, one batch at a time."""
+
+    def subscribe(
+        self, subject: str, handler: Callable[[str, bytes, dict[str, str]], None]
+    ) -> AbstractAsyncContextManager[None]:
+        """Live messages on `subject` while the context is open (core NATS: none from before, none while cut off)."""
+
+    def follow(
+        self, filters: tuple[str, ...], handler: Callable[[str, bytes, dict[str, str], int], Awaitable[None]], start: int = 1
+    ) -> AbstractAsyncContextManager[None]:
+        """Messages of VT_EVENTS from JetStream sequence `start` on (0: only new ones), in order, without gap or repeat
+        over reconnects (an ordered consumer)."""
+
+    async def tell(self, subject: str, raw: bytes) -> None:
+        """Publish live telemetry; lost when nobody listens."""
+
+    async def dead_letters(self, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest dead letters: consumer, subject, reason, deliveries, time, and the message itself."""
+
+    async def close(self) -> None:
+        """Drain and close. Never raises on a dead link. Idempotent."""

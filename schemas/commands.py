@@ -1,0 +1,151 @@
+"""Commands: what may be asked of the conductor, and by whom."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from schemas.messages import Command
+from schemas.pipeline import PipelineDefinition
+from schemas.policy import Policy
+from schemas.ticket import Ticket
+from schemas.values import ArtifactRef, EffectKind, FailureClass, Measurement, PhaseName, Sender, Sha256, TickedItem, Usage
+
+_AUTOPILOT = (Sender.AUTOPILOT,)
+_OPERATOR = (Sender.OPERATOR,)
+
+
+class StartSession(Command, stream="session", senders=_AUTOPILOT):
+    """Take a ticket through a pipeline."""
+
+    ticket: Ticket
+    ticket_digest: Sha256
+    drive: str
+    pipeline: PipelineDefinition
+    policy: Policy
+    policy_version: Sha256
+    base_commit: str
+    branch: str
+    roots: tuple[str, ...]
+    seed: int
+
+
+class ClaimAttempt(Command, stream="session", senders=("agent",)):
+    """Take the lease of an attempt before working on it. `holder` is the replica's id."""
+
+    phase: PhaseName
+    attempt: int
+    holder: str
+
+
+class ReportWork(Command, stream="session", senders=("agent",)):
+    """The attempt's result."""
+
+    phase: PhaseName
+    attempt: int
+    lease: int
+    summary: str
+    artifacts: tuple[ArtifactRef, ...]
+    ticked: tuple[TickedItem, ...]
+    measurements: tuple[Measurement, ...]
+    acceptance: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    usage: Usage = Usage()
+
+
+class ReportFailure(Command, stream="session", senders=("agent",)):
+    """The attempt gave no result."""
+
+    phase: PhaseName
+    attempt: int
+    lease: int
+    failure: FailureClass
+    reason: str
+    detail: str = ""
+    usage: Usage = Usage()
+
+
+class RecordEffect(Command, stream="session", senders=_AUTOPILOT):
+    """An effect the session asked for was done."""
+
+    effect: str
+    kind: EffectKind
+    commit: str = ""
+    artifacts: tuple[ArtifactRef, ...] = ()
+
+
+class RecordEffectFailure(Command, stream="session", senders=_AUTOPILOT):
+    """An effect the session asked for could not be done."""
+
+    effect: str
+    kind: EffectKind
+    reason: str
+
+
+class StartRetry(Command, stream="session", senders=(Sender.CONDUCTOR,)):
+    """The pause before an attempt is over (a timer fired)."""
+
+    phase: PhaseName
+    attempt: int
+
+
+class ExpireAttempt(Command, stream="session", senders=(Sender.CONDUCTOR,)):
+    """The phase's time for this attempt is over (a timer fired)."""
+
+    phase: PhaseName
+    attempt: int
+
+
+class DecideGate(Command, stream="session", senders=_OPERATOR):
+    """A person's decision on a gate; the envelope's actor says who, as the channel verified it."""
+
+    gate: str
+    decision: Literal["approve", "reject"]
+    reason: str = ""
+
+
+class RetryPhase(Command, stream="session", senders=_OPERATOR):
+    """Give a blocked session another attempt."""
+
+    reason: str = ""
+
+
+class AbortSession(Command, stream="session", senders=_OPERATOR):
+    """End a session for good; its branch stays as it is."""
+
+    reason: str
+
+
+class RollbackSession(Command, stream="session", senders=_OPERATOR):
+    """Take state and branch back to the start of `phase`."""
+
+    phase: PhaseName
+    reason: str = ""
+
+
+class StartDrive(Command, stream="drive", senders=_AUTOPILOT):
+    """Begin an Auto-Pilot run over a backlog."""
+
+    backlog: str
+    repository: str
+    policy_version: Sha256
+    wip: int
+    max_tickets: int | None = None
+
+
+class RecordSelection(Command, stream="drive", senders=_AUTOPILOT):
+    """The order in which tickets will be taken, and why the others were passed over."""
+
+    order: tuple[int, ...]
+    passed_over: dict[int, str]
+    unreadable: dict[str, str] = {}
+
+
+class EndDrive(Command, stream="drive", senders=_AUTOPILOT):
+    """The run is over."""
+
+    completed: tuple[str, ...]
+    waiting: tuple[str, ...]
+    blocked: tuple[str, ...]
+    seconds: float
+    cost_usd: float
+    reason: str

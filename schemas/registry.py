@@ -1,0 +1,7 @@
+"""Importing this module declares every message; then `EVENTS` and `COMMANDS` are complete."""
+
+from schemas import commands as commands
+from schemas import drive as drive
+from schemas import session as session
+from schemas.messages import COMMANDS as COMMANDS
+from schemas.messages import EVENTS as EVENTS

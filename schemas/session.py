@@ -1,0 +1,248 @@
+"""Events of a session: one ticket's trip through one pipeline. Each class is declared here and nowhere else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from schemas.messages import Event
+from schemas.pipeline import PipelineDefinition
+from schemas.policy import Policy
+from schemas.ticket import Ticket
+from schemas.values import (
+    Actor,
+    ArtifactRef,
+    CriterionResult,
+    EffectKind,
+    FailureClass,
+    GateKind,
+    Measurement,
+    Mode,
+    PhaseName,
+    Role,
+    Sha256,
+    TickedItem,
+    Usage,
+)
+
+
+class SessionStarted(Event, stream="session"):
+    """A ticket was taken: with the pipeline and policy as they were then, so that replay needs no file."""
+
+    ticket: Ticket
+    ticket_digest: Sha256
+    drive: str
+    pipeline: PipelineDefinition
+    policy: Policy
+    policy_version: Sha256
+    base_commit: str
+    branch: str
+    roots: tuple[str, ...]
+    seed: int
+
+
+class PhaseStarted(Event, stream="session"):
+    """The conductor handed the session to the agent that owns this phase."""
+
+    phase: PhaseName
+    agent: Role
+    mode: Mode
+    attempt: int
+    skills: tuple[str, ...]
+    ticket: Ticket
+    acceptance: tuple[str, ...]
+    artifacts: tuple[ArtifactRef, ...]
+    measured: dict[str, dict[str, float]]
+    roots: tuple[str, ...]
+    max_data_bytes: int
+    seed: int
+    timeout_seconds: float
+    remaining_seconds: float
+    """Skill time the ticket's budget still allows."""
+    started: datetime
+
+
+class AttemptClaimed(Event, stream="session"):
+    """An agent replica took the attempt. `lease` fences it: only the newest lease may report."""
+
+    phase: PhaseName
+    attempt: int
+    lease: int
+    holder: str
+
+
+class WorkReported(Event, stream="session"):
+    """The attempt ended well: what it produced, ticked, measured and used."""
+
+    phase: PhaseName
+    attempt: int
+    summary: str
+    artifacts: tuple[ArtifactRef, ...]
+    ticked: tuple[TickedItem, ...]
+    measurements: tuple[Measurement, ...]
+    acceptance: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    usage: Usage = Usage()
+
+
+class AttemptFailed(Event, stream="session"):
+    """The attempt ended without a result."""
+
+    phase: PhaseName
+    attempt: int
+    failure: FailureClass
+    reason: str
+    detail: str = ""
+    usage: Usage = Usage()
+
+
+class RetryScheduled(Event, stream="session"):
+    """A fresh attempt will start at `due`."""
+
+    phase: PhaseName
+    attempt: int
+    due: datetime
+
+
+class EffectRequested(Event, stream="session"):
+    """Something outside the record is to be done by the effect executor: the intent, before the deed."""
+
+    effect: str
+    kind: EffectKind
+    phase: PhaseName
+    attempt: int
+    artifacts: tuple[ArtifactRef, ...] = ()
+    target: str = ""
+    """`commit`: empty. `sign`: the artifact's name. `restore`: the commit the branch goes back to."""
+
+
+class EffectRecorded(Event, stream="session"):
+    """The executor did it: the receipt."""
+
+    effect: str
+    kind: EffectKind
+    phase: PhaseName
+    attempt: int
+    commit: str = ""
+    artifacts: tuple[ArtifactRef, ...] = ()
+
+
+class EffectFailed(Event, stream="session"):
+    """The executor could not do it."""
+
+    effect: str
+    kind: EffectKind
+    phase: PhaseName
+    reason: str
+
+
+class CriteriaEvaluated(Event, stream="session"):
+    """The phase's exit criteria were held against what was measured."""
+
+    phase: PhaseName
+    attempt: int
+    results: tuple[CriterionResult, ...]
+    passed: bool
+
+
+class GateOpened(Event, stream="session"):
+    """A decision is due at the phase's exit, bound to exactly this commit, these artifacts and this policy."""
+
+    gate: str
+    phase: PhaseName
+    attempt: int
+    kind: GateKind
+    quorum: int
+    commit: str
+    artifacts: tuple[ArtifactRef, ...]
+    policy_version: Sha256
+    reason: str
+    opened: datetime
+
+
+class ApprovalGiven(Event, stream="session"):
+    """An eligible person said yes; the gate passes when the quorum is reached."""
+
+    gate: str
+    by: Actor
+    reason: str = ""
+
+
+class GatePassed(Event, stream="session"):
+    """The gate's decision is yes."""
+
+    gate: str
+    phase: PhaseName
+    kind: GateKind
+
+
+class GateRejected(Event, stream="session"):
+    """An eligible person said no; the session blocks."""
+
+    gate: str
+    phase: PhaseName
+    by: Actor
+    reason: str
+
+
+class GateSuperseded(Event, stream="session"):
+    """What the gate was bound to is no longer what would pass; its approvals count for nothing."""
+
+    gate: str
+    phase: PhaseName
+    reason: str
+
+
+class PhaseCompleted(Event, stream="session"):
+    """The phase's exit conditions hold and its gate passed."""
+
+    phase: PhaseName
+    attempt: int
+
+
+class SessionBlocked(Event, stream="session"):
+    """The session cannot go on without a person."""
+
+    phase: PhaseName
+    failure: FailureClass
+    reason: str
+
+
+class SessionResumed(Event, stream="session"):
+    """A person asked for another try of the blocked phase."""
+
+    phase: PhaseName
+    by: Actor
+    reason: str = ""
+
+
+class SessionCompleted(Event, stream="session"):
+    """The last phase completed: the branch is ready for a pull request."""
+
+    branch: str
+    commit: str
+
+
+class SessionAborted(Event, stream="session"):
+    """A person ended the session."""
+
+    by: Actor
+    reason: str
+
+
+class SessionRolledBack(Event, stream="session"):
+    """State goes back to the start of `phase`; nothing is deleted. The branch follows by a `restore` effect."""
+
+    phase: PhaseName
+    to_sequence: int
+    by: Actor
+    reason: str = ""
+    commit: str
+
+
+class CommandRefused(Event, stream="session"):
+    """A command was not carried out; `code` names the rule, `reason` says why and what to do."""
+
+    command: str
+    code: str
+    reason: str
+    by: Actor

@@ -1,0 +1,216 @@
+"""The store port: the record. Synchronous on purpose (a database call is one), called from worker threads.
+
+One conformance suite (`tests/conformance/store.py`) holds every backend to what is said here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from schemas.envelope import EventEnvelope, StreamId
+from schemas.messages import Event
+
+
+class StoreError(Exception):
+    """Base of the store's errors; the message names the thing, the reason and what to do."""
+
+
+class StoreUnavailable(StoreError):
+    """The database cannot be reached, is locked by another program, or its disk is full. Nothing was written."""
+
+
+class StoreCorrupt(StoreError):
+    """What is stored is not what was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimerSet:
+    """Arm a durable timer: at or after `due` the command in `command` (encoded envelope) is to be handled once."""
+
+    key: str
+    due: datetime
+    command: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TimerCleared:
+    """Disarm a timer; nothing happens if it is not armed."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A row of a read model, replaced whole, written in the transaction of the events it is derived from.
+
+    `body` None removes the row. Views are caches: `rebuild` of the conductor can write them again from the events.
+    """
+
+    kind: str
+    id: str
+    body: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """The inbox entry of a command: which command, and the verdict its sender gets (again, however often it asks)."""
+
+    command_id: str
+    raw: bytes
+    """The encoded command envelope, kept for replay."""
+    accepted: bool
+    verdict: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """All that one decision writes, atomically: events, inbox entry, timers, views.
+
+    `expected_version` is the sequence of the stream's last event the decision was made on (0 for a new stream). The
+    events' sequences are `expected_version + 1 …` without a gap. `events` may be empty (then only the rest is written).
+    """
+
+    stream: StreamId
+    expected_version: int
+    events: tuple[EventEnvelope[Event], ...]
+    handled: Handled | None = None
+    timers: tuple[TimerSet | TimerCleared, ...] = ()
+    views: tuple[View, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """It is committed. `first_position` and `last_position` are global positions (0, 0 when there were no events)."""
+
+    version: int
+    first_position: int
+    last_position: int
+
+
+@dataclass(frozen=True, slots=True)
+class VersionConflict:
+    """Somebody else appended first: `actual` is the stream's version. Nothing of this Append was written."""
+
+    stream: StreamId
+    expected: int
+    actual: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyHandled:
+    """The inbox knows this command. Nothing was written; `handled` holds the verdict given the first time."""
+
+    handled: Handled
+
+
+AppendResult = Appended | VersionConflict | AlreadyHandled
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as it lies in the table: global position, stream, sequence, id, the canonical bytes, and the chain.
+
+    `hash` is SHA-256(previous hash of the stream ‖ raw); the first event's previous hash is 32 zero bytes.
+    """
+
+    position: int
+    stream: StreamId
+    sequence: int
+    id: str
+    raw: bytes
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ArmedTimer:
+    """A timer that is due or will be."""
+
+    stream: StreamId
+    key: str
+    due: datetime
+    command: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What `verify` found wrong: the first bad event of a stream and how it is bad.
+
+    `problem` is one of `changed`, `removed`, `inserted`, `reordered`, `truncated`, `unreadable`.
+    """
+
+    stream: StreamId
+    sequence: int
+    problem: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The result of `verify`: how much was checked, and what is wrong (empty: nothing is)."""
+
+    streams: int
+    events: int
+    findings: tuple[Finding, ...] = field(default=())
+
+
+class Store(Protocol):
+    """The record of everything that happened."""
+
+    def append_batch(self, appends: Sequence[Append]) -> list[AppendResult]:
+        """Write many decisions in one transaction (group commit), each with its own result, in order.
+
+        A conflict or an already handled command leaves the others untouched. A later Append of the batch may build on an
+        earlier one of the same stream. Raises StoreUnavailable when the transaction as a whole could not commit.
+        """
+
+    def append(self, append: Append) -> AppendResult:
+        """`append_batch` for one."""
+
+    def version(self, stream: StreamId) -> int:
+        """The sequence of the stream's last event; 0 when there is none."""
+
+    def read(self, stream: StreamId, after: int = 0, up_to: int | None = None) -> Iterator[EventEnvelope[Event]]:
+        """The stream's events with `after < sequence <= up_to`, in order. Raises StoreCorrupt for unreadable bytes."""
+
+    def read_raw(self, stream: StreamId, after: int = 0, up_to: int | None = None) -> Iterator[StoredEvent]:
+        """The same, as stored."""
+
+    def read_all(self, after_position: int, limit: int) -> list[StoredEvent]:
+        """At most `limit` events of all streams with `position > after_position`, in commit order, never skipping one
+        that commits late."""
+
+    def last_position(self) -> int:
+        """The global position of the newest event; 0 when there is none."""
+
+    def streams(self, tenant: str, kind: str | None = None) -> list[StreamId]:
+        """All streams of the tenant (of one kind), in order of their first event."""
+
+    def handled(self, command_id: str) -> Handled | None:
+        """The inbox entry of a command, or None."""
+
+    def commands(self, stream: StreamId) -> list[Handled]:
+        """All handled commands of a stream in the order they were handled, for replay."""
+
+    def timers(self, due_before: datetime | None = None) -> list[ArmedTimer]:
+        """Armed timers (due before a moment), soonest first."""
+
+    def cursor(self, name: str) -> tuple[int, str]:
+        """A named cursor: position and the id of the event there; (0, "") when it was never moved."""
+
+    def move_cursor(self, name: str, position: int, event_id: str) -> None:
+        """Set a named cursor (backwards too: the relay rewinds)."""
+
+    def view(self, tenant: str, kind: str, id: str) -> dict[str, Any] | None:
+        """One row of a read model."""
+
+    def views(self, tenant: str, kind: str) -> list[dict[str, Any]]:
+        """All rows of a read model, oldest first."""
+
+    def verify(self, tenant: str | None = None) -> Verification:
+        """Walk every hash chain and say what is wrong, naming each stream's first bad event."""
+
+    def close(self) -> None:
+        """Release the database. Idempotent."""
