@@ -60,6 +60,8 @@ class PhaseDefinition(Value):
     criteria: tuple[str, ...] = ()
     acceptance: bool = False
     """Whether the ticket's acceptance criteria must hold at this phase's exit."""
+    sign: tuple[str, ...] = ()
+    """Artifacts the effect executor signs before the phase is committed; each becomes `<name>.dsse.json`."""
     gate: GateDefinition = GateDefinition()
     retry: RetryPolicy = RetryPolicy()
     timeout_seconds: Annotated[float, Field(gt=0)] = 600.0

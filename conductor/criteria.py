@@ -1,0 +1,77 @@
+"""Criteria: CEL expressions over the ticket and what was measured. Pure.
+
+A criterion holds only when it evaluates to true. Whatever else comes out — a missing figure, a type error, a number
+instead of a yes — counts as not met and says why: it fails closed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import cel
+
+from schemas.values import CriterionResult
+
+_STRING = re.compile(r"\"[^\"]*\"|'[^']*'")
+_DOTTED = re.compile(r"\b([a-z][a-z0-9_]*)\.([a-z][a-z0-9_]*)\b(?!\s*\()")
+
+Context = Mapping[str, Mapping[str, Any]]
+
+
+class CriterionError(ValueError):
+    """An expression that is not CEL."""
+
+
+@lru_cache(maxsize=4096)
+def _compiled(expression: str) -> Any:
+    try:
+        return cel.compile(expression)
+    except ValueError as problem:
+        detail = str(problem).split("\n")[0]
+        raise CriterionError(f"criterion {expression!r} is not valid CEL: {detail}") from problem
+
+
+def check_syntax(expression: str) -> None:
+    """Raises CriterionError when `expression` cannot be parsed."""
+    _compiled(expression)
+
+
+def names(expression: str) -> tuple[tuple[str, str], ...]:
+    """The figures an expression reads, as (scope, name), in order and once each."""
+    found = _DOTTED.findall(_STRING.sub('""', expression))
+    return tuple(dict.fromkeys(found))
+
+
+def evaluate(expression: str, context: Context) -> CriterionResult:
+    """Hold `expression` against `context` (scope → name → value)."""
+    read = names(expression)
+    measured = {f"{s}.{n}": context[s][n] for s, n in read if n in context.get(s, {})}
+    missing = [f"{s}.{n}" for s, n in read if n not in context.get(s, {})]
+    if missing:
+        what = f"{', '.join(missing)} was not measured"
+        return CriterionResult(expression=expression, passed=False, measured=measured, error=what)
+    try:
+        outcome = _compiled(expression).execute({scope: dict(values) for scope, values in context.items()})
+    except CriterionError as problem:
+        return CriterionResult(expression=expression, passed=False, measured=measured, error=str(problem))
+    except (KeyError, TypeError, RuntimeError, ValueError) as problem:
+        what = f"cannot be evaluated: {str(problem).splitlines()[0]} (figures are doubles: write 1.0, not 1)"
+        return CriterionResult(expression=expression, passed=False, measured=measured, error=what)
+    if not isinstance(outcome, bool):
+        what = f"gives {outcome!r}, not true or false: compare it with something"
+        return CriterionResult(expression=expression, passed=False, measured=measured, error=what)
+    return CriterionResult(expression=expression, passed=outcome, measured=measured)
+
+
+def describe(result: CriterionResult) -> str:
+    """One line for people: `metrics.recall >= 0.95 (measured metrics.recall = 0.9302)`."""
+    if result.error:
+        return f"{result.expression} ({result.error})"
+    shown = ", ".join(
+        f"{name} = {value:.4g}" if isinstance(value, float) else f"{name} = {value}"
+        for name, value in result.measured.items()
+    )
+    return f"{result.expression} (measured {shown})" if shown else result.expression

@@ -1,0 +1,264 @@
+"""What each command does to a session, rule by rule. Pure: `decide(state, command)` gives events or a typed refusal.
+
+It is total: every command in every state gives one or the other. What then follows by itself (criteria, gates, the next
+phase) is in `process.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from conductor import criteria, gates
+from conductor.process import block, fail, start_phase
+from conductor.state import SessionState, Stage, Status
+from schemas import commands as cmd
+from schemas import session as ev
+from schemas.envelope import CommandEnvelope
+from schemas.messages import Command, Event
+from schemas.values import FailureClass, Mode, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A command that is not carried out: the rule's code, and the reason with what to do."""
+
+    code: str
+    reason: str
+
+
+Decision = tuple[Event, ...] | Refusal
+C = TypeVar("C", bound=Command)
+
+
+def decide(state: SessionState, envelope: CommandEnvelope) -> Decision:
+    """The events `envelope` causes in `state`, or why it is refused."""
+    command = envelope.command
+    rule = _RULES.get(type(command))
+    if rule is None or envelope.sender not in command.message_type.senders:
+        return Refusal("not_allowed", f"{envelope.sender} may not send {envelope.type}")
+    if isinstance(command, cmd.StartSession):
+        return rule(state, command, envelope)
+    if state.status is Status.NEW:
+        return Refusal("unknown_session", f"there is no session {state.id}; `valuetrain session list` shows them")
+    if state.status is Status.ABORTED:
+        return Refusal("session_over", f"session {state.id} was aborted; nothing can be done to it any more")
+    if state.status is Status.COMPLETED and not isinstance(command, cmd.RollbackSession | cmd.RecordEffect):
+        return Refusal("session_over", f"session {state.id} is completed; only a rollback is possible")
+    return rule(state, command, envelope)
+
+
+def _start(state: SessionState, command: cmd.StartSession, at: CommandEnvelope) -> Decision:
+    if state.status is not Status.NEW:
+        return Refusal("session_exists", f"session {state.id} exists already")
+    for expression in command.ticket.acceptance:
+        try:
+            criteria.check_syntax(expression)
+        except criteria.CriterionError as problem:
+            return Refusal("bad_criterion", str(problem))
+    fields = {name: getattr(command, name) for name in cmd.StartSession.model_fields}
+    return (ev.SessionStarted(**fields),)
+
+
+def _stale(state: SessionState, phase: str, attempt: int, at: CommandEnvelope) -> Refusal | None:
+    """The fence: an attempt is worked on only while it is the current one, by the agent that owns the phase."""
+    if state.stage is not Stage.WORKING or (state.phase, state.attempt) != (phase, attempt):
+        now = f"{state.phase} attempt {state.attempt} ({state.stage.value})"
+        return Refusal("stale_attempt", f"attempt {attempt} of {phase} is over; the session is at {now}")
+    if at.sender not in (state.definition.agent.value, "conductor"):
+        return Refusal("wrong_agent", f"{phase} belongs to {state.definition.agent.value}, not to {at.sender}")
+    return None
+
+
+def _claim(state: SessionState, command: cmd.ClaimAttempt, at: CommandEnvelope) -> Decision:
+    if stale := _stale(state, command.phase, command.attempt, at):
+        return stale
+    lease = state.version + 1  # the sequence of the event itself: never given twice
+    return (ev.AttemptClaimed(phase=command.phase, attempt=command.attempt, lease=lease, holder=command.holder),)
+
+
+def _fenced(state: SessionState, command: cmd.ReportWork | cmd.ReportFailure, at: CommandEnvelope) -> Refusal | None:
+    if stale := _stale(state, command.phase, command.attempt, at):
+        return stale
+    if command.lease != state.lease:
+        return Refusal("stale_lease", f"lease {command.lease} of {command.phase} was taken over by {state.lease}")
+    return None
+
+
+def _report(state: SessionState, command: cmd.ReportWork, at: CommandEnvelope) -> Decision:
+    if stale := _fenced(state, command, at):
+        return stale
+    usage = _priced(state, command.usage)
+    if wrong := _incomplete(state, command):
+        return fail(state, FailureClass.AGENT, wrong, "", usage, at.time)
+    fields = {n: getattr(command, n) for n in ev.WorkReported.model_fields if n != "usage"}
+    return (ev.WorkReported(**fields, usage=usage),)
+
+
+def _incomplete(state: SessionState, command: cmd.ReportWork) -> str | None:
+    """What a report lacks, or claims without right."""
+    phase = state.definition
+    items = {i.id: i for i in phase.checklist}
+    if unknown := _listed(t.item for t in command.ticked if t.item not in items):
+        return f"the report ticks items that {phase.name} does not have: {unknown}"
+    if doubled := _listed(a.name for i, a in enumerate(command.artifacts) if a.name in _names(command, i)):
+        return f"the report names artifacts twice: {doubled}"
+    ticked = {t.item for t in command.ticked} | set(state.phases[phase.name].ticked)
+    if open_items := _listed(i.id for i in phase.checklist if i.required and i.id not in ticked):
+        return f"required checklist items of {phase.name} are not ticked: {open_items}"
+    if missing := _listed(a for a in phase.artifacts if a not in _names(command)):
+        return f"required artifacts of {phase.name} are missing: {missing}"
+    if command.acceptance and phase.mode is not Mode.SCOPE:
+        return f"acceptance criteria are set in mode scope, not in {phase.mode.value}"
+    for expression in command.acceptance:
+        try:
+            criteria.check_syntax(expression)
+        except criteria.CriterionError as problem:
+            return str(problem)
+    return None
+
+
+def _names(command: cmd.ReportWork, before: int | None = None) -> set[str]:
+    return {a.name for a in command.artifacts[:before]}
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(names)))
+
+
+def _priced(state: SessionState, usage: Usage) -> Usage:
+    """CPU time at the policy's price on top of what the attempt paid for."""
+    price = state.policy.usd_per_cpu_hour if state.policy else 0.0
+    return usage.model_copy(update={"usd": usage.usd + usage.cpu_seconds / 3600.0 * price})
+
+
+def _failure(state: SessionState, command: cmd.ReportFailure, at: CommandEnvelope) -> Decision:
+    if stale := _fenced(state, command, at):
+        return stale
+    usage = _priced(state, command.usage)
+    return fail(state, command.failure, command.reason, command.detail, usage, at.time)
+
+
+def _expire(state: SessionState, command: cmd.ExpireAttempt, at: CommandEnvelope) -> Decision:
+    if stale := _stale(state, command.phase, command.attempt, at):
+        return stale
+    limit = state.definition.timeout_seconds
+    reason = f"{command.phase} attempt {command.attempt} gave no report within {limit:g} s"
+    return fail(state, FailureClass.TRANSIENT, reason, "", Usage(), at.time)
+
+
+def _retry_due(state: SessionState, command: cmd.StartRetry, at: CommandEnvelope) -> Decision:
+    if state.stage is not Stage.RETRYING or (state.phase, state.attempt) != (command.phase, command.attempt):
+        return Refusal("stale_timer", f"attempt {command.attempt} of {command.phase} is not what is waited for")
+    return start_phase(state, state.definition, at.time)
+
+
+def _effect_done(state: SessionState, command: cmd.RecordEffect, at: CommandEnvelope) -> Decision:
+    effect = next((e for e in state.effects if e.id == command.effect), None)
+    if effect is None or effect.kind != command.kind:
+        return Refusal("unknown_effect", f"session {state.id} does not wait for effect {command.effect}")
+    return (
+        ev.EffectRecorded(
+            effect=effect.id,
+            kind=command.kind,
+            phase=effect.phase,
+            attempt=effect.attempt,
+            commit=command.commit,
+            artifacts=command.artifacts,
+        ),
+    )
+
+
+def _effect_failed(state: SessionState, command: cmd.RecordEffectFailure, at: CommandEnvelope) -> Decision:
+    effect = next((e for e in state.effects if e.id == command.effect), None)
+    if effect is None or effect.kind != command.kind:
+        return Refusal("unknown_effect", f"session {state.id} does not wait for effect {command.effect}")
+    failed = ev.EffectFailed(effect=effect.id, kind=command.kind, phase=effect.phase, reason=command.reason)
+    return (failed, block(state, FailureClass.POLICY, f"{command.kind} failed: {command.reason}"))
+
+
+def _gate(state: SessionState, command: cmd.DecideGate, at: CommandEnvelope) -> Decision:
+    gate = state.gates.get(command.gate)
+    if gate is None:
+        return Refusal("unknown_gate", f"there is no gate {command.gate}; `valuetrain gate list` shows the open ones")
+    if gate.status != "open":
+        by = f" by {gate.decided_by}" if gate.decided_by else ""
+        return Refusal("gate_closed", f"gate {gate.id} is {gate.status}{by}; it cannot be decided again")
+    if reason := gates.refusal(state, gate, at.actor):
+        return Refusal("not_an_approver", reason)
+    if gate.commit != state.commit or gate.policy_version != state.policy_version:
+        return Refusal("gate_outdated", f"gate {gate.id} was opened for commit {gate.commit[:12]}, which is not current")
+    if command.decision == "reject":
+        if not command.reason.strip():
+            return Refusal("reason_missing", "a rejection needs a reason (--reason TEXT), so that somebody can act on it")
+        rejected = ev.GateRejected(gate=gate.id, phase=gate.phase, by=at.actor, reason=command.reason)
+        why = f"gate {gate.id} was rejected by {at.actor.name}: {command.reason}"
+        return (rejected, block(state, FailureClass.POLICY, why))
+    approval = ev.ApprovalGiven(gate=gate.id, by=at.actor, reason=command.reason)
+    if len(gate.approvals) + 1 < gate.quorum:
+        return (approval,)
+    return (approval, ev.GatePassed(gate=gate.id, phase=gate.phase, kind="human"))
+
+
+def _retry(state: SessionState, command: cmd.RetryPhase, at: CommandEnvelope) -> Decision:
+    if state.status not in (Status.BLOCKED, Status.ROLLED_BACK):
+        return Refusal("not_blocked", f"session {state.id} is {state.status.value}; only a blocked one can be retried")
+    if reason := gates.may_operate(state, at.actor):
+        return Refusal("not_an_operator", reason)
+    if state.effects:
+        return Refusal("effect_pending", "the rollback is still being carried out; try again in a moment")
+    resumed = ev.SessionResumed(phase=state.phase, by=at.actor, reason=command.reason)
+    return (resumed, *start_phase(state, state.definition, at.time))
+
+
+def _abort(state: SessionState, command: cmd.AbortSession, at: CommandEnvelope) -> Decision:
+    if reason := gates.may_operate(state, at.actor):
+        return Refusal("not_an_operator", reason)
+    return (*_superseded(state, "the session was aborted"), ev.SessionAborted(by=at.actor, reason=command.reason))
+
+
+def _rollback(state: SessionState, command: cmd.RollbackSession, at: CommandEnvelope) -> Decision:
+    if reason := gates.may_operate(state, at.actor):
+        return Refusal("not_an_operator", reason)
+    mark = state.marks.get(command.phase)
+    if mark is None:
+        started = ", ".join(state.marks) or "none"
+        return Refusal("unknown_phase", f"phase {command.phase} has not started in {state.id}; started: {started}")
+    back = ev.SessionRolledBack(
+        phase=command.phase, to_sequence=mark.version, by=at.actor, reason=command.reason, commit=mark.commit
+    )
+    restore = ev.EffectRequested(
+        effect=f"{state.id}.restore.{state.version + 1}",
+        kind="restore",
+        phase=command.phase,
+        attempt=state.phases[command.phase].attempt,
+        target=mark.commit,
+    )
+    return (*_superseded(state, f"rolled back to {command.phase}"), back, restore)
+
+
+def _superseded(state: SessionState, reason: str) -> tuple[Event, ...]:
+    gate = state.open_gate
+    return (ev.GateSuperseded(gate=gate.id, phase=gate.phase, reason=reason),) if gate else ()
+
+
+def _rule(rule: Callable[[SessionState, C, CommandEnvelope], Decision]) -> Callable[..., Decision]:
+    return rule
+
+
+_RULES: dict[type[Command], Callable[..., Decision]] = {
+    cmd.StartSession: _rule(_start),
+    cmd.ClaimAttempt: _rule(_claim),
+    cmd.ReportWork: _rule(_report),
+    cmd.ReportFailure: _rule(_failure),
+    cmd.ExpireAttempt: _rule(_expire),
+    cmd.StartRetry: _rule(_retry_due),
+    cmd.RecordEffect: _rule(_effect_done),
+    cmd.RecordEffectFailure: _rule(_effect_failed),
+    cmd.DecideGate: _rule(_gate),
+    cmd.RetryPhase: _rule(_retry),
+    cmd.AbortSession: _rule(_abort),
+    cmd.RollbackSession: _rule(_rollback),
+}
+

@@ -1,0 +1,105 @@
+"""Gates: whether a person must decide, who may, and when it is enough. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from conductor import criteria
+from conductor.state import GateState, SessionState
+from schemas.pipeline import PhaseDefinition
+from schemas.policy import Approver
+from schemas.values import Actor, CriterionResult
+
+SYSTEM_NAMES = frozenset({"conductor", "autopilot", "value-train"})
+
+
+def context(state: SessionState) -> dict[str, dict[str, Any]]:
+    """What criteria may read: `ticket.*`, everything measured by its scope, and `costs.*`."""
+    ticket = state.ticket
+    facts: dict[str, dict[str, Any]] = {scope: dict(values) for scope, values in state.measured.items()}
+    if ticket is not None:
+        facts["ticket"] = {
+            "id": float(ticket.id),
+            "risk": ticket.risk.value,
+            "task": ticket.task.value if ticket.task else "",
+            "metric": ticket.metric or "",
+            "requester": ticket.requester or "",
+        }
+    facts["costs"] = {
+        "usd": state.usage.usd,
+        "wall_seconds": state.usage.wall_seconds,
+        "cpu_seconds": state.usage.cpu_seconds,
+        "tokens": float(state.usage.tokens),
+    }
+    return facts
+
+
+def exit_criteria(state: SessionState, phase: PhaseDefinition) -> tuple[CriterionResult, ...]:
+    """Every criterion of the phase's exit held against what was measured, the ticket's acceptance included."""
+    expressions = [*phase.criteria, *(state.acceptance if phase.acceptance else ())]
+    facts = context(state)
+    return tuple(criteria.evaluate(expression, facts) for expression in expressions)
+
+
+def needs_person(state: SessionState, phase: PhaseDefinition) -> tuple[bool, str]:
+    """Whether a person must decide at this phase's exit, and why in one line. An unreadable condition asks a person."""
+    gate = phase.gate
+    if gate.human == "never":
+        return False, "criteria hold"
+    if gate.human == "always":
+        return True, "the pipeline asks for a person here"
+    result = criteria.evaluate(gate.when or "", context(state))
+    if result.error:
+        return True, f"the condition for passing without a person is not known: {criteria.describe(result)}"
+    return result.passed, criteria.describe(result)
+
+
+def who(approver: Approver) -> str:
+    """`dana (risk-review, up to medium risk)`."""
+    limits = [*approver.phases, *([f"up to {approver.up_to_risk.value} risk"] if approver.up_to_risk.rank < 2 else [])]
+    return f"{approver.name} ({', '.join(limits)})" if limits else approver.name
+
+
+def eligible(state: SessionState, phase: str) -> tuple[Approver, ...]:
+    """Who may decide a gate of this phase under the policy the session started with."""
+    if state.policy is None or state.ticket is None:
+        return ()
+    risk = max(state.ticket.risk.rank, int(state.measured.get("risk", {}).get("tier", 0.0)))
+    requester = (state.ticket.requester or "").casefold()
+    return tuple(
+        a
+        for a in state.policy.approvers
+        if (not a.phases or phase in a.phases)
+        and a.up_to_risk.rank >= risk
+        and not (state.policy.separation_of_duties and a.name.casefold() == requester)
+    )
+
+
+def refusal(state: SessionState, gate: GateState, actor: Actor) -> str | None:
+    """Why `actor` may not decide `gate`; None if they may. Names are compared exactly: no look-alikes."""
+    if actor.name in SYSTEM_NAMES or actor.channel not in ("cli", "console", "github", "slack"):
+        return f"{actor.name} is a program; gates are for people"
+    allowed = eligible(state, gate.phase)
+    match = next((a for a in allowed if a.name == actor.name), None)
+    if match is None:
+        requester = state.ticket.requester if state.ticket else None
+        if state.policy and state.policy.separation_of_duties and actor.name == requester:
+            return f"{actor.name} requested the ticket and may not approve it (separation of duties)"
+        names = ", ".join(who(a) for a in allowed) or "nobody: add an approver to policy.yaml and start the ticket again"
+        return f"the policy does not name {actor.name} for {gate.phase} of this session; it names {names}"
+    if actor.channel == "cli" and match.os_users and actor.verified_as.removeprefix("os:") not in match.os_users:
+        return f"{actor.verified_as} may not speak as {actor.name}; the policy names {', '.join(match.os_users)}"
+    if any(a.by.name == actor.name for a in gate.approvals):
+        return f"{actor.name} has approved this gate already; another person must"
+    return None
+
+
+def may_operate(state: SessionState, actor: Actor) -> str | None:
+    """Why `actor` may not retry, abort or roll back; None if they may (operators, and approvers of any phase)."""
+    if actor.name in SYSTEM_NAMES or actor.channel not in ("cli", "console", "github", "slack"):
+        return f"{actor.name} is a program; this is for people"
+    policy = state.policy
+    named = {*policy.operators, *(a.name for a in policy.approvers)} if policy else set()
+    if actor.name in named:
+        return None
+    return f"the policy does not name {actor.name}; it names {', '.join(sorted(named)) or 'nobody'}"
