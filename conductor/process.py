@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from conductor import criteria, gates
-from conductor.state import SessionState, Stage, Status
+from conductor.state import GateState, SessionState, Stage, Status
 from schemas import commands as cmd
 from schemas import session as ev
 from schemas.messages import Command, Event
@@ -59,7 +59,7 @@ def follow(state: SessionState, at: datetime) -> tuple[Event, ...]:
 
 def start_phase(state: SessionState, phase: PhaseDefinition, at: datetime) -> tuple[Event, ...]:
     """Hand the session to the phase's agent, unless the ticket's budget is used up."""
-    if state.ticket is None or state.policy is None:
+    if state.ticket is None or state.policy is None or state.pipeline is None:
         raise ValueError(f"session {state.id} has not started")
     budget = state.ticket.budget
     seconds = budget.minutes * 60.0 - state.usage.wall_seconds
@@ -83,8 +83,16 @@ def start_phase(state: SessionState, phase: PhaseDefinition, at: datetime) -> tu
             timeout_seconds=phase.timeout_seconds,
             remaining_seconds=seconds,
             started=at,
+            pipeline=state.pipeline.name,
+            approvals=tuple(_passed(gate) for gate in state.gates.values() if gate.status == "passed"),
+            spent=state.usage,
         ),
     )
+
+
+def _passed(gate: GateState) -> str:
+    people = ", ".join(f"{a.by.name} ({a.by.verified_as})" for a in gate.approvals)
+    return f"{gate.id}: {gate.kind}, approved by {people}" if people else f"{gate.id}: {gate.kind}, {gate.reason}"
 
 
 def fail(

@@ -97,7 +97,7 @@ class Event(Message):
     """Something that happened; past tense."""
 
     @classmethod
-    def __pydantic_init_subclass__(
+    def __pydantic_init_subclass__(  # type: ignore[override]  # the keywords are the point
         cls,
         *,
         stream: StreamKind,
@@ -114,7 +114,7 @@ class Command(Message):
     """Something asked for; imperative. `senders` are the logins that may publish it (`agent` means all seven)."""
 
     @classmethod
-    def __pydantic_init_subclass__(
+    def __pydantic_init_subclass__(  # type: ignore[override]  # the keywords are the point
         cls,
         *,
         stream: StreamKind,

@@ -59,6 +59,10 @@ class PhaseStarted(Event, stream="session"):
     remaining_seconds: float
     """Skill time the ticket's budget still allows."""
     started: datetime
+    pipeline: str
+    approvals: tuple[str, ...] = ()
+    """The gates passed so far, one line each: documents cite them."""
+    spent: Usage = Usage()
 
 
 class AttemptClaimed(Event, stream="session"):

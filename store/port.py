@@ -173,7 +173,8 @@ class Store(Protocol):
         """The sequence of the stream's last event; 0 when there is none."""
 
     def read(self, stream: StreamId, after: int = 0, up_to: int | None = None) -> Iterator[EventEnvelope[Event]]:
-        """The stream's events with `after < sequence <= up_to`, in order. Raises StoreCorrupt for unreadable bytes."""
+        """The stream's events with `after < sequence <= up_to`, in order. Each link of the hash chain is checked on the
+        way: raises StoreCorrupt for changed, missing or unreadable events instead of handing them on."""
 
     def read_raw(self, stream: StreamId, after: int = 0, up_to: int | None = None) -> Iterator[StoredEvent]:
         """The same, as stored."""
@@ -185,6 +186,9 @@ class Store(Protocol):
     def last_position(self) -> int:
         """The global position of the newest event; 0 when there is none."""
 
+    def position_of(self, event_id: str) -> int | None:
+        """The global position of the event with this id; None when the store does not hold it."""
+
     def streams(self, tenant: str, kind: str | None = None) -> list[StreamId]:
         """All streams of the tenant (of one kind), in order of their first event."""
 
@@ -195,7 +199,7 @@ class Store(Protocol):
         """All handled commands of a stream in the order they were handled, for replay."""
 
     def timers(self, due_before: datetime | None = None) -> list[ArmedTimer]:
-        """Armed timers (due before a moment), soonest first."""
+        """Armed timers (due at a moment or before it), soonest first."""
 
     def cursor(self, name: str) -> tuple[int, str]:
         """A named cursor: position and the id of the event there; (0, "") when it was never moved."""

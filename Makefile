@@ -1,0 +1,84 @@
+# Everything a contributor or the CI machine runs. GNU make 3.81 or newer and a POSIX shell are enough.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-stamp
+
+# Interpreters to try, best first; "make setup PYTHON=/some/python" names one.
+PYTHON ?=
+CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3)
+MINIMUM := 3, 11
+
+# The folders that hold our code; only those that exist are byte-compiled.
+CODE := schemas bus store workspace conductor agents autopilot chatops console cli benchmarks examples
+
+# Cold imports take seconds without byte code; a foreign path or home could shadow our literal package names.
+unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# $(call step,NAME,COMMAND): says what runs, and on failure what failed, and keeps its exit status.
+define step
+	@printf '\n==> %s\n' '$(1)'
+	@$(2) || { status=$$?; printf '\nFAILED: %s (exit status %s)\n' '$(1)' "$$status" >&2; exit "$$status"; }
+endef
+
+.PHONY: help setup demo test check bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## create .venv with the locked packages (every other target does it when needed)
+
+demo: $(STAMP) ## take the example backlog through the whole train, on this machine
+	@$(BIN)/python examples/demo.py
+
+test: check ## the static checks, then every test with branch coverage
+	$(call step,pytest,$(BIN)/python -m pytest -n auto --cov=schemas --cov=store --cov=bus --cov=conductor \
+	    --cov-branch --cov-report=term --cov-fail-under=95)
+
+check: $(STAMP) ## only the static checks: ruff, mypy, import contracts
+	$(call step,ruff check,$(BIN)/ruff check --quiet .)
+	$(call step,ruff format,$(BIN)/ruff format --quiet --check .)
+	$(call step,mypy,$(BIN)/mypy)
+	$(call step,import contracts,$(BIN)/lint-imports)
+
+bench: $(STAMP) ## measure
+	@$(BIN)/python -m benchmarks
+
+clean: ## remove .venv, caches, build products and the demo's folder
+	rm -rf $(VENV) .demo build dist htmlcov coverage.xml .coverage .coverage.* \
+	    .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis *.egg-info
+	find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# A failure leaves no stamp, so the next call tries again; an existing .venv that works is installed over.
+$(STAMP): pyproject.toml constraints.txt
+	@python=; \
+	for candidate in $(CANDIDATES); do \
+	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < ($(MINIMUM)))' >/dev/null 2>&1; then \
+	        python=$$candidate; break; \
+	    fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "make: needs Python ($(MINIMUM)) or newer and found none among: $(CANDIDATES)" >&2; \
+	    echo "make: install one, or name it: make setup PYTHON=/path/to/python" >&2; exit 1; \
+	fi; \
+	if ! $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < ($(MINIMUM)))' >/dev/null 2>&1; then \
+	    if ! "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
+	        echo "make: $$python cannot create virtual environments: its venv or ensurepip module is missing" >&2; \
+	        echo "make: install it (a system package often called python3-venv), or use another PYTHON" >&2; exit 1; \
+	    fi; \
+	    echo "==> creating $(VENV) with $$("$$python" -V)"; \
+	    "$$python" -m venv --clear $(VENV) || exit 1; \
+	fi
+	@echo '==> installing the locked packages'
+	@# The lock is complete, so nothing is left to resolve: --no-deps only saves time. Byte code comes last, in parallel.
+	@$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes -r constraints.txt
+	@$(BIN)/python -m pip install --quiet --no-compile --no-deps --no-build-isolation --no-index --editable .
+	@$(BIN)/python -m pip check
+	@echo '==> byte-compiling'
+	@# Libraries ship a few test files that are no valid Python; whoever imports one will hear of it.
+	@-$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1
+	@$(BIN)/python -m compileall -q -j 0 $(wildcard $(CODE))
+	@touch $@

@@ -1,0 +1,200 @@
+"""One experiment, from training rows to a chosen and refitted model; it writes no files."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from threadpoolctl import threadpool_limits
+
+from agents.skill import LimitError
+from agents.skills.evaluation.scores import score
+from agents.skills.feature.transform import build_transformer
+from agents.skills.shapes import ExperimentLog, ExperimentPlan, FeatureMap, ScopeSpec, Trial
+from agents.skills.training.candidates import CATALOGUE, LINEAR, Candidate, Problem, baseline, share_trials
+from agents.skills.training.choice import Duel, Finalist, choose, explain
+from agents.skills.training.folds import Fold, FoldPlan, make_folds, plan_folds
+from agents.skills.training.modelfile import digest, dump_model
+from agents.skills.training.rows import TrainingRows
+from agents.skills.training.search import CrossValidator, Searched, as_trial, held_out_share, outcome_of, search
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an experiment leaves: two skops files as bytes, the log, and what a reader should know.
+
+    `reproducible` says that fitting the chosen configuration twice gave the same bytes.
+    """
+
+    model: bytes
+    baseline: bytes
+    log: ExperimentLog
+    finalists: tuple[Trial, ...]
+    duels: Sequence[Duel]
+    folding: FoldPlan
+    repeats: int
+    reproducible: bool
+    search_note: str
+    warnings: tuple[str, ...]
+
+
+class Experiment:
+    """Searches, compares, chooses and refits, on one thread: sums over several differ in their last bits."""
+
+    def __init__(
+        self,
+        rows: TrainingRows,
+        features: FeatureMap,
+        scope: ScopeSpec,
+        plan: ExperimentPlan,
+        *,
+        time_ordered: bool,
+        seconds: float,
+        progress: Callable[[str], None],
+    ) -> None:
+        """`seconds` is the wall-clock time the whole may take. Raises InputError when rows cannot be folded."""
+        self.rows, self.features, self.scope, self.plan = rows, features, scope, plan
+        self.seconds, self.progress = seconds, progress
+        self.problem = Problem(scope.task, plan.metric, len(scope.classes), len(rows.target), plan.seed)
+        self.folding = plan_folds(
+            rows.target, rows.groups, wanted=plan.folds, classes=bool(scope.classes), time=time_ordered
+        )
+        self.repeats = 1 if time_ordered else 2
+        # finalists meet on fresh partitions, not on those the search tuned them for
+        self.comparison = [fold for repeat in range(self.repeats) for fold in self._folds(1 + repeat)]
+        self.validator = CrossValidator(
+            rows.frame, rows.target, scope.classes, self.problem, lambda: build_transformer(features)
+        )
+
+    def run(self) -> Result:
+        """Do it all. Raises LimitError when even the simplest model would take too much of the time."""
+        with threadpool_limits(limits=1):
+            reference = self._reference()
+            found = self._search()
+            finalists = [reference, *self._tuned(found)]
+            chosen, duels = choose(finalists, self._share, self.scope.higher_is_better)
+            self.progress(f"chosen: {chosen.name}; refitting twice on all {self.problem.rows} rows")
+            candidate = CATALOGUE[chosen.kind]
+            model, again = (self.fit(candidate.build(chosen.params, self.problem)) for _ in range(2))
+            floor = self.fit(baseline(self.problem))
+            log = ExperimentLog(
+                metric=self.plan.metric,
+                higher_is_better=self.scope.higher_is_better,
+                baseline=self._baseline_trial(),
+                trials=(*found.trials, *(self._trial(finalist) for finalist in finalists)),
+                chosen=self._trial(chosen),
+                reason=explain(chosen, duels),
+                model_sha256=digest(model),
+                seed=self.plan.seed,
+                tracking="artifact only",
+            )
+        return Result(
+            model=model,
+            baseline=floor,
+            log=log,
+            finalists=tuple(self._trial(finalist) for finalist in finalists),
+            duels=duels,
+            folding=self.folding,
+            repeats=self.repeats,
+            reproducible=model == again,
+            search_note=f"{len(found.trials)} of {found.planned} trials in at most {self._budget:g} s of CPU",
+            warnings=self._warnings(found, reproducible=model == again),
+        )
+
+    def fit(self, model: Any) -> bytes:
+        """Fit transformer and model on all rows; the bytes of their skops file."""
+        pipeline = Pipeline([("transform", build_transformer(self.features)), ("model", model)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pipeline.fit(self.rows.frame, self.rows.target)
+        return dump_model(pipeline)
+
+    @property
+    def _share(self) -> float:
+        return held_out_share(self.comparison)
+
+    @property
+    def _budget(self) -> float:
+        return min(self.plan.search_seconds, self.seconds / 3)
+
+    def _folds(self, repeat: int) -> list[Fold]:
+        return make_folds(self.folding, self.rows.target, self.rows.groups, self.plan.seed + repeat)
+
+    def _reference(self) -> Finalist:
+        """The linear model with default settings, and a fuse: if one fold takes too long, nothing else can work."""
+        candidate = CATALOGUE[LINEAR]
+        params = candidate.defaults(self.problem)
+        started = time.monotonic()
+        first = self.validator.scores(candidate, params, self.comparison[:1])
+        estimate = (time.monotonic() - started) * len(self.comparison)
+        if estimate > self.seconds / 4:
+            raise LimitError(
+                f"cross-validating the simplest model would take {estimate:.0f} s of the {self.seconds:.0f} s allowed",
+                "use fewer rows or columns, or allow more time",
+            )
+        rest = self.validator.scores(candidate, params, self.comparison[1:])
+        return self._finalist(candidate, 0, np.concatenate([first, rest]), time.monotonic() - started)
+
+    def _search(self) -> Searched:
+        # three folds are enough to rank configurations; of time folds the latest, which see the most rows
+        folds = self._folds(0)[-3:]
+        shares = share_trials(self.plan.trials, self.plan.candidates)
+        return search(self.validator, folds, shares, self._budget, self.progress)
+
+    def _tuned(self, found: Searched) -> list[Finalist]:
+        """The best configuration of each kind on the comparison folds; the untuned linear model is there already."""
+        finalists = []
+        for name, params in found.best.items():
+            candidate = CATALOGUE[name]
+            if name == LINEAR and params == candidate.defaults(self.problem):
+                continue
+            started = time.monotonic()
+            scores = self.validator.scores(candidate, params, self.comparison)
+            finalists.append(self._finalist(candidate, 1, scores, time.monotonic() - started, params))
+        return finalists
+
+    def _finalist(
+        self, candidate: Candidate, tuned: int, scores: Any, seconds: float, params: Any = None
+    ) -> Finalist:
+        finalist = Finalist(
+            kind=candidate.name,
+            name=f"{candidate.name} ({'tuned' if tuned else 'default'})",
+            params=candidate.defaults(self.problem) if params is None else params,
+            simplicity=(candidate.simplicity, tuned),
+            scores=scores,
+            seconds=seconds,
+        )
+        self.progress(f"finalist {finalist.name}: {self.plan.metric} {self._trial(finalist).mean:.4f}")
+        return finalist
+
+    def _trial(self, finalist: Finalist) -> Trial:
+        return as_trial(finalist.name, finalist.params, finalist.scores, self._share, finalist.seconds)
+
+    def _baseline_trial(self) -> Trial:
+        """The dummy on the comparison folds; it reads no column, so it needs no transformer."""
+        started = time.monotonic()
+        scores = []
+        for fold in self.comparison:
+            fit, test = (np.zeros((len(part), 1)) for part in (fold.train, fold.test))
+            floor = baseline(self.problem).fit(fit, self.rows.target[fold.train])
+            outcome = outcome_of(floor, test, self.rows.target[fold.test], self.scope.classes)
+            scores.append(score(outcome, self.plan.metric))
+        return as_trial("dummy", {}, np.array(scores), self._share, time.monotonic() - started)
+
+    def _warnings(self, found: Searched, *, reproducible: bool) -> tuple[str, ...]:
+        texts = []
+        if self.folding.note:
+            texts.append(self.folding.note)
+        if found.cut:
+            texts.append(
+                f"the search stopped after {len(found.trials)} of {found.planned} trials at its time limit; "
+                "another run on another machine may choose differently"
+            )
+        if not reproducible:
+            texts.append("fitting the chosen configuration twice gave two different models")
+        return tuple(texts)

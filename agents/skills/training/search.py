@@ -1,0 +1,166 @@
+"""Cross-validation and the seeded search over configurations."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from agents.skill import InputError
+from agents.skills.evaluation.scores import ClassOutcome, Outcome, ValueOutcome, score
+from agents.skills.shapes import Trial
+from agents.skills.training.candidates import CATALOGUE, Candidate, Params, Problem
+from agents.skills.training.choice import corrected_se
+from agents.skills.training.folds import Fold
+from schemas.ticket import LOWER_IS_BETTER
+
+_CACHE_BYTES = 200_000_000
+
+
+def outcome_of(model: Any, frame: Any, target: NDArray[Any], classes: Sequence[str]) -> Outcome:
+    """What a fitted model or pipeline predicts for `frame` beside what happened there."""
+    if not classes:
+        return ValueOutcome(target.astype(np.float64), np.asarray(model.predict(frame), dtype=np.float64))
+    lookup = {label: index for index, label in enumerate(classes)}
+    truth = np.array([lookup[str(label)] for label in target], dtype=np.intp)
+    return ClassOutcome(truth, class_probabilities(model, frame, classes))
+
+
+def class_probabilities(model: Any, frame: Any, classes: Sequence[str]) -> NDArray[np.float64]:
+    """Probabilities of shape (rows, classes) in the order of `classes`; zero for a class the model never saw."""
+    lookup = {label: index for index, label in enumerate(classes)}
+    known = model.predict_proba(frame)
+    values = np.zeros((known.shape[0], len(classes)), dtype=np.float64)
+    for column, label in enumerate(model.classes_):
+        values[:, lookup[str(label)]] = known[:, column]
+    return values
+
+
+@dataclass
+class CrossValidator:
+    """Scores configurations on folds; the prepared columns of a fold are kept while they fit in memory.
+
+    `frame` holds the prepared input columns, `target` labels or numbers, `transformer` makes an unfitted transformer.
+    """
+
+    frame: pd.DataFrame
+    target: NDArray[Any]
+    classes: Sequence[str]
+    problem: Problem
+    transformer: Callable[[], Any]
+    _kept: dict[int, tuple[Fold, Any, Any]] = field(default_factory=dict)
+    _bytes: int = 0
+
+    def scores(self, candidate: Candidate, params: Params, folds: Sequence[Fold]) -> NDArray[np.float64]:
+        """The metric on each fold, shape (folds,); NaN where a fold's rows leave it undefined."""
+        return np.array([self._score(candidate, params, fold) for fold in folds])
+
+    def _score(self, candidate: Candidate, params: Params, fold: Fold) -> float:
+        fit, test = self._prepared(fold)
+        model = candidate.build(params, self.problem)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # slow convergence of a trial shows in its score
+            model.fit(fit, self.target[fold.train])
+            outcome = outcome_of(model, test, self.target[fold.test], self.classes)
+        return score(outcome, self.problem.metric)
+
+    def _prepared(self, fold: Fold) -> tuple[Any, Any]:
+        kept = self._kept.get(id(fold))
+        if kept is not None:
+            return kept[1], kept[2]
+        transformer = self.transformer()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # unknown categories in a fold are expected and handled
+            fit = transformer.fit_transform(self.frame.iloc[fold.train], self.target[fold.train])
+            test = transformer.transform(self.frame.iloc[fold.test])
+        size = int(fit.nbytes + test.nbytes)
+        if self._bytes + size <= _CACHE_BYTES:
+            self._bytes += size
+            self._kept[id(fold)] = (fold, fit, test)
+        return fit, test
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search found: all trials in order, the best configuration of each kind, and whether time cut it short."""
+
+    trials: tuple[Trial, ...]
+    best: dict[str, Params]
+    planned: int
+    cut: bool
+
+
+def as_trial(name: str, params: Params, scores: NDArray[np.float64], test_share: float, seconds: float) -> Trial:
+    """The record of one evaluated configuration; undefined folds are left out of mean and error.
+
+    Raises InputError when the metric is undefined on every fold.
+    """
+    defined = scores[~np.isnan(scores)]
+    if not len(defined):
+        raise InputError(
+            "the metric is undefined on every cross-validation fold (no fold has rows of each class)",
+            "provide more rows of the rarest class or choose another metric",
+        )
+    se = corrected_se(defined, test_share)
+    return Trial(
+        model=name,
+        parameters=params,
+        mean=float(defined.mean()),
+        standard_error=se if np.isfinite(se) else 0.0,
+        seconds=round(seconds, 3),
+    )
+
+
+def search(
+    validator: CrossValidator,
+    folds: Sequence[Fold],
+    shares: dict[str, int],
+    budget: float,
+    progress: Callable[[str], None],
+) -> Searched:
+    """Try the planned number of configurations of each kind with a seeded tree-structured Parzen estimator.
+
+    The number of trials is fixed; `budget` (CPU seconds of this process, so that a busy machine changes nothing) is a
+    fuse: when it blows, the rest is skipped and `cut` says so. Every kind gets its default configuration in any case.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    problem = validator.problem
+    share = held_out_share(folds)
+    started = time.process_time()
+    trials: list[Trial] = []
+    best: dict[str, Params] = {}
+    planned = sum(shares.values())
+    for name, count in shares.items():
+        candidate = CATALOGUE[name]
+        study = optuna.create_study(
+            direction="minimize" if problem.metric in LOWER_IS_BETTER else "maximize",
+            sampler=optuna.samplers.TPESampler(seed=problem.seed, n_startup_trials=4),
+        )
+        study.enqueue_trial(candidate.defaults(problem))  # a known good point for the sampler to learn from
+        found: list[Trial] = []
+        for index in range(count):
+            if index and time.process_time() - started > budget:
+                break
+            began = time.monotonic()
+            asked = study.ask()
+            params = candidate.suggest(asked, problem)
+            scores = validator.scores(candidate, params, folds)
+            found.append(as_trial(name, params, scores, share, time.monotonic() - began))
+            study.tell(asked, found[-1].mean)
+            progress(f"trial {len(trials) + len(found)}/{planned} {name}: {problem.metric} {found[-1].mean:.4f}")
+        trials += found
+        best[name] = found[study.best_trial.number].parameters
+    return Searched(tuple(trials), best, planned, cut=len(trials) < planned)
+
+
+def held_out_share(folds: Sequence[Fold]) -> float:
+    """Test rows over fitting rows, on average over the folds."""
+    return float(np.mean([len(fold.test) / len(fold.train) for fold in folds]))

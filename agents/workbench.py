@@ -1,0 +1,200 @@
+"""The workbench: runs skills for one attempt, in child processes, on staged artifacts, within mode and budget."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from agents.discovery import AnySkill, skill
+from agents.port import Attempt, AttemptError, SkillRun
+from agents.skill import MEDIA_TYPES, SkillOutput
+from schemas.envelope import timestamp
+from schemas.values import ArtifactRef, FailureClass, Role, Usage
+from workspace.blobs import BlobError, Blobs
+from workspace.children import ForkServer
+from workspace.outcomes import ChildOutOfMemory, ChildResult, ChildTimeout, ServerLost
+
+MEMORY_LIMIT = 8 * 1024**3
+"""Bytes a skill's process may allocate; a guard against runaways, far above what the shipped skills use."""
+
+
+class Workbench:
+    """Runs the skills of one attempt. Not shared between attempts."""
+
+    def __init__(
+        self, role: Role, attempt: Attempt, blobs: Blobs, children: ForkServer, progress: Callable[[str, str], None]
+    ) -> None:
+        self._role = role
+        self._attempt = attempt
+        self._blobs = blobs
+        self._children = children
+        self._progress = progress
+        self._artifacts = {a.name: a for a in attempt.phase.artifacts}
+        self._measured = {scope: dict(values) for scope, values in attempt.phase.measured.items()}
+        self._started = time.monotonic()
+        self._runs = 0
+        self.usage = Usage()
+
+    async def run(self, name: str, parameters: dict[str, Any]) -> SkillRun:
+        """Run the skill `name`. Raises AttemptError with the failure class and what to do."""
+        cls = self._allowed(name)
+        self._runs += 1
+        directory = self._attempt.directory / f"{self._runs:02d}-{name}"
+        seconds, bound = self._seconds(cls)
+        self._progress(name, "started")
+        try:
+            inputs = await anyio.to_thread.run_sync(self._stage, cls, directory)
+            request = self._request(cls, parameters, inputs, directory, seconds)
+            answer = await self._child(cls, request, directory, seconds, bound)
+            if "failure" in answer:
+                raise AttemptError(FailureClass(answer["failure"]), answer["reason"], answer["detail"])
+            result = await anyio.to_thread.run_sync(self._collect, cls, answer["output"], directory)
+        except (BlobError, OSError) as problem:
+            raise AttemptError(FailureClass.TRANSIENT, f"{name}: {problem}") from problem
+        self._progress(name, result.summary)
+        return result
+
+    def _allowed(self, name: str) -> AnySkill:
+        """Skills outside the phase's mode or the agent's role are refused."""
+        try:
+            cls = skill(name)
+        except KeyError as problem:
+            raise AttemptError(FailureClass.POLICY, str(problem.args[0])) from problem
+        phase = self._attempt.phase
+        if cls.role is not self._role:
+            raise AttemptError(FailureClass.POLICY, f"skill {name} belongs to {cls.role.value}, not {self._role.value}")
+        if phase.mode not in cls.modes:
+            allowed = ", ".join(sorted(m.value for m in cls.modes))
+            raise AttemptError(FailureClass.POLICY, f"skill {name} is for mode {allowed}, not {phase.mode.value}")
+        return cls
+
+    def _seconds(self, cls: AnySkill) -> tuple[float, str]:
+        """How long the skill may take, and which bound that is."""
+        phase = self._attempt.phase
+        spent = time.monotonic() - self._started
+        bounds = {
+            "skill": cls.seconds,
+            "phase": phase.timeout_seconds - spent,
+            "budget": phase.remaining_seconds - spent,
+        }
+        bound = min(bounds, key=lambda key: bounds[key])
+        if bounds[bound] <= 0.0:
+            raise AttemptError(FailureClass.LIMIT, f"no time left for {cls.name}: the {bound}'s time is used up")
+        return bounds[bound], bound
+
+    def _stage(self, cls: AnySkill, directory: Path) -> dict[str, str]:
+        """Link the declared artifacts into a fresh directory; sealed ones only for the harness."""
+        shutil.rmtree(directory, ignore_errors=True)
+        (directory / "in").mkdir(parents=True, mode=0o700)
+        (directory / "out").mkdir(mode=0o700)
+        inputs: dict[str, str] = {}
+        for name in (*cls.needs, *cls.optional):
+            ref = self._artifacts.get(name)
+            if ref is None:
+                if name in cls.needs:
+                    raise AttemptError(FailureClass.AGENT, f"{cls.name} needs {name}, which no phase has produced")
+                continue
+            if ref.sealed and not cls.harness:
+                raise AttemptError(FailureClass.POLICY, f"{cls.name} may not read {name}: it is sealed for the harness")
+            target = directory / "in" / name
+            source = self._blobs.path(ref.sha256, sealed=ref.sealed)
+            try:
+                os.link(source, target)
+            except OSError:
+                shutil.copyfile(source, target)
+            inputs[name] = str(target)
+        return inputs
+
+    def _request(
+        self, cls: AnySkill, parameters: dict[str, Any], inputs: dict[str, str], directory: Path, seconds: float
+    ) -> dict[str, Any]:
+        phase = self._attempt.phase
+        return {
+            "skill": cls.name,
+            "parameters": parameters,
+            "ticket": phase.ticket.model_dump(mode="json"),
+            "acceptance": list(phase.acceptance),
+            "inputs": inputs,
+            "out": str(directory / "out"),
+            "roots": list(phase.roots),
+            "measured": self._measured,
+            "seed": phase.seed,
+            "now": timestamp(phase.started),
+            "session": self._attempt.session,
+            "seconds": seconds,
+            "max_data_bytes": phase.max_data_bytes,
+            "facts": {
+                "pipeline": phase.pipeline,
+                "artifacts": {name: ref.sha256 for name, ref in self._artifacts.items()},
+                "approvals": list(phase.approvals),
+                "usage": phase.spent.model_dump(mode="json"),
+            },
+        }
+
+    async def _child(
+        self, cls: AnySkill, request: dict[str, Any], directory: Path, seconds: float, bound: str
+    ) -> dict[str, Any]:
+        result = await self._children.run(
+            "agents.worker:run",
+            {"request": request},
+            cwd=directory,
+            log=directory / "log.txt",
+            seconds=seconds,
+            memory_bytes=MEMORY_LIMIT,
+            on_progress=lambda line: self._progress(cls.name, line),
+        )
+        self._count(result)
+        problem = result.failure
+        if problem is None:
+            answer: dict[str, Any] = result.value
+            return answer
+        if isinstance(problem, ChildTimeout):
+            failure = FailureClass.LIMIT if bound == "budget" else FailureClass.AGENT
+            raise AttemptError(failure, f"{cls.name} was stopped after {seconds:.0f} s (the {bound}'s limit)")
+        if isinstance(problem, ChildOutOfMemory):
+            raise AttemptError(FailureClass.LIMIT, f"{cls.name}: {problem}")
+        failure = FailureClass.TRANSIENT if isinstance(problem, ServerLost) else FailureClass.AGENT
+        raise AttemptError(failure, f"{cls.name}: {problem}")
+
+    def _count(self, result: ChildResult) -> None:
+        self.usage = self.usage.plus(
+            Usage(
+                wall_seconds=result.wall_seconds,
+                cpu_seconds=result.cpu_seconds,
+                peak_rss_bytes=result.peak_rss_bytes,
+            )
+        )
+
+    def _collect(self, cls: AnySkill, output: dict[str, Any], directory: Path) -> SkillRun:
+        """Put what the skill wrote into the artifact store and read its result."""
+        common = {name: output[name] for name in SkillOutput.model_fields if name in output}
+        result = SkillOutput.model_validate(common)
+        refs = []
+        for path in sorted((directory / "out").iterdir()):
+            if path.is_symlink() or not path.is_file():
+                raise AttemptError(FailureClass.AGENT, f"{cls.name} left {path.name}, which is not a plain file")
+            sealed = path.name in cls.sealed
+            sha256, size = self._blobs.put(path, sealed=sealed)
+            media = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
+            refs.append(ArtifactRef(name=path.name, sha256=sha256, size=size, media_type=media, sealed=sealed))
+        self._artifacts.update({ref.name: ref for ref in refs})
+        for m in result.measurements:
+            self._measured.setdefault(m.scope, {})[m.name] = m.value
+        (directory / "output.json").write_text(json.dumps(output), "utf-8")
+        return SkillRun(
+            skill=cls.name,
+            summary=result.summary,
+            artifacts=tuple(refs),
+            ticked=result.ticked,
+            measurements=result.measurements,
+            acceptance=result.acceptance,
+            warnings=result.warnings,
+            usage=self.usage,
+        )

@@ -1,0 +1,60 @@
+"""The child's side of a skill: runs in a forked process, in a directory of its own, without secrets.
+
+Request and answer are plain JSON: nothing from a child is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import Any
+
+from agents.discovery import skill
+from agents.skill import InputError, LimitError, SkillContext
+from schemas.ticket import Ticket
+from schemas.values import FailureClass
+from workspace.zygote import progress
+
+PRELOAD = ("pandas", "sklearn.pipeline", "sklearn.ensemble", "sklearn.linear_model", "scipy.stats", "pyarrow.parquet")
+"""Imported once in the fork server, so that a skill starts warm."""
+
+
+def run(request: dict[str, Any]) -> dict[str, Any]:
+    """Run one skill.
+
+    `request` has `skill`, `parameters`, `ticket`, `inputs` (artifact → path), `out`, `roots`, and the scalar fields of
+    `SkillContext`. The answer is `{"output": {...}}`, or `{"failure": class, "reason": …, "detail": …}`.
+    """
+    cls = skill(request["skill"])
+    context = SkillContext(
+        ticket=Ticket.model_validate(request["ticket"]),
+        acceptance=tuple(request["acceptance"]),
+        inputs={name: Path(path) for name, path in request["inputs"].items()},
+        out=Path(request["out"]),
+        roots=tuple(Path(root) for root in request["roots"]),
+        measured=request["measured"],
+        seed=request["seed"],
+        now=request["now"],
+        session=request["session"],
+        seconds=request["seconds"],
+        max_data_bytes=request["max_data_bytes"],
+        facts=request["facts"],
+        progress=progress,
+    )
+    try:
+        parameters = cls.parameters.model_validate(request["parameters"])
+        output = cls().run(parameters, context)
+    except InputError as problem:
+        return {"failure": FailureClass.INPUT.value, "reason": str(problem), "detail": ""}
+    except LimitError as problem:
+        return {"failure": FailureClass.LIMIT.value, "reason": str(problem), "detail": ""}
+    except MemoryError:
+        return {"failure": FailureClass.LIMIT.value, "reason": f"{cls.name} ran out of memory", "detail": ""}
+    except Exception as problem:  # a fault of ours: reported with its trace, never a crash of the agent
+        reason = f"{cls.name} failed: {type(problem).__name__}: {str(problem)[:500]}"
+        return {"failure": FailureClass.AGENT.value, "reason": reason, "detail": traceback.format_exc()[-4000:]}
+    missing = [name for name in cls.produces if not (context.out / name).is_file()]
+    if missing:
+        reason = f"{cls.name} did not write {', '.join(missing)}"
+        return {"failure": FailureClass.AGENT.value, "reason": reason, "detail": ""}
+    return {"output": output.model_dump(mode="json")}

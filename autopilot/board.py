@@ -1,0 +1,193 @@
+"""The board: what Auto-Pilot knows of every session, folded from the event stream it follows. Pure.
+
+Auto-Pilot has no access to the store; it sees what every observer sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from schemas import session as ev
+from schemas.envelope import EventEnvelope
+from schemas.messages import Event
+from schemas.pipeline import PipelineDefinition
+from schemas.ticket import Ticket
+from schemas.values import ArtifactRef, Measurement, Usage
+
+RowStatus = Literal["active", "waiting", "blocked", "rolled_back", "completed", "aborted"]
+
+
+@dataclass(slots=True)
+class PhaseRow:
+    """One phase of one session, as far as it got."""
+
+    name: str
+    agent: str
+    status: Literal["pending", "working", "reported", "gate", "completed", "failed"] = "pending"
+    attempt: int = 0
+    summary: str = ""
+    ticked: dict[str, str] = field(default_factory=dict)
+    artifacts: dict[str, ArtifactRef] = field(default_factory=dict)
+    measurements: tuple[Measurement, ...] = ()
+    warnings: tuple[str, ...] = ()
+    wall_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class GateRow:
+    """One gate of one session."""
+
+    id: str
+    phase: str
+    kind: str
+    status: str = "open"
+    by: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class SessionRow:
+    """One session, as far as the stream was read."""
+
+    id: str
+    ticket: Ticket
+    digest: str
+    pipeline: PipelineDefinition
+    branch: str
+    base_commit: str
+    drive: str
+    status: RowStatus = "active"
+    phase: str = ""
+    version: int = 0
+    reason: str = ""
+    commit: str = ""
+    updated: datetime | None = None
+    started: datetime | None = None
+    acceptance: tuple[str, ...] = ()
+    phases: dict[str, PhaseRow] = field(default_factory=dict)
+    gates: dict[str, GateRow] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+    pending_effects: set[str] = field(default_factory=set)
+    line: str = ""
+    """The newest line of live progress."""
+
+    @property
+    def gate(self) -> GateRow | None:
+        """The gate waiting for a person."""
+        return next((g for g in self.gates.values() if g.status == "open" and g.kind == "human"), None)
+
+    @property
+    def in_work(self) -> bool:
+        """Whether the train itself still has something to do here."""
+        return self.status == "active" or bool(self.pending_effects)
+
+
+class Board:
+    """All sessions by id. Feed it events in stream order; events it saw already change nothing."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, SessionRow] = {}
+
+    def apply(self, envelope: EventEnvelope[Event]) -> SessionRow | None:
+        """Fold one event; the row it changed, or None."""
+        if envelope.stream.kind != "session":
+            return None
+        event, name = envelope.event, envelope.stream.name
+        if isinstance(event, ev.SessionStarted) and name not in self.sessions:
+            self.sessions[name] = SessionRow(
+                id=name,
+                ticket=event.ticket,
+                digest=event.ticket_digest,
+                pipeline=event.pipeline,
+                branch=event.branch,
+                base_commit=event.base_commit,
+                drive=event.drive,
+                commit=event.base_commit,
+                started=envelope.time,
+                acceptance=event.ticket.acceptance,
+                phases={p.name: PhaseRow(p.name, p.agent.value) for p in event.pipeline.phases},
+            )
+        row = self.sessions.get(name)
+        if row is None or envelope.sequence <= row.version:
+            return None
+        row.version, row.updated = envelope.sequence, envelope.time
+        self._work(row, event)
+        self._gates(row, event)
+        self._ends(row, event)
+        return row
+
+    def _work(self, row: SessionRow, event: Event) -> None:
+        match event:
+            case ev.PhaseStarted():
+                row.status, row.phase, row.reason, row.line = "active", event.phase, "", ""
+                phase = row.phases[event.phase]
+                phase.status, phase.attempt = "working", event.attempt
+            case ev.WorkReported():
+                phase = row.phases[event.phase]
+                phase.status, phase.summary, phase.warnings = "reported", event.summary, event.warnings
+                phase.artifacts = {a.name: a for a in event.artifacts}
+                phase.measurements = event.measurements
+                for item in event.ticked:
+                    phase.ticked.setdefault(item.item, item.evidence)
+                phase.wall_seconds += event.usage.wall_seconds
+                row.acceptance = event.acceptance or row.acceptance
+                row.usage = row.usage.plus(event.usage)
+            case ev.AttemptFailed():
+                row.phases[event.phase].status = "failed"
+                row.phases[event.phase].wall_seconds += event.usage.wall_seconds
+                row.usage = row.usage.plus(event.usage)
+                row.reason = event.reason
+            case ev.EffectRequested():
+                row.pending_effects.add(event.effect)
+            case ev.EffectRecorded():
+                row.pending_effects.discard(event.effect)
+                row.commit = event.commit or row.commit
+                row.phases[event.phase].artifacts.update({a.name: a for a in event.artifacts})
+            case ev.EffectFailed():
+                row.pending_effects.discard(event.effect)
+            case ev.PhaseCompleted():
+                row.phases[event.phase].status = "completed"
+            case _:
+                pass
+
+    def _gates(self, row: SessionRow, event: Event) -> None:
+        match event:
+            case ev.GateOpened():
+                row.gates[event.gate] = GateRow(event.gate, event.phase, event.kind, reason=event.reason)
+                row.phases[event.phase].status = "gate"
+                if event.kind == "human":
+                    row.status = "waiting"
+            case ev.ApprovalGiven():
+                row.gates[event.gate].by = (*row.gates[event.gate].by, event.by.name)
+            case ev.GatePassed():
+                row.gates[event.gate].status = "passed"
+                row.status = "active"
+            case ev.GateRejected():
+                row.gates[event.gate].status, row.gates[event.gate].by = "rejected", (event.by.name,)
+            case ev.GateSuperseded():
+                row.gates[event.gate].status = "superseded"
+            case _:
+                pass
+
+    def _ends(self, row: SessionRow, event: Event) -> None:
+        match event:
+            case ev.SessionBlocked():
+                row.status, row.reason = "blocked", event.reason
+            case ev.SessionCompleted():
+                row.status, row.commit, row.phase = "completed", event.commit, ""
+            case ev.SessionAborted():
+                row.status, row.reason = "aborted", event.reason
+                row.pending_effects.clear()
+            case ev.SessionRolledBack():
+                row.status = "rolled_back"
+                row.reason = f"rolled back to the start of {event.phase} by {event.by.name}"
+                row.phase = event.phase
+                row.pending_effects.clear()
+                names = list(row.phases)
+                for later in names[names.index(event.phase) :]:
+                    fresh = PhaseRow(later, row.phases[later].agent, attempt=row.phases[later].attempt)
+                    row.phases[later] = fresh
+            case _:
+                pass

@@ -1,0 +1,67 @@
+"""One nkey per role: the server knows the public keys, each process gets the seed of its own role and no other."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import nkeys
+
+from bus.port import BusError
+
+SEEDS = "credentials"
+
+
+def seed_path(directory: Path, role: str) -> Path:
+    """Where a role's seed lies below the server's directory."""
+    return directory / SEEDS / f"{role}.seed"
+
+
+def read_seed(directory: Path, role: str) -> str:
+    """The seed of a role. Raises BusError when it is missing, unreadable for this user, or no seed."""
+    path = seed_path(directory, role)
+    try:
+        seed = path.read_text(encoding="ascii").strip()
+        _public_key(seed)
+    except FileNotFoundError:
+        raise BusError(f"no credentials for role {role!r}: {path} does not exist; start the server once") from None
+    except OSError as problem:
+        raise BusError(f"credentials for role {role!r} cannot be read: {problem}") from problem
+    except (nkeys.NkeysError, ValueError) as problem:
+        raise BusError(f"{path} holds no nkey seed: remove it, the server makes a new one at its next start") from problem
+    return seed
+
+
+def ensure_credentials(directory: Path, roles: Iterable[str]) -> dict[str, str]:
+    """Each role's public key; a role without a seed gets a new one. Raises BusError, OSError."""
+    (directory / SEEDS).mkdir(mode=0o700, parents=True, exist_ok=True)
+    keys = {}
+    for role in roles:
+        path = seed_path(directory, role)
+        if path.exists():
+            path.chmod(0o600)
+        else:
+            write_private(path, nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER).decode() + "\n")
+        keys[role] = _public_key(read_seed(directory, role))
+    return keys
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file only its owner can read, whole or not at all (a crash leaves the old one)."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mkstemp makes it 0600
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _public_key(seed: str) -> str:
+    pair = nkeys.from_seed(bytearray(seed.encode()))
+    key = pair.public_key.decode()
+    pair.wipe()
+    return str(key)

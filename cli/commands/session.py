@@ -1,0 +1,188 @@
+"""`valuetrain session`: one ticket's trip through a pipeline, looked at, replayed, taken back."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cli.errors import CliError, Exit
+from cli.options import DEFAULT_HOME, AsOption, HomeOption, JsonOption, fail, guard, say, show_json
+
+app = typer.Typer(no_args_is_help=True, help="See, replay, retry, abort and roll back sessions.")
+
+SessionArgument = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id, from `valuetrain session list`.")]
+
+
+@app.command("list")
+def list_sessions(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """List all sessions, oldest first.
+
+    Example: `valuetrain session list --json`
+    """
+    with guard(home, as_json):
+        from cli.reading import reading
+
+        with reading(home) as record:
+            rows = record.sessions()
+        if as_json:
+            return show_json(rows)
+        if not rows:
+            return say("No session yet; `valuetrain drive` starts them.")
+        for row in rows:
+            done = sum(p["completed"] for p in row["phases"])
+            where = f"{done}/{len(row['phases'])} phases"
+            say(f"{row['session']:<12} {row['status']:<11} {where:<13} ticket {row['ticket']}: {row['title']}")
+            if row["reason"]:
+                say(f"             {row['reason']}")
+
+
+@app.command("show")
+def show(session: SessionArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Show one session: phases, figures, gates, cost.
+
+    Example: `valuetrain session show s1-x7k2q`
+    """
+    with guard(home, as_json):
+        from cli.reading import reading
+
+        with reading(home) as record:
+            row = record.session(session)
+            gates = [g for g in record.gates() if g["session"] == session]
+        if as_json:
+            return show_json({**row, "gates": gates})
+        say(f"{row['session']}: {row['status']}" + (f" ({row['reason']})" if row["reason"] else ""))
+        say(f"ticket {row['ticket']}: {row['title']} (risk {row['risk']})")
+        say(f"branch {row['branch']} at {row['commit'][:12]}; ${row['cost_usd']:.4f}, {row['seconds']:.1f} s of skill time")
+        for phase in row["phases"]:
+            mark = "done" if phase["completed"] else ("now " if phase["phase"] == row["phase"] else "    ")
+            say(f"  [{mark}] {phase['phase']:<20} {phase['summary']}")
+        for gate in gates:
+            if gate["kind"] == "human":
+                say(f"  gate {gate['gate']}: {gate['status']} {('by ' + gate['decided_by']) if gate['decided_by'] else ''}")
+
+
+@app.command("replay")
+def replay(
+    session: SessionArgument,
+    to: Annotated[int | None, typer.Option("--to", metavar="SEQ", help="Stop after this event.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Decide every recorded command again and compare with the record.")
+    ] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Fold a session's events again: its exact state then, or proof that today's rules decide the same.
+
+    Example: `valuetrain session replay s1-x7k2q --verify`
+    """
+    with guard(home, as_json):
+        from cli.reading import reading
+        from conductor.replay import state_at, verify_decisions
+        from conductor.views import session_view
+
+        with reading(home) as record:
+            stream = record.stream(session)
+            if verify:
+                report = verify_decisions(record.store, stream)
+                if as_json:
+                    show_json({"session": session, **report.as_dict()})
+                elif report.difference is None:
+                    say(f"{session}: {report.commands} commands decided again, {report.events} events, no difference.")
+                else:
+                    say(f"{session}: {report.difference}")
+                raise typer.Exit(int(Exit.DONE if report.difference is None else Exit.ERROR))
+            newest = record.store.version(stream)
+            if to is not None and not 1 <= to <= newest:
+                raise CliError(f"{session} has events 1 to {newest}; --to {to} is none of them", Exit.USAGE)
+            state, at = state_at(record.store, stream, to)
+        view = session_view(state, at)
+        if as_json:
+            return show_json(view)
+        say(f"{session} after event {state.version} ({view['updated']}): {view['status']}, phase {view['phase'] or '-'}")
+        for phase in view["phases"]:
+            say(f"  {'done' if phase['completed'] else '    '} {phase['phase']:<20} {phase['summary']}")
+
+
+@app.command("rollback")
+def rollback(
+    session: SessionArgument,
+    to: Annotated[str, typer.Option("--to", metavar="PHASE", help="The phase whose start to go back to.")],
+    as_name: AsOption = None,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a session back to the start of a phase. Nothing is deleted: state goes back, the branch gets a new commit.
+
+    Example: `valuetrain session rollback s1-x7k2q --to training --as dana`
+    """
+    with guard(home, as_json):
+        from schemas.commands import RollbackSession
+
+        verdict = _ask(home, as_json, session, RollbackSession(phase=to, reason=reason), as_name, settle=True)
+        row = _row(home, session)
+        document = {"session": session, "to": to, "by": verdict["by"], "status": row["status"], "commit": row["commit"]}
+        if as_json:
+            return show_json(document)
+        say(f"{session} is back at the start of {to} (by {verdict['by']}); branch {row['branch']} at {row['commit'][:12]}.")
+        say(f"Go on with: valuetrain session retry {session}, then valuetrain drive")
+
+
+@app.command("retry")
+def retry(
+    session: SessionArgument,
+    as_name: AsOption = None,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a blocked or rolled back session another attempt; the next drive carries it out.
+
+    Example: `valuetrain session retry s4-m2p9w --as dana`
+    """
+    with guard(home, as_json):
+        from schemas.commands import RetryPhase
+
+        verdict = _ask(home, as_json, session, RetryPhase(reason=reason), as_name)
+        if as_json:
+            return show_json({"session": session, "by": verdict["by"]})
+        say(f"{session} will be tried again; `valuetrain drive` carries it out.")
+
+
+@app.command("abort")
+def abort(
+    session: SessionArgument,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")],
+    as_name: AsOption = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """End a session for good. Its branch and record stay.
+
+    Example: `valuetrain session abort s4-m2p9w --reason "data was withdrawn"`
+    """
+    with guard(home, as_json):
+        from schemas.commands import AbortSession
+
+        verdict = _ask(home, as_json, session, AbortSession(reason=reason), as_name)
+        if as_json:
+            return show_json({"session": session, "by": verdict["by"]})
+        say(f"{session} is aborted.")
+
+
+def _ask(home: Any, as_json: bool, session: str, command: Any, as_name: str | None, settle: bool = False) -> dict[str, Any]:
+    from cli.operator import ask
+
+    verdict = ask(home, session, command, as_name, settle)
+    if not verdict["accepted"]:
+        refused = verdict["code"] in ("not_an_approver", "not_an_operator", "not_allowed")
+        fail(verdict["reason"], Exit.REFUSED if refused else Exit.ERROR, as_json)
+    return verdict
+
+
+def _row(home: Any, session: str) -> dict[str, Any]:
+    from cli.reading import reading
+
+    with reading(home) as record:
+        return record.session(session)

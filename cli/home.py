@@ -1,0 +1,114 @@
+"""The home directory: where one installation keeps its record, bus, artifacts, keys and worktrees."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cli.errors import CliError
+
+IGNORE = "# the train's own files; what people edit is kept in git\n*\n!.gitignore\n!config.yaml\n!policy.yaml\n!pipelines/\n!pipelines/**\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths below the home directory."""
+
+    path: Path
+
+    @property
+    def record(self) -> Path:
+        """The SQLite database with every event."""
+        return self.path / "record.db"
+
+    @property
+    def bus(self) -> Path:
+        """The embedded NATS server's configuration, credentials and JetStream files."""
+        return self.path / "bus"
+
+    @property
+    def blobs(self) -> Path:
+        """Artifacts by SHA-256."""
+        return self.path / "blobs"
+
+    @property
+    def attempts(self) -> Path:
+        """Working directories of attempts; those of failed ones are kept."""
+        return self.path / "attempts"
+
+    @property
+    def worktrees(self) -> Path:
+        """Git worktrees of open sessions."""
+        return self.path / "worktrees"
+
+    @property
+    def policy(self) -> Path:
+        """Who may approve what."""
+        return self.path / "policy.yaml"
+
+    @property
+    def config(self) -> Path:
+        """Settings."""
+        return self.path / "config.yaml"
+
+    @property
+    def pipelines(self) -> Path:
+        """The user's own pipelines; they come before the shipped ones."""
+        return self.path / "pipelines"
+
+    @property
+    def key(self) -> Path:
+        """The ed25519 key that signs packages."""
+        return self.path / "keys" / "signing.pem"
+
+    @property
+    def log(self) -> Path:
+        """What went wrong inside, for a bug report."""
+        return self.path / "valuetrain.log"
+
+    def prepare(self) -> None:
+        """Make the directory (mode 0700) and keep its contents out of git. Raises CliError naming path and reason."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            ignore = self.path / ".gitignore"
+            if not ignore.exists():
+                ignore.write_text(IGNORE, "utf-8")
+        except OSError as problem:
+            raise CliError(f"home {self.path} cannot be used: {problem.strerror}; choose another with --home") from problem
+
+    def existing(self) -> Home:
+        """Itself, if something was ever recorded here. Raises CliError saying what to do otherwise."""
+        if not self.record.exists():
+            raise CliError(f"nothing is recorded in {self.path} yet; start with `valuetrain drive`, or give --home")
+        return self
+
+    @contextlib.contextmanager
+    def locked(self, purpose: str) -> Iterator[None]:
+        """Hold the home for one composition of conductor, bus and store.
+
+        The lock goes with the process, however it ends. Raises HomeBusy naming the holder.
+        """
+        self.prepare()
+        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.read(handle, 200).decode("utf-8", "replace").strip() or "another valuetrain"
+                raise HomeBusy(holder, self.path) from None
+            os.ftruncate(handle, 0)
+            os.write(handle, f"{purpose} (process {os.getpid()})".encode())
+            yield
+        finally:
+            os.close(handle)
+
+
+class HomeBusy(CliError):
+    """Another process works on this home."""
+
+    def __init__(self, holder: str, path: Path) -> None:
+        super().__init__(f"{holder} is using {path}; wait for it, or give another --home")

@@ -1,0 +1,58 @@
+"""Settings: `config.yaml` in the home directory, overruled by `VALUETRAIN_…` environment variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from cli.errors import CliError
+from schemas.values import Tenant
+
+
+class Settings(BaseSettings):
+    """What an installation can set. An unknown name is an error, never ignored."""
+
+    model_config = SettingsConfigDict(env_prefix="VALUETRAIN_", extra="forbid")
+
+    tenant: Tenant = "default"
+    nats_server: Path | None = None
+    """Another nats-server binary than the one that comes with the package."""
+    nats_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """The embedded server's port on loopback; 0 takes a free one."""
+    skill_processes: Annotated[int, Field(ge=1, le=64)] = 2
+    """How many skills may run at once."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment overrules the file (which is passed as init values)."""
+        return env_settings, init_settings
+
+
+def load(config: Path) -> Settings:
+    """Settings from `config` (which may be missing) and the environment. Raises CliError naming field and reason."""
+    values = {}
+    if config.exists():
+        try:
+            values = yaml.safe_load(config.read_text("utf-8")) or {}
+        except (OSError, yaml.YAMLError) as problem:
+            raise CliError(f"{config} cannot be read: {problem}") from problem
+        if not isinstance(values, dict):
+            raise CliError(f"{config} must be a list of `name: value` lines")
+    try:
+        return Settings(**values)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(sorted(Settings.model_fields))
+        raise CliError(f"setting {name!r} in {config} or VALUETRAIN_…: {first['msg']}; settings are {known}") from problem

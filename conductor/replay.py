@@ -1,0 +1,73 @@
+"""Replay: a session's state at any point, and proof that today's rules decide the recorded commands as they did then."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from conductor.drives import DriveState
+from conductor.fold import fold, handle
+from conductor.state import SessionState, initial
+from schemas.envelope import StreamId, decode_command
+from store.port import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayReport:
+    """What deciding again came to. `difference` names the first one, or is None."""
+
+    commands: int
+    events: int
+    difference: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def state_at(store: Store, stream: StreamId, sequence: int | None = None) -> tuple[SessionState, datetime]:
+    """The state after event `sequence` (the newest by default) and that event's time."""
+    envelopes = list(store.read(stream, 0, sequence))
+    at = envelopes[-1].time if envelopes else datetime.fromtimestamp(0, UTC)
+    return fold(initial(stream.name), envelopes), at
+
+
+def verify_decisions(store: Store, stream: StreamId) -> ReplayReport:
+    """Decide every recorded command of a session again, from the first, and compare each event with the record."""
+    if stream.kind != "session":
+        raise ValueError(f"only sessions are decided again, not {DriveState.__name__}")
+    recorded = list(store.read(stream))
+    state = initial(stream.name)
+    commands = 0
+    for entry in store.commands(stream):
+        envelope = decode_command(entry.raw)
+        before = state.version
+        outcome = handle(state, envelope)
+        commands += 1
+        for offset, event in enumerate(outcome.events):
+            sequence = before + offset + 1
+            if sequence > len(recorded):
+                what = f"event {sequence}: the rules now add {event.message_type.name}, which the record does not have"
+                return ReplayReport(commands, len(recorded), what)
+            then = recorded[sequence - 1]
+            if then.causation_id != envelope.id or then.event != event:
+                what = (
+                    f"event {sequence}: the record has {then.type}, the rules now give {event.message_type.name}"
+                    if then.type != event.message_type.name
+                    else f"event {sequence}: {then.type} differs: {_difference(then.event, event)}"
+                )
+                return ReplayReport(commands, len(recorded), what)
+        state = outcome.state
+    if state.version != len(recorded):
+        what = f"event {state.version + 1}: the record has {recorded[state.version].type}, which no command explains"
+        return ReplayReport(commands, len(recorded), what)
+    return ReplayReport(commands, len(recorded), None)
+
+
+def _difference(then: Any, now: Any) -> str:
+    for name in type(then).model_fields:
+        before, after = getattr(then, name), getattr(now, name)
+        if before != after:
+            return f"{name} was {str(before)[:200]}, would be {str(after)[:200]}"
+    return "nothing that a field shows"

@@ -1,0 +1,298 @@
+"""The conductor's shell: commands in, one transaction each batch, verdicts out. All judgement is in the pure modules.
+
+Load → fold → decide → ONE transaction (events, inbox, timers, views) → acknowledge and answer. A crash before the commit
+leaves the command on the bus; a crash after it leaves the verdict in the inbox: either way the sender gets one verdict.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from bus.port import Ack, Bus, Delivery, GiveUp, Outcome, Retry
+from conductor.decide import Refusal
+from conductor.drives import DriveState, decide_drive, evolve_drive
+from conductor.fold import fold, handle
+from conductor.process import Alarm, timers
+from conductor.state import SessionState, initial
+from conductor.views import gate_view, session_view
+from schemas import session as ev
+from schemas.envelope import (
+    CommandEnvelope,
+    EventEnvelope,
+    StreamId,
+    UnreadableMessage,
+    decode_command,
+    encode_command,
+)
+from schemas.ids import uuid7
+from schemas.messages import Event
+from schemas.subjects import command_sender
+from schemas.values import Actor, Sender
+from store.port import (
+    AlreadyHandled,
+    Append,
+    AppendResult,
+    ArmedTimer,
+    Handled,
+    Store,
+    StoreUnavailable,
+    TimerCleared,
+    TimerSet,
+    VersionConflict,
+    View,
+)
+
+_log = structlog.get_logger("conductor")
+CONDUCTOR = Actor(name="conductor", channel="system", verified_as="conductor")
+CACHED_STREAMS = 4096
+Aggregate = SessionState | DriveState
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """One decided command, not yet written."""
+
+    append: Append
+    state: Aggregate
+
+
+class Conductor:
+    """Handles commands against the store. Several may run at once: the stream's version decides who was first."""
+
+    def __init__(self, store: Store, tenant: str = "default", clock: Callable[[], datetime] | None = None) -> None:
+        self._store = store
+        self._tenant = tenant
+        self._clock = clock or (lambda: datetime.now(UTC))
+        self._cache: OrderedDict[StreamId, Aggregate] = OrderedDict()
+        self._lock = anyio.Lock()
+        self.committed = anyio.Event()
+        """Set (and replaced) whenever something was committed: the relay waits on it."""
+        self.trouble: StoreUnavailable | None = None
+        """Why the record could not be written the last time; None when it could."""
+
+    async def handle_batch(self, bus: Bus, deliveries: Sequence[Delivery]) -> list[Outcome]:
+        """The bus handler: one outcome for each delivery, in order."""
+        outcomes: list[Outcome] = [Ack()] * len(deliveries)
+        commands: list[tuple[int, CommandEnvelope]] = []
+        for index, delivery in enumerate(deliveries):
+            try:
+                envelope = self._authentic(delivery)
+            except (UnreadableMessage, ValueError) as problem:
+                outcomes[index] = GiveUp(f"unreadable command: {problem}")
+                continue
+            commands.append((index, envelope))
+        try:
+            verdicts = await self.handle_commands([envelope for _, envelope in commands])
+        except StoreUnavailable as problem:
+            for index, _ in commands:
+                outcomes[index] = Retry(1.0, str(problem))
+            return outcomes
+        for (index, _), verdict in zip(commands, verdicts, strict=True):
+            await bus.reply(deliveries[index], verdict)
+        return outcomes
+
+    def _authentic(self, delivery: Delivery) -> CommandEnvelope:
+        """The command with the sender the server vouches for; its bytes must agree with its address."""
+        envelope = decode_command(delivery.raw)
+        tokens = delivery.subject.split(".")
+        sender = command_sender(delivery.subject)
+        if (tokens[1], tokens[3], tokens[4]) != (envelope.stream.tenant, envelope.stream.name, envelope.type):
+            raise UnreadableMessage(f"the command's bytes and its subject {delivery.subject} disagree")
+        if envelope.stream.kind != envelope.command.message_type.stream:
+            raise UnreadableMessage(f"{envelope.type} is not for a {envelope.stream.kind} stream")
+        return envelope.sent_by(sender)
+
+    async def handle_commands(self, envelopes: Sequence[CommandEnvelope]) -> list[dict[str, Any]]:
+        """Handle commands in order in as few transactions as possible and return their verdicts.
+
+        Raises StoreUnavailable when the record cannot be written: then nothing happened and the commands may be
+        handled again.
+        """
+        async with self._lock:
+            try:
+                verdicts = await anyio.to_thread.run_sync(self._handle, list(envelopes))
+            except StoreUnavailable as problem:
+                self._cache.clear()
+                self.trouble = problem
+                raise
+        self.trouble = None
+        self.committed.set()
+        self.committed = anyio.Event()
+        return verdicts
+
+    def _handle(self, envelopes: list[CommandEnvelope]) -> list[dict[str, Any]]:
+        verdicts: dict[int, dict[str, Any]] = {}
+        waiting = list(enumerate(envelopes))
+        while waiting:
+            planned: list[tuple[int, _Planned]] = []
+            later: list[tuple[int, CommandEnvelope]] = []
+            seen: set[str] = set()
+            for index, envelope in waiting:
+                if envelope.id in seen:
+                    later.append((index, envelope))  # the same command twice in one batch: the inbox answers the second
+                    continue
+                seen.add(envelope.id)
+                if (known := self._store.handled(envelope.id)) is not None:
+                    verdicts[index] = known.verdict
+                    continue
+                plan = self._plan(envelope)
+                self._remember(plan.append.stream, plan.state)
+                planned.append((index, plan))
+            results = self._store.append_batch([plan.append for _, plan in planned])
+            for (index, plan), result in zip(planned, results, strict=True):
+                settled = self._settle(plan, result)
+                if settled is None:
+                    later.append((index, envelopes[index]))
+                else:
+                    verdicts[index] = settled
+            waiting = sorted(later, key=lambda pair: pair[0])
+        return [verdicts[index] for index in range(len(envelopes))]
+
+    def _settle(self, plan: _Planned, result: AppendResult) -> dict[str, Any] | None:
+        """The verdict after the transaction; None when somebody else was first and it must be decided again."""
+        if isinstance(result, VersionConflict):
+            self._cache.pop(plan.append.stream, None)
+            return None
+        if isinstance(result, AlreadyHandled):
+            self._cache.pop(plan.append.stream, None)
+            return result.handled.verdict
+        if plan.append.handled is None:
+            raise RuntimeError("a decided command has no inbox entry")
+        return plan.append.handled.verdict
+
+    def _remember(self, stream: StreamId, state: Aggregate) -> None:
+        self._cache[stream] = state
+        self._cache.move_to_end(stream)
+        while len(self._cache) > CACHED_STREAMS:
+            self._cache.popitem(last=False)
+
+    def load(self, stream: StreamId) -> Aggregate:
+        """The aggregate's state, from memory or folded from the record."""
+        if (cached := self._cache.get(stream)) is not None:
+            return cached
+        if stream.kind == "drive":
+            drive = DriveState(stream.name)
+            for envelope in self._store.read(stream):
+                drive = evolve_drive(drive, envelope.event, envelope.sequence)
+            return drive
+        return fold(initial(stream.name), self._store.read(stream))
+
+    def _plan(self, envelope: CommandEnvelope) -> _Planned:
+        state = self.load(envelope.stream)
+        if isinstance(state, DriveState):
+            return self._plan_drive(state, envelope)
+        outcome = handle(state, envelope)
+        verdict = _verdict(outcome.events, state.version, outcome.refusal)
+        changes: list[TimerSet | TimerCleared] = []
+        if envelope.sender == Sender.CONDUCTOR.value:
+            changes.append(TimerCleared("attempt"))  # it just fired
+        for change in timers(outcome.events):
+            changes.append(self._timer(envelope, change) if isinstance(change, Alarm) else TimerCleared(change.key))
+        append = Append(
+            stream=envelope.stream,
+            expected_version=state.version,
+            events=self._envelopes(envelope, state.version, outcome.events),
+            handled=Handled(envelope.id, encode_command(envelope), outcome.refusal is None, verdict),
+            timers=tuple(changes),
+            views=self._views(outcome.state, outcome.events, envelope.time) if outcome.events else (),
+        )
+        return _Planned(append, outcome.state)
+
+    def _plan_drive(self, state: DriveState, envelope: CommandEnvelope) -> _Planned:
+        decision = decide_drive(state, envelope)
+        events = () if isinstance(decision, Refusal) else decision
+        refusal = decision if isinstance(decision, Refusal) else None
+        after = state
+        for offset, event in enumerate(events, 1):
+            after = evolve_drive(after, event, state.version + offset)
+        append = Append(
+            stream=envelope.stream,
+            expected_version=state.version,
+            events=self._envelopes(envelope, state.version, events),
+            handled=Handled(
+                envelope.id, encode_command(envelope), refusal is None, _verdict(events, state.version, refusal)
+            ),
+        )
+        return _Planned(append, after)
+
+    def _envelopes(
+        self, command: CommandEnvelope, version: int, events: Sequence[Event]
+    ) -> tuple[EventEnvelope[Event], ...]:
+        return tuple(
+            EventEnvelope(
+                id=uuid7(),
+                stream=command.stream,
+                sequence=version + offset,
+                time=command.time,
+                actor=command.actor,
+                correlation_id=command.correlation_id,
+                causation_id=command.id,
+                event=event,
+            )
+            for offset, event in enumerate(events, 1)
+        )
+
+    def _timer(self, cause: CommandEnvelope, alarm: Alarm) -> TimerSet:
+        command = CommandEnvelope(
+            id=f"timer.{alarm.key}.{cause.id}",
+            stream=cause.stream,
+            time=alarm.due,
+            actor=CONDUCTOR,
+            sender=Sender.CONDUCTOR.value,
+            correlation_id=cause.correlation_id,
+            causation_id=cause.id,
+            command=alarm.command,
+        )
+        return TimerSet(alarm.key, alarm.due, encode_command(command))
+
+    def _views(self, state: SessionState, events: Sequence[Event], at: datetime) -> tuple[View, ...]:
+        views = [View("session", state.id, session_view(state, at))]
+        touched = {gate for event in events if isinstance(gate := getattr(event, "gate", None), str)}
+        views += [View("gate", gate, gate_view(state, state.gates[gate])) for gate in sorted(touched)]
+        return tuple(views)
+
+    async def fire_due_timers(self) -> float:
+        """Handle the timers that are due; seconds until the next one (at most 5)."""
+        now = self._clock()
+        due: list[ArmedTimer] = await anyio.to_thread.run_sync(self._store.timers, now)
+        if due:
+            # Late is recorded as late: the command carries the time it fired, not the time it was meant to.
+            commands = [replace(decode_command(t.command), time=max(now, t.due)) for t in due]
+            await self.handle_commands(commands)
+        armed = await anyio.to_thread.run_sync(self._store.timers)
+        if not armed:
+            return 5.0
+        return min(5.0, max(0.0, (armed[0].due - self._clock()).total_seconds()))
+
+    async def run_timers(self) -> None:
+        """Fire durable timers until cancelled: late rather than never."""
+        while True:
+            committed = self.committed
+            try:
+                pause = await self.fire_due_timers()
+            except StoreUnavailable as problem:
+                _log.error("timers_wait", reason=str(problem))
+                pause = 1.0
+            with anyio.move_on_after(max(pause, 0.01)):
+                await committed.wait()
+
+
+def _verdict(events: Sequence[Event], version: int, refusal: Refusal | None) -> dict[str, Any]:
+    """What the sender is told: whether, why not, and which events (type and sequence) it caused."""
+    verdict: dict[str, Any] = {
+        "accepted": refusal is None,
+        "version": version + len(events),
+        "events": [[event.message_type.name, version + offset] for offset, event in enumerate(events, 1)],
+    }
+    if refusal is not None:
+        verdict |= {"code": refusal.code, "reason": refusal.reason}
+    lease = next((e.lease for e in events if isinstance(e, ev.AttemptClaimed)), None)
+    return verdict | ({"lease": lease} if lease is not None else {})

@@ -1,0 +1,217 @@
+"""The hash chain: how events are linked, and how a walk over them finds what was tampered with.
+
+Nothing here knows a database. The walk is one pass in commit order (sequential reads, one state a stream); only a stream
+that does not add up is read a second time, slowly, to say what happened to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain as concatenated
+
+import schemas.registry  # noqa: F401  (declares every event: without it all would be unknown)
+from schemas.envelope import EventEnvelope, StreamId, UnreadableMessage, decode_event
+from schemas.messages import EVENTS, Event
+from store.port import Finding, StoreCorrupt, StoredEvent, Verification
+
+GENESIS = bytes(32)
+"""What the first event of a stream is linked to."""
+
+BEFORE_ALL = -(2**63)
+"""Below every sequence a column can hold: a forged row may claim sequence 0 or -5."""
+
+Signed = Mapping[StreamId, Mapping[int, bytes]]
+"""Per stream, the version → hash pairs that checkpoints vouch for."""
+
+# The header of the canonical form (`schemas.envelope.encode_event`). Reading it this way costs a quarter of parsing the
+# JSON; what does not match is looked at again with the real decoder, so nothing hangs on this expression being complete.
+_HEADER = re.compile(
+    rb'\{"id":"([^"\\]*)","type":"([^"\\]*)","version":(\d+),'
+    rb'"tenant":"([^"\\]*)","kind":"([^"\\]*)","stream":"([^"\\]*)","sequence":(\d+),'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The tip of a stream: sequence and hash of its last event, global positions of its first and last."""
+
+    stream: StreamId
+    version: int = 0
+    hash: bytes = GENESIS
+    first_position: int = 0
+    last_position: int = 0
+
+
+def link(previous: bytes, raw: bytes) -> bytes:
+    """The chain's hash of an event: SHA-256(previous hash ‖ canonical bytes), 32 bytes."""
+    return hashlib.sha256(previous + raw).digest()
+
+
+def checked(
+    rows: Iterable[StoredEvent], stream: StreamId, after: int, previous: bytes
+) -> Iterator[EventEnvelope[Event]]:
+    """Decode `rows` of `stream`, the first of which must follow sequence `after` whose hash is `previous`.
+
+    Raises StoreCorrupt at the first row that does not: damaged history must not be acted on.
+    """
+    expected = after
+    for row in rows:
+        expected += 1
+        if row.sequence != expected:
+            raise _corrupt(stream, expected, f"is missing (the next one found is {row.sequence})")
+        if link(previous, row.raw) != row.hash:
+            raise _corrupt(stream, expected, "is not what was written: its hash does not fit")
+        try:
+            envelope = decode_event(row.raw)
+        except UnreadableMessage as problem:
+            raise _corrupt(stream, expected, f"cannot be read: {problem}") from problem
+        if (envelope.stream, envelope.sequence, envelope.id) != (stream, row.sequence, row.id):
+            raise _corrupt(stream, expected, f"is filed in the wrong place: its bytes say {_place(envelope)}")
+        previous = row.hash
+        yield envelope
+
+
+def _corrupt(stream: StreamId, sequence: int, what: str) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"event {sequence} of {stream.kind} {stream.name!r} (tenant {stream.tenant!r}) {what}; "
+        "verify the whole record, and restore it from a backup if that confirms it"
+    )
+
+
+def _place(envelope: EventEnvelope[Event]) -> str:
+    where = envelope.stream
+    return f"event {envelope.sequence} of {where.kind} {where.name!r} (tenant {where.tenant!r}), id {envelope.id}"
+
+
+def fits_header(row: StoredEvent) -> bool:
+    """Do the row's columns say what its bytes say, and is the bytes' type and version known to this program?"""
+    match = _HEADER.match(row.raw)
+    if match is None:
+        return _fits_decoded(row)
+    id_, name, version, tenant, kind, stream, sequence = match.groups()
+    known = EVENTS.get(name.decode(errors="replace"))
+    return (
+        known is not None
+        and 1 <= int(version) <= known.version
+        and int(sequence) == row.sequence
+        and id_ == row.id.encode()
+        and stream == row.stream.name.encode()
+        and tenant == row.stream.tenant.encode()
+        and kind == row.stream.kind.encode()
+    )
+
+
+def _fits_decoded(row: StoredEvent) -> bool:
+    try:
+        envelope = decode_event(row.raw)
+    except UnreadableMessage:
+        return False
+    return (envelope.stream, envelope.sequence, envelope.id) == (row.stream, row.sequence, row.id)
+
+
+def verify(
+    rows: Iterable[StoredEvent],
+    heads: Mapping[StreamId, Head],
+    signed: Signed,
+    reread: Callable[[StreamId], Iterable[StoredEvent]],
+) -> Verification:
+    """Walk `rows` (all events in commit order) against the head rows and the signed heads.
+
+    `reread` gives a stream's rows in order of their sequence column, whatever it says; it is called for suspects only.
+    """
+    tips: dict[StreamId, tuple[int, bytes]] = {}
+    suspects: dict[StreamId, None] = {}
+    count = 0
+    for row in rows:
+        count += 1
+        stream = row.stream
+        sequence, previous = tips.get(stream, (0, GENESIS))
+        if stream in suspects:
+            continue
+        vouched = signed.get(stream, {}).get(row.sequence, row.hash)
+        if row.sequence == sequence + 1 and link(previous, row.raw) == row.hash == vouched and fits_header(row):
+            tips[stream] = (row.sequence, row.hash)
+        else:
+            suspects[stream] = None
+    streams = list(dict.fromkeys(concatenated(heads, signed, tips, suspects)))
+    for stream in streams:
+        head = heads.get(stream)
+        version, hash_ = tips.get(stream, (0, GENESIS))
+        if head is None or (head.version, head.hash) != (version, hash_) or max(signed.get(stream, {0: b""})) > version:
+            suspects[stream] = None
+    findings = tuple(diagnose(stream, reread(stream), heads.get(stream), signed.get(stream, {})) for stream in suspects)
+    return Verification(streams=len(streams), events=count, findings=findings)
+
+
+def diagnose(stream: StreamId, rows: Iterable[StoredEvent], head: Head | None, signed: Mapping[int, bytes]) -> Finding:
+    """Name the first bad event of a stream that is known not to add up, and how it is bad.
+
+    `rows` are in order of their sequence column. One who may write the file may write every column, so the bytes are
+    compared with the columns as well as with the chain.
+    """
+
+    def finding(sequence: int, problem: str, detail: str) -> Finding:
+        return Finding(stream, sequence, problem, detail)
+
+    sequence, previous, position, misplaced = 0, GENESIS, 0, 0
+    rows = iter(rows)
+    for row in rows:
+        expected = sequence + 1
+        if row.sequence < expected:
+            return finding(row.sequence, "inserted", f"there is no event {row.sequence}: sequences start at 1")
+        if row.sequence > expected:
+            return finding(expected, "removed", f"events {expected} to {row.sequence - 1} are missing")
+        linked = link(previous, row.raw) == row.hash
+        if not fits_header(row) or not linked:
+            return finding(expected, *_how_bad(row, linked, rows))
+        if row.sequence in signed and signed[row.sequence] != row.hash:
+            return finding(expected, "changed", "a signed checkpoint vouches for another history up to this event")
+        if head is not None and expected > head.version:
+            return finding(expected, "inserted", f"the stream's head row says it ends with event {head.version}")
+        if row.position < position:
+            misplaced = misplaced or expected
+        sequence, previous, position = expected, row.hash, row.position
+    promised = max([0 if head is None else head.version, *signed])
+    if promised > sequence:
+        source = "the stream's head row" if head is not None and head.version == promised else "a signed checkpoint"
+        return finding(sequence + 1, "truncated", f"{source} says that there are events up to {promised}")
+    if head is None:
+        return finding(0, "removed", "the stream's head row is missing")
+    if head.version == sequence and head.hash != previous:
+        return finding(sequence, "changed", "the stream's head row holds another hash than its last event")
+    return finding(misplaced, "reordered", "its global position is before that of the event it follows")
+
+
+def _how_bad(row: StoredEvent, linked: bool, later: Iterator[StoredEvent]) -> tuple[str, str]:
+    """Problem and detail for a row that stands at the right sequence but is not the event that belongs there."""
+    try:
+        envelope = decode_event(row.raw)
+    except UnreadableMessage as problem:
+        if linked:
+            return "unreadable", f"the bytes are as they were stored, but: {problem}"
+        return "changed", f"the hash does not fit the bytes, which are no event any more: {problem}"
+    if envelope.stream != row.stream:
+        return "inserted", f"the bytes are {_place(envelope)}"
+    if envelope.sequence < row.sequence:
+        return "inserted", f"the bytes are {_place(envelope)}, which stands before"
+    if envelope.sequence == row.sequence and envelope.id == row.id and linked:
+        # Only the header expression can have refused it: two headers in one object, say.
+        return "unreadable", "the bytes are not in the canonical form"
+    displaced = any(_sequence_in(other) == row.sequence for other in later)
+    if envelope.sequence > row.sequence:
+        if displaced:
+            return "reordered", f"the bytes are {_place(envelope)}"
+        return "removed", f"the bytes are {_place(envelope)}; event {row.sequence} itself is gone"
+    if displaced:
+        return "inserted", f"the event that was number {row.sequence} stands further on"
+    if envelope.id != row.id:
+        return "changed", f"the id column says {row.id}, the bytes say {envelope.id}"
+    return "changed", "the hash does not fit the bytes and the event before"
+
+
+def _sequence_in(row: StoredEvent) -> int | None:
+    match = _HEADER.match(row.raw)
+    return int(match[7]) if match else None

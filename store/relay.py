@@ -1,0 +1,134 @@
+"""The relay: publishes the record's events on the bus, in order, each at least once, never skipping one.
+
+It knows neither the database nor the bus: it works on the store port and two functions. The event table is the outbox;
+a named cursor in the store says how far the bus is known to have come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+import anyio
+from anyio import to_thread
+
+from schemas.envelope import EventEnvelope, UnreadableMessage, decode_event, timestamp
+from schemas.messages import Event
+from schemas.subjects import event_subject
+from store.port import Store, StoreCorrupt, StoredEvent
+
+MAX_BATCH = 500
+"""Events published at once: well inside JetStream's 1,000 a batch, and little to repeat after a crash."""
+
+# Printable ASCII except space, quote and percent stays as it is: CloudEvents NATS binding 1.0, section 3.1.3.2.
+_HEADER_SAFE = "".join(map(chr, range(0x21, 0x7F))).replace('"', "").replace("%", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """An event as `publish` gets it: same fields as the bus port's `OutgoingEvent`, which this folder may not import."""
+
+    subject: str
+    id: str
+    raw: bytes
+    headers: tuple[tuple[str, str], ...]
+
+
+Publish = Callable[[Sequence[Any]], Awaitable[object]]
+"""Gets `Outgoing`s; returns once the bus holds all of them. The bus port's `publish_events` fits."""
+
+LastEvent = Callable[[], Awaitable[tuple[int, str] | None]]
+"""JetStream sequence and event id of the newest published event; None when there is none. The bus's `last_event`."""
+
+
+class Relay:
+    """Moves events from `store` to `publish`. One relay at a time may run on a store."""
+
+    def __init__(
+        self, store: Store, publish: Publish, last_event: LastEvent, name: str = "relay", batch: int = MAX_BATCH
+    ) -> None:
+        """`name` is the cursor's name in the store, `batch` the most events published at once."""
+        self._store = store
+        self._publish = publish
+        self._last_event = last_event
+        self._name = name
+        self._batch = min(batch, MAX_BATCH)
+        self._busy = anyio.Lock()  # a step under way must not move the cursor that `reconcile` has just set back
+
+    async def step(self) -> int:
+        """Publish the next events after the cursor and move it; how many there were (0: all is published).
+
+        Whatever `publish` raises goes to the caller, and the cursor stays: the same events come again, with the same
+        ids. Raises StoreCorrupt at an event that cannot be read, since to go on would be to skip it.
+        """
+        async with self._busy:
+            events = await to_thread.run_sync(self._next)
+            if not events:
+                return 0
+            await self._publish([outgoing for _, outgoing in events])
+            last, _ = events[-1]
+            await to_thread.run_sync(self._store.move_cursor, self._name, last.position, last.id)
+            return len(events)
+
+    async def reconcile(self) -> int:
+        """Hold the cursor to what the bus really has; call it on every connect, before the first `step`.
+
+        A bus that lost its tail, or all, or that holds something unknown, gets everything from there on again. Returns
+        by how many events the cursor went back. It never goes forward: that the newest event on the bus is a later
+        one does not prove that those between got there.
+        """
+        async with self._busy:
+            held = await self._last_event()
+            position, event_id = await to_thread.run_sync(self._store.cursor, self._name)
+            if position == 0 or (held is not None and held[1] == event_id):
+                return 0
+            found = None
+            if held is not None:
+                found = await to_thread.run_sync(self._store.position_of, held[1])
+            if held is None or found is None:
+                target, target_id = 0, ""
+            elif found < position:
+                target, target_id = found, held[1]
+            else:
+                return 0
+            await to_thread.run_sync(partial(self._store.move_cursor, self._name, target, target_id))
+            return position - target
+
+    def _next(self) -> list[tuple[StoredEvent, Outgoing]]:
+        position, _ = self._store.cursor(self._name)
+        return [(stored, outgoing(stored)) for stored in self._store.read_all(position, self._batch)]
+
+
+def outgoing(stored: StoredEvent) -> Outgoing:
+    """The stored bytes with subject and headers. Raises StoreCorrupt when they cannot be read."""
+    try:
+        envelope = decode_event(stored.raw)
+    except UnreadableMessage as problem:
+        raise StoreCorrupt(
+            f"event {stored.sequence} of {stored.stream.name!r} (position {stored.position}) cannot be published: "
+            f"{problem}; verify the record"
+        ) from problem
+    return Outgoing(event_subject(envelope), stored.id, stored.raw, headers(envelope))
+
+
+def headers(envelope: EventEnvelope[Event]) -> tuple[tuple[str, str], ...]:
+    """CloudEvents 1.0, binary mode: the attributes as headers, the message's body being the stored bytes."""
+    stream = envelope.stream
+    attributes = {
+        "specversion": "1.0",
+        "id": envelope.id,
+        "type": envelope.type,
+        "source": f"/valuetrain/{stream.tenant}/{stream.kind}",
+        "subject": stream.name,
+        "time": timestamp(envelope.time),
+        "datacontenttype": "application/json",
+        # Extensions; `sequence` is a published one and wants a string that sorts like the number.
+        "sequence": f"{envelope.sequence:010}",
+        "correlationid": envelope.correlation_id,
+        "causationid": envelope.causation_id,
+    }
+    named = [(f"ce-{name}", quote(value, safe=_HEADER_SAFE)) for name, value in attributes.items() if value]
+    return (("content-type", "application/json"), *named)
