@@ -5,11 +5,12 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-stamp
+# Twice quiet: errors only.
+PIP := $(BIN)/python -m pip install --quiet --quiet --no-compile
 
 # Interpreters to try, best first; "make setup PYTHON=/some/python" names one.
 PYTHON ?=
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3)
-MINIMUM := 3, 11
 
 # The folders that hold our code; only those that exist are byte-compiled.
 CODE := schemas bus store workspace conductor agents autopilot chatops console cli benchmarks examples
@@ -39,8 +40,8 @@ test: check ## the static checks, then every test with branch coverage
 	    --cov-branch --cov-report=term --cov-fail-under=95)
 
 check: $(STAMP) ## only the static checks: ruff, mypy, import contracts
-	$(call step,ruff check,$(BIN)/ruff check --quiet .)
-	$(call step,ruff format,$(BIN)/ruff format --quiet --check .)
+	$(call step,ruff check,$(BIN)/ruff check --output-format concise .)
+	$(call step,ruff format,$(BIN)/ruff format --check --output-format concise .)
 	$(call step,mypy,$(BIN)/mypy)
 	$(call step,import contracts,$(BIN)/lint-imports)
 
@@ -56,15 +57,15 @@ clean: ## remove .venv, caches, build products and the demo's folder
 $(STAMP): pyproject.toml constraints.txt
 	@python=; \
 	for candidate in $(CANDIDATES); do \
-	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < ($(MINIMUM)))' >/dev/null 2>&1; then \
+	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
 	        python=$$candidate; break; \
 	    fi; \
 	done; \
 	if [ -z "$$python" ]; then \
-	    echo "make: needs Python ($(MINIMUM)) or newer and found none among: $(CANDIDATES)" >&2; \
+	    echo "make: needs Python 3.11 or newer and found none among: $(CANDIDATES)" >&2; \
 	    echo "make: install one, or name it: make setup PYTHON=/path/to/python" >&2; exit 1; \
 	fi; \
-	if ! $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < ($(MINIMUM)))' >/dev/null 2>&1; then \
+	if ! $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
 	    if ! "$$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then \
 	        echo "make: $$python cannot create virtual environments: its venv or ensurepip module is missing" >&2; \
 	        echo "make: install it (a system package often called python3-venv), or use another PYTHON" >&2; exit 1; \
@@ -72,13 +73,16 @@ $(STAMP): pyproject.toml constraints.txt
 	    echo "==> creating $(VENV) with $$("$$python" -V)"; \
 	    "$$python" -m venv --clear $(VENV) || exit 1; \
 	fi
-	@echo '==> installing the locked packages'
+	@echo '==> installing the locked packages (a minute or two the first time)'
+	@# The installer first: with it come the speed of a new pip and, for the one source package, a checked builder.
+	@sed -n -E '/^(pip|setuptools)==/,/# via/p' constraints.txt >$(VENV)/installer.txt
+	@$(PIP) --no-deps --require-hashes -r $(VENV)/installer.txt
 	@# The lock is complete, so nothing is left to resolve: --no-deps only saves time. Byte code comes last, in parallel.
-	@$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes -r constraints.txt
-	@$(BIN)/python -m pip install --quiet --no-compile --no-deps --no-build-isolation --no-index --editable .
+	@$(PIP) --no-deps --no-build-isolation --require-hashes -r constraints.txt
+	@$(PIP) --no-deps --no-build-isolation --no-index --editable .
 	@$(BIN)/python -m pip check
 	@echo '==> byte-compiling'
 	@# Libraries ship a few test files that are no valid Python; whoever imports one will hear of it.
-	@-$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1 || :
 	@$(BIN)/python -m compileall -q -j 0 $(wildcard $(CODE))
 	@touch $@

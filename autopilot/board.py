@@ -56,6 +56,7 @@ class SessionRow:
     digest: str
     pipeline: PipelineDefinition
     branch: str
+    repository: str
     base_commit: str
     drive: str
     status: RowStatus = "active"
@@ -102,6 +103,7 @@ class Board:
                 digest=event.ticket_digest,
                 pipeline=event.pipeline,
                 branch=event.branch,
+                repository=event.repository,
                 base_commit=event.base_commit,
                 drive=event.drive,
                 commit=event.base_commit,

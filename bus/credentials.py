@@ -30,7 +30,7 @@ def read_seed(directory: Path, role: str) -> str:
     except OSError as problem:
         raise BusError(f"credentials for role {role!r} cannot be read: {problem}") from problem
     except (nkeys.NkeysError, ValueError) as problem:
-        raise BusError(f"{path} holds no nkey seed: remove it, the server makes a new one at its next start") from problem
+        raise BusError(f"{path} holds no nkey seed: remove it, the next start makes a new one") from problem
     return seed
 
 

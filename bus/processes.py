@@ -69,4 +69,4 @@ async def end_process(pid: int, marker: str, patience: float = 5.0) -> None:
             return
         until = loop.time() + patience
         while marker in command_line(pid) and loop.time() < until:
-            await asyncio.sleep(0.01)  # not our child: nothing to wait on
+            await asyncio.sleep(0.01)  # noqa: ASYNC110 - not our child: there is nothing to wait on

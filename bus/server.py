@@ -1,9 +1,9 @@
 """The embedded NATS server: a child process on a loopback port, with its own directory, credentials and permissions.
 
-    directory/
-      nats-server.conf   generated at each start        credentials/<role>.seed   one nkey per role, kept
-      nats-server.log    rotated by the server          jetstream/                what JetStream stores
-      server.json        pid and URL while it runs      server.lock               held by the process that owns it
+directory/
+  nats-server.conf   generated at each start        credentials/<role>.seed   one nkey per role, kept
+  nats-server.log    rotated by the server          jetstream/                what JetStream stores
+  server.json        pid and URL while it runs      server.lock               held by the process that owns it
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def running(directory: Path) -> ServerInfo | None:
 
 
 def login(directory: Path, role: str) -> Login:
-    """The login of `role` at the live server of this directory. Raises BusError when none runs or the seed is missing."""
+    """The login of `role` at the live server of this directory. Raises BusError when none runs or the seed is gone."""
     info = running(directory)
     if info is None:
         raise ServerError(f"no server runs on {directory}: start one, or name the directory of the one that runs")
@@ -132,6 +132,7 @@ class EmbeddedServer:
         self._process: asyncio.subprocess.Process | None = None
         self._info: ServerInfo | None = None
         self._lock: int | None = None
+        self._logged = 0
 
     @property
     def url(self) -> str:
@@ -220,17 +221,16 @@ class EmbeddedServer:
         ports = self.directory / "ports"
         shutil.rmtree(ports, ignore_errors=True)
         ports.mkdir()
-        for log in _logs(self.directory):
-            log.unlink(missing_ok=True)
+        self._logged = _size(_log(self.directory))
         arguments = [str(binary), "-c", str(_config_path(self.directory)), "--ports_file_dir", str(ports)]
-        with open(self.directory / "startup.log", "wb") as output:
+        with (self.directory / "startup.log").open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *tied_to_parent(sys.executable, arguments),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C in the terminal is for us; we end the server after its clients
-                env={},  # it needs nothing from ours, which may hold secrets
+                env=_environment(),
                 cwd=self.directory,
             )
         url = await self._ready(ports, self._process)
@@ -250,15 +250,25 @@ class EmbeddedServer:
             if process.returncode is not None:
                 raise ServerError(self._why_it_ended(process.returncode))
             await asyncio.sleep(0.005)
-        raise ServerError(f"nats-server was not ready after {self._patience} s; its log: {_tail(self.directory)}")
+        raise ServerError(f"nats-server was not ready after {self._patience} s; its log: {self._log_tail()}")
 
     def _why_it_ended(self, code: int) -> str:
-        log = _tail(self.directory)
+        log = self._log_tail()
         if "address already in use" in log:
             return f"port {self._port} is taken by another program: end that one, or choose another port (or none)"
         if "no space left" in log:
             return f"nats-server ended at once, the disk of {self.directory} is full: free some space. Its log: {log}"
         return f"nats-server ended at once with exit code {code}; its log: {log}"
+
+    def _log_tail(self, lines: int = 8) -> str:
+        """The last lines of what the server wrote since it was launched."""
+        startup, log = self.directory / "startup.log", _log(self.directory)
+        text = startup.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        if log.exists():
+            # Rotated meanwhile: the file is shorter than before, and all of it is new.
+            skip = self._logged if _size(log) >= self._logged else 0
+            text += log.read_bytes()[skip:].decode(errors="replace").splitlines()[-lines:]
+        return " | ".join(text) or "empty"
 
     async def _end(self) -> None:
         process, self._process, self._info = self._process, None, None
@@ -285,17 +295,17 @@ def _marker(directory: Path) -> str:
     return f"-c {_config_path(directory)} --ports_file_dir"
 
 
-def _logs(directory: Path) -> tuple[Path, Path]:
-    return directory / "startup.log", directory / "nats-server.log"
+def _log(directory: Path) -> Path:
+    return directory / "nats-server.log"
 
 
-def _tail(directory: Path, lines: int = 8) -> str:
-    """The last lines of what the server wrote."""
-    text: list[str] = []
-    for log in _logs(directory):
-        if log.exists():
-            text += log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-lines:]
-    return " | ".join(text) or "empty"
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of ours, which may hold secrets, except where the interpreter that launches finds its libraries."""
+    return {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
 
 
 def _explain(problem: OSError, directory: Path) -> str:

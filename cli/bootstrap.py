@@ -2,36 +2,153 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import anyio
+import anyio.abc
 import anyio.to_thread
 import structlog
 
-from agents.loop import Agent
-from agents.worker import PRELOAD
-from autopilot.effects import EffectExecutor
-from bus.nats_bus import NatsBus, connect
-from bus.port import ConsumerSpec, OutgoingEvent
-from bus.server import EmbeddedServer, login, running
-from bus.streams import AGENT_CONSUMERS, CONDUCTOR_CONSUMER, EFFECTS_CONSUMER
-from cli.errors import CliError
+from bus.nats_bus import connect
+from bus.port import Bus, BusError
+from bus.server import EmbeddedServer
+from bus.streams import AGENT_CONSUMERS, CONDUCTOR_CONSUMER, EFFECTS_CONSUMER, ensure
 from cli.home import Home
 from cli.settings import Settings
 from conductor.service import Conductor
-from schemas.commands import StartDrive as _StartDrive  # noqa: F401  # declares every message
-from schemas.envelope import CommandEnvelope, StreamId
-from schemas.ids import uuid7
-from schemas.messages import Command
-from schemas.values import Actor, Role, Sender
+from conductor.state import SessionState
+from schemas import registry as _registry  # noqa: F401  # declares every message before any is decoded
+from schemas.envelope import StreamId
+from schemas.values import Role, Sender
+from store.port import Store
 from store.relay import Relay
 from store.sqlite import SqliteStore
 from workspace.blobs import Blobs
-from workspace.children import ForkServer
 
 _log = structlog.get_logger("system")
+RELAY_PAUSE = 1.0
+"""Seconds after which the relay looks again even when nobody woke it."""
+
+
+@dataclass(slots=True)
+class System:
+    """A running conductor with its store and bus, and what was started around it."""
+
+    home: Home
+    settings: Settings
+    server: EmbeddedServer
+    store: Store
+    conductor: Conductor
+    relay: Relay
+    operator: Bus
+    blobs: Blobs
+
+    async def settled(self, stream: StreamId, seconds: float = 60.0) -> None:
+        """Wait until the session's requested effects are carried out. Raises TimeoutError after `seconds`."""
+        with anyio.fail_after(seconds):
+            while True:
+                committed = self.conductor.committed
+                state = await anyio.to_thread.run_sync(self.conductor.load, stream)
+                if not isinstance(state, SessionState) or not state.effects:
+                    return
+                with anyio.move_on_after(1.0):
+                    await committed.wait()
+
+
+@asynccontextmanager
+async def system(
+    home: Home,
+    settings: Settings,
+    purpose: str,
+    *,
+    agents: bool = True,
+    effects: bool = True,
+) -> AsyncIterator[System]:
+    """Start server, store, conductor and relay on `home`, with the seven agents and the effect executor if asked.
+
+    Raises HomeBusy when another process works on the home, and the parts' own errors. On leaving, everything is stopped
+    in reverse order; what was committed stays, what was under way is delivered again next time.
+    """
+    async with AsyncExitStack() as stack:
+        stack.enter_context(home.locked(purpose))
+        store = await anyio.to_thread.run_sync(SqliteStore.open, home.record)
+        stack.callback(store.close)
+        server = await stack.enter_async_context(
+            EmbeddedServer(
+                home.bus, binary=settings.nats_server, port=settings.nats_port or None, tenant=settings.tenant
+            )
+        )
+        bus = await stack.enter_async_context(connect(server.login(Sender.CONDUCTOR.value), name="conductor"))
+        await ensure(bus)
+        operator = await stack.enter_async_context(connect(server.login(Sender.OPERATOR.value), name="operator"))
+        conductor = Conductor(store, settings.tenant)
+        relay = Relay(store, bus.publish_events, bus.last_event)
+        await relay.reconcile()
+        while await relay.step():
+            pass
+        running = System(home, settings, server, store, conductor, relay, operator, Blobs(home.blobs))
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(tasks.cancel_scope.cancel)
+        tasks.start_soon(_keep_server, server)
+        tasks.start_soon(_run_relay, relay, conductor)
+        tasks.start_soon(conductor.run_timers)
+        await stack.enter_async_context(
+            bus.consume_batches(CONDUCTOR_CONSUMER, partial(conductor.handle_batch, bus))
+        )
+        if agents:
+            await _start_agents(stack, running)
+        if effects:
+            await _start_effects(stack, running)
+        yield running
+
+
+async def _keep_server(server: EmbeddedServer) -> None:
+    """Start the embedded server again when it dies; the relay then brings it up to date."""
+    while True:
+        code = await server.exited()
+        _log.warning("nats_server_ended", code=code)
+        await server.restart()
+
+
+async def _run_relay(relay: Relay, conductor: Conductor) -> None:
+    """Publish whatever is committed, for ever; a bus that is away is waited for, and checked when it is back."""
+    lost = False
+    while True:
+        committed = conductor.committed
+        try:
+            if lost:
+                await relay.reconcile()
+                lost = False
+            if await relay.step():
+                continue
+        except BusError as problem:
+            _log.warning("relay_waits", reason=str(problem))
+            lost = True
+        with anyio.move_on_after(RELAY_PAUSE):
+            await committed.wait()
+
+
+async def _start_agents(stack: AsyncExitStack, running: System) -> None:
+    """All seven, each with a login of its own: the conductor's word is the only thing they share."""
+    from agents.loop import Agent
+    from agents.worker import PRELOAD
+    from workspace.children import ForkServer
+
+    children = await stack.enter_async_context(ForkServer(PRELOAD))
+    for role in Role:
+        bus = await stack.enter_async_context(connect(running.server.login(role.value), name=f"agent-{role.value}"))
+        agent = Agent(role, bus, running.blobs, children, running.home.attempts)
+        await stack.enter_async_context(agent.running(AGENT_CONSUMERS[role]))
+
+
+async def _start_effects(stack: AsyncExitStack, running: System) -> None:
+    """The effect executor, which alone holds the signing key and writes to git."""
+    from autopilot.effects import EffectExecutor
+
+    bus = await stack.enter_async_context(connect(running.server.login(Sender.AUTOPILOT.value), name="effects"))
+    executor = EffectExecutor(bus, running.settings.tenant, running.blobs, running.home.worktrees, running.home.key)
+    await stack.enter_async_context(executor.running(EFFECTS_CONSUMER))
+

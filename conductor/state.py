@@ -114,6 +114,7 @@ class SessionState:
     pipeline: PipelineDefinition | None = None
     policy: Policy | None = None
     policy_version: str = ""
+    repository: str = ""
     base_commit: str = ""
     branch: str = ""
     roots: tuple[str, ...] = ()
@@ -190,6 +191,7 @@ def _(event: ev.SessionStarted, state: SessionState) -> SessionState:
         pipeline=event.pipeline,
         policy=event.policy,
         policy_version=event.policy_version,
+        repository=event.repository,
         base_commit=event.base_commit,
         branch=event.branch,
         roots=event.roots,

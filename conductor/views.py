@@ -28,6 +28,7 @@ def session_view(state: SessionState, at: datetime) -> dict[str, Any]:
         "attempt": state.attempt,
         "reason": state.reason,
         "gate": gate.id if gate else None,
+        "repository": state.repository,
         "branch": state.branch,
         "commit": state.commit,
         "pending_effects": len(state.effects),

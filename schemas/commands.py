@@ -23,6 +23,7 @@ class StartSession(Command, stream="session", senders=_AUTOPILOT):
     pipeline: PipelineDefinition
     policy: Policy
     policy_version: Sha256
+    repository: str
     base_commit: str
     branch: str
     roots: tuple[str, ...]

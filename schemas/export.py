@@ -41,6 +41,7 @@ def json_schemas() -> dict[str, dict[str, Any]]:
             }
             found[f"{kind}/{name}"] = {
                 "$schema": "https://json-schema.org/draft/2020-12/schema",
+                "$id": f"urn:value-train:{kind}:{name}:{message.version}",
                 "title": message.cls.__name__,
                 "description": (message.cls.__doc__ or "").strip(),
                 "type": "object",

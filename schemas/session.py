@@ -34,6 +34,7 @@ class SessionStarted(Event, stream="session"):
     pipeline: PipelineDefinition
     policy: Policy
     policy_version: Sha256
+    repository: str
     base_commit: str
     branch: str
     roots: tuple[str, ...]

@@ -1,7 +1,7 @@
 """The hash chain: how events are linked, and how a walk over them finds what was tampered with.
 
-Nothing here knows a database. The walk is one pass in commit order (sequential reads, one state a stream); only a stream
-that does not add up is read a second time, slowly, to say what happened to it.
+Nothing here knows a database. The walk is one pass in commit order (sequential reads, one state a stream); only a
+stream that does not add up is read a second time, slowly, to say what happened to it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from store.port import Finding, StoreCorrupt, StoredEvent, Verification
 GENESIS = bytes(32)
 """What the first event of a stream is linked to."""
 
-BEFORE_ALL = -(2**63)
-"""Below every sequence a column can hold: a forged row may claim sequence 0 or -5."""
+LOG = StreamId("", "system", "log")
+"""The place named in a finding about the log as a whole; the finding's sequence is a global position."""
 
 Signed = Mapping[StreamId, Mapping[int, bytes]]
 """Per stream, the version → hash pairs that checkpoints vouch for."""
 
 # The header of the canonical form (`schemas.envelope.encode_event`). Reading it this way costs a quarter of parsing the
-# JSON; what does not match is looked at again with the real decoder, so nothing hangs on this expression being complete.
+# JSON; what does not match is looked at again with the real decoder, so nothing hangs on the expression's completeness.
 _HEADER = re.compile(
     rb'\{"id":"([^"\\]*)","type":"([^"\\]*)","version":(\d+),'
     rb'"tenant":"([^"\\]*)","kind":"([^"\\]*)","stream":"([^"\\]*)","sequence":(\d+),'
@@ -117,33 +117,62 @@ def verify(
     heads: Mapping[StreamId, Head],
     signed: Signed,
     reread: Callable[[StreamId], Iterable[StoredEvent]],
+    whole: bool = True,
 ) -> Verification:
-    """Walk `rows` (all events in commit order) against the head rows and the signed heads.
+    """Walk `rows` (events in commit order; `whole`: of all tenants) against the head rows and the signed heads.
 
     `reread` gives a stream's rows in order of their sequence column, whatever it says; it is called for suspects only.
     """
-    tips: dict[StreamId, tuple[int, bytes]] = {}
-    suspects: dict[StreamId, None] = {}
-    count = 0
+    tips: dict[StreamId, _Tip] = {}
+    count, gap = 0, 0
     for row in rows:
         count += 1
-        stream = row.stream
-        sequence, previous = tips.get(stream, (0, GENESIS))
-        if stream in suspects:
-            continue
-        vouched = signed.get(stream, {}).get(row.sequence, row.hash)
-        if row.sequence == sequence + 1 and link(previous, row.raw) == row.hash == vouched and fits_header(row):
-            tips[stream] = (row.sequence, row.hash)
-        else:
-            suspects[stream] = None
-    streams = list(dict.fromkeys(concatenated(heads, signed, tips, suspects)))
-    for stream in streams:
-        head = heads.get(stream)
-        version, hash_ = tips.get(stream, (0, GENESIS))
-        if head is None or (head.version, head.hash) != (version, hash_) or max(signed.get(stream, {0: b""})) > version:
-            suspects[stream] = None
-    findings = tuple(diagnose(stream, reread(stream), heads.get(stream), signed.get(stream, {})) for stream in suspects)
-    return Verification(streams=len(streams), events=count, findings=findings)
+        if row.position != count and not gap:
+            gap = count
+        tip = tips.get(row.stream)
+        if tip is None:
+            tip = tips[row.stream] = _Tip(signed.get(row.stream, {}))
+        if tip.sound:
+            tip.take(row)
+    for stream in concatenated(heads, signed):
+        if stream not in tips:
+            tips[stream] = _Tip(signed.get(stream, {}))
+    findings = tuple(
+        diagnose(stream, reread(stream), heads.get(stream), tip.signed)
+        for stream, tip in tips.items()
+        if not tip.agrees_with(heads.get(stream))
+    )
+    if whole and gap and not findings:  # a stream removed with its head row leaves no other trace
+        findings = (Finding(LOG, gap, "removed", f"no event has the global position {gap}, where later ones are"),)
+    return Verification(streams=len(tips), events=count, findings=findings)
+
+
+class _Tip:
+    """How far the walk has come in one stream, and whether all has been in order so far."""
+
+    __slots__ = ("hash", "sequence", "signed", "sound")
+
+    def __init__(self, signed: Mapping[int, bytes]) -> None:
+        self.sequence = 0
+        self.hash = GENESIS
+        self.signed = signed
+        self.sound = True
+
+    def take(self, row: StoredEvent) -> None:
+        """Go on to `row`, if it is the event that comes next."""
+        self.sound = (
+            row.sequence == self.sequence + 1
+            and link(self.hash, row.raw) == row.hash
+            and (not self.signed or self.signed.get(row.sequence, row.hash) == row.hash)
+            and fits_header(row)
+        )
+        self.sequence, self.hash = row.sequence, row.hash
+
+    def agrees_with(self, head: Head | None) -> bool:
+        """Does the stream end where its head row and the checkpoints say?"""
+        if not self.sound or head is None or (head.version, head.hash) != (self.sequence, self.hash):
+            return False
+        return not self.signed or max(self.signed) <= self.sequence
 
 
 def diagnose(stream: StreamId, rows: Iterable[StoredEvent], head: Head | None, signed: Mapping[int, bytes]) -> Finding:

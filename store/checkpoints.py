@@ -1,9 +1,9 @@
 """Signed checkpoints: what makes tampering visible even to one who could rewrite every row of the database.
 
-A checkpoint lists the heads of all streams that grew since the one before, and is signed with ed25519. Since each head's
-hash depends on every event before it, nothing up to a checkpoint can be changed, removed or cut off without the key.
-A checkpoint also holds the digest of its predecessor; only cutting off the newest checkpoints together with what they
-list goes unseen, so copies of them belong in another place than the database.
+A checkpoint lists the heads of all streams that grew since the one before, and is signed with ed25519. Since each
+head's hash depends on every event before it, nothing up to a checkpoint can be changed, removed or cut off without the
+key. A checkpoint also holds the digest of its predecessor; only cutting off the newest checkpoints together with what
+they list goes unseen, so copies of them belong in another place than the database.
 """
 
 from __future__ import annotations
@@ -196,30 +196,30 @@ def claimed_heads(
 
 def verify(store: CheckpointStore, public_key: Ed25519PublicKey) -> Verification:
     """Walk every hash chain, hold it to the checkpoints, and check the checkpoints' signatures and their own chain."""
+    forged = _first_bad(store.checkpoints(), public_key)
+    verified = store.verify()
+    if forged is None:
+        return verified
+    rest = (found for found in verified.findings if (found.stream, found.sequence) != (CHECKPOINTS, forged.sequence))
+    return replace(verified, findings=(forged, *rest))
+
+
+def _first_bad(checkpoints: Iterable[Checkpoint], public_key: Ed25519PublicKey) -> Finding | None:
     from cryptography.exceptions import InvalidSignature
 
-    findings: list[Finding] = []
-    previous, number = _NO_DIGEST, 0
-    for each in store.checkpoints():
-        number += 1
+    previous = _NO_DIGEST
+    for number, each in enumerate(checkpoints, start=1):
         if each.number != number:
-            findings.append(Finding(CHECKPOINTS, number, "removed", f"the next checkpoint found is {each.number}"))
-            break
+            return Finding(CHECKPOINTS, number, "removed", f"the next checkpoint found is {each.number}")
         try:
             public_key.verify(each.signature, each.body)
             claim = parse(each.body)
         except InvalidSignature:
             detail = f"the signature (key {each.key[:16]}…) is not by key {fingerprint(public_key)[:16]}…"
-            findings.append(Finding(CHECKPOINTS, number, "changed", detail))
-            break
+            return Finding(CHECKPOINTS, number, "changed", detail)
         except StoreError as problem:
-            findings.append(Finding(CHECKPOINTS, number, "unreadable", str(problem)))
-            break
+            return Finding(CHECKPOINTS, number, "unreadable", str(problem))
         if (claim.number, claim.previous) != (number, previous):
-            findings.append(Finding(CHECKPOINTS, number, "inserted", "it does not follow the checkpoint before"))
-            break
+            return Finding(CHECKPOINTS, number, "inserted", "it does not follow the checkpoint before")
         previous = each.digest
-    verified = store.verify()
-    known = {(found.stream, found.sequence) for found in findings}
-    rest = tuple(found for found in verified.findings if (found.stream, found.sequence) not in known)
-    return replace(verified, findings=(*findings, *rest))
+    return None

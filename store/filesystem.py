@@ -10,33 +10,10 @@ from store.port import StoreError
 MOUNTS = Path("/proc/mounts")
 """Where Linux lists mounts; absent elsewhere, and then nothing is refused."""
 
-NETWORK = frozenset(
-    [
-        "9p",
-        "afs",
-        "beegfs",
-        "ceph",
-        "cifs",
-        "davfs",
-        "gpfs",
-        "lustre",
-        "ncpfs",
-        "nfs",
-        "nfs4",
-        "orangefs",
-        "smb",
-        "smb2",
-        "smb3",
-        "smbfs",
-        "fuse.ceph-fuse",
-        "fuse.davfs2",
-        "fuse.glusterfs",
-        "fuse.rclone",
-        "fuse.s3fs",
-        "fuse.smbnetfs",
-        "fuse.sshfs",
-    ]
-)
+_KERNEL = ("9p", "afs", "beegfs", "ceph", "cifs", "davfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "orangefs")
+_WINDOWS = ("smb", "smb2", "smb3", "smbfs")
+_FUSE = ("ceph-fuse", "davfs2", "glusterfs", "rclone", "s3fs", "smbnetfs", "sshfs")
+NETWORK = frozenset((*_KERNEL, *_WINDOWS, *(f"fuse.{name}" for name in _FUSE)))
 
 
 def file_system(path: Path) -> tuple[str, str] | None:
@@ -66,6 +43,6 @@ def refuse_network_file_system(path: Path) -> None:
     if found == ("/", "9p"):
         return  # some container sandboxes present their own root disk this way, and lock it properly
     raise StoreError(
-        f"the record {path} would lie on a network file system ({found[1]}, mounted at {found[0]}), where SQLite cannot "
-        "keep it safe: choose a local disk, or use PostgreSQL"
+        f"the record {path} would lie on a network file system ({found[1]}, mounted at {found[0]}), where SQLite "
+        "cannot keep it safe: choose a local disk, or use PostgreSQL"
     )

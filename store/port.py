@@ -162,8 +162,8 @@ class Store(Protocol):
     def append_batch(self, appends: Sequence[Append]) -> list[AppendResult]:
         """Write many decisions in one transaction (group commit), each with its own result, in order.
 
-        A conflict or an already handled command leaves the others untouched. A later Append of the batch may build on an
-        earlier one of the same stream. Raises StoreUnavailable when the transaction as a whole could not commit.
+        A conflict or an already handled command leaves the others untouched. A later Append of the batch may build on
+        an earlier one of the same stream. Raises StoreUnavailable when the transaction as a whole could not commit.
         """
 
     def append(self, append: Append) -> AppendResult:

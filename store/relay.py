@@ -29,7 +29,7 @@ _HEADER_SAFE = "".join(map(chr, range(0x21, 0x7F))).replace('"', "").replace("%"
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """An event as `publish` gets it: same fields as the bus port's `OutgoingEvent`, which this folder may not import."""
+    """An event as `publish` gets it: the fields of the bus port's `OutgoingEvent`, which this folder may not import."""
 
     subject: str
     id: str

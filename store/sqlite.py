@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from store.port import Append, AppendResult, ArmedTimer, Handled, StoreCorrupt, 
 from store.sqlite_file import SqliteFile, ensure, ensure_readable, translate
 
 PAGE = 1_000
-"""Events read at once: a reader that is slow, or never finishes, must not hold a snapshot that keeps the log growing."""
+"""Events read at once: a slow reader, or one that never finishes, must not hold a snapshot that lets the log grow."""
 
 _REMEMBERED_HEADS = 10_000
 
@@ -47,10 +48,11 @@ _EVENT = "SELECT position, tenant, kind, stream, sequence, id, raw, hash FROM ev
 _OF_STREAM = "tenant = ? AND kind = ? AND stream = ?"
 _HEAD = "SELECT tenant, kind, name, version, hash, first_position, last_position FROM streams"
 _HANDLED = "SELECT command_id, raw, accepted, verdict FROM inbox"
-_STREAM_PAGE = f"""SELECT position, sequence, id, raw, hash FROM events
-    WHERE {_OF_STREAM} AND sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?"""
+_STREAM_PAGE = """SELECT position, sequence, id, raw, hash FROM events
+    WHERE tenant = ? AND kind = ? AND stream = ? AND sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?"""
 _TIMERS = """SELECT tenant, kind, stream, key, due, command FROM timers
     WHERE due <= ? ORDER BY due, tenant, kind, stream, key"""
+_OF_TENANT = "WHERE (?1 IS NULL OR tenant = ?1)"
 _UNBOUNDED = 2**63 - 1
 
 
@@ -224,17 +226,15 @@ class SqliteStore(StoreBase):
     def verify(self, tenant: str | None = None) -> Verification:
         """See the port. Also holds the chains to the checkpoints' heads; `store.checkpoints.verify` adds signatures."""
 
-        def wanted(stream: StreamId) -> bool:
-            return tenant is None or stream.tenant == tenant
-
         with self._file.snapshot() as db:
             claimed, findings = claimed_heads(_checkpoints(db))
-            heads = {head.stream: head for head in map(_head, db.execute(_HEAD)) if wanted(head.stream)}
+            heads = map(_head, db.execute(f"{_HEAD} {_OF_TENANT}", (tenant,)))
             verification = chain.verify(
-                (row for row in map(_stored, db.execute(f"{_EVENT} ORDER BY position")) if wanted(row.stream)),
-                heads,
-                {stream: versions for stream, versions in claimed.items() if wanted(stream)},
+                map(_stored, db.execute(f"{_EVENT} {_OF_TENANT} ORDER BY position", (tenant,))),
+                {head.stream: head for head in heads},
+                {stream: versions for stream, versions in claimed.items() if tenant in (None, stream.tenant)},
                 lambda stream: map(_stored, db.execute(f"{_EVENT} WHERE {_OF_STREAM} ORDER BY sequence", _key(stream))),
+                whole=tenant is None,
             )
         return replace(verification, findings=(*findings, *verification.findings))
 
@@ -243,9 +243,13 @@ def _key(stream: StreamId) -> tuple[str, str, str]:
     return (stream.tenant, stream.kind, stream.name)
 
 
+# Many rows belong to few streams: looking an id up takes a quarter of the time of making it.
+_stream = lru_cache(maxsize=4_096)(StreamId)
+
+
 def _stored(row: tuple[Any, ...]) -> StoredEvent:
     position, tenant, kind, stream, sequence, id_, raw, hash_ = row
-    return StoredEvent(position, StreamId(tenant, kind, stream), sequence, id_, raw, hash_)
+    return StoredEvent(position, _stream(tenant, kind, stream), sequence, id_, raw, hash_)
 
 
 def _head(row: tuple[Any, ...]) -> Head:

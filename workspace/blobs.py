@@ -1,4 +1,4 @@
-"""Artifacts by content: a file's name is the SHA-256 of its bytes, so it can be neither changed nor mixed up unnoticed."""
+"""Artifacts by content: a file's name is the SHA-256 of its bytes, so it cannot be changed or mixed up unnoticed."""
 
 from __future__ import annotations
 

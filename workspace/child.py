@@ -12,7 +12,6 @@ import importlib
 import io
 import json
 import os
-import pickle
 import resource
 import signal
 import socket
@@ -88,7 +87,7 @@ def _carry_out(report: socket.socket) -> dict[str, Any]:
     """Run the requested function; its value, or what it raised, as JSON."""
     try:
         with report.makefile("rb") as stream:
-            name, arguments = pickle.load(stream)  # from our parent, never from a child
+            name, arguments = json.loads(stream.readline())
         module, _, attribute = name.partition(":")
         function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
         value = function(**arguments)
@@ -114,10 +113,13 @@ def _name(cls: type) -> str:
 
 
 def say(to: socket.socket, message: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more
+    """Write one JSON line; a listener that is gone is no trouble of ours."""
+    with contextlib.suppress(OSError):
         to.sendall(json.dumps(message).encode() + b"\n")
 
 
 def prctl(option: int, value: int | bytes) -> None:
+    """Linux's prctl(2) with one argument; elsewhere nothing."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+        argument = value if isinstance(value, bytes) else ctypes.c_ulong(value)
+        ctypes.CDLL(None).prctl(option, argument, 0, 0, 0)

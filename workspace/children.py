@@ -1,7 +1,7 @@
 """Isolated execution: a function in a child process of its own, with limits, and certain to end.
 
     async with ForkServer(preload=("pandas", "sklearn.ensemble")) as server:
-        result = await server.run("agents.runner:run", {"skill": "data.profile"}, cwd=work, log=work / "log", seconds=60)
+        result = await server.run("agents.worker:run", {"request": {...}}, cwd=work, log=work / "log", seconds=60)
         value = result.unwrap()
 
 Why an own fork server (`workspace.zygote`) and not `multiprocessing`'s: that one inherits the parent's environment and
@@ -16,7 +16,6 @@ import contextlib
 import json
 import math
 import os
-import pickle
 import shutil
 import signal
 import socket
@@ -71,16 +70,15 @@ class _Run:
 class ForkServer:
     """Runs functions in forked children. `preload` is imported once, in the server's process, in the background.
 
-    Entering costs a few milliseconds; the first run waits until the server is warm. `home` is the server's directory, for
-    caches that should last (fonts); by default a temporary one. Any number of runs may be under way at once.
+    Entering costs a few milliseconds; the first run waits until the server is warm. `home` is the server's directory,
+    for caches that should last (fonts); by default a temporary one. Any number of runs may be under way at once.
     Enter it from the thread that runs the event loop, and keep that thread: the server dies with it.
     """
 
     def __init__(self, preload: Sequence[str] = (), *, home: Path | None = None) -> None:
         self.preload = tuple(preload)
         self._home = home
-        self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._server: tuple[subprocess.Popen[bytes], socket.socket] | None = None
         self._handover = anyio.Lock()
         self._closing = contextlib.ExitStack()
 
@@ -88,7 +86,7 @@ class ForkServer:
         if self._home is None:
             self._home = Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="value-train-")))
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._complaints = self._closing.enter_context(tempfile.TemporaryFile())
+        self._complaints = self._closing.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         self._start()
         return self
 
@@ -101,19 +99,18 @@ class ForkServer:
     @property
     def pid(self) -> int:
         """The server's process id. Raises RuntimeError if it is not started."""
-        return self._running().pid
+        return self._running()[0].pid
 
     async def warm(self) -> tuple[float, dict[str, str]]:
         """Wait until the preload is done: seconds it took, and the modules that could not be imported, with the reason.
 
         For `doctor` and tests, once; `run` waits by itself. Raises ServerLost.
         """
-        self._running()
-        assert self._control is not None
+        _, control = self._running()
         line = b""
         while not line.endswith(b"\n"):
-            await anyio.wait_readable(self._control)
-            chunk = self._control.recv(1 << 16)
+            await anyio.wait_readable(control)
+            chunk = control.recv(1 << 16)
             if not chunk:
                 raise ServerLost(f"the fork server ended while warming up: {self._complaint()}")
             line += chunk
@@ -133,7 +130,7 @@ class ForkServer:
         log_bytes: int = 1 << 20,
         on_progress: Callable[[str], None] = lambda message: None,
     ) -> ChildResult:
-        """Call `function` ("module:name") with keyword `arguments` (picklable) in a child; its value must be JSON.
+        """Call `function` ("module:name") with keyword `arguments` in a child; those and its value must be JSON.
 
         The child works in `cwd`, prints into `log` (appended, at most `log_bytes`), may use `memory_bytes` of private
         memory per process, the preloaded libraries included, may write files of `file_bytes`, and is killed with
@@ -144,11 +141,12 @@ class ForkServer:
         """
         if not 0 < seconds < math.inf:
             raise ValueError(f"seconds must be positive and finite, not {seconds!r}")
-        request = pickle.dumps((function, dict(arguments)))
+        request = json.dumps([function, dict(arguments)]).encode() + b"\n"
         self._running()
         scratch = tempfile.mkdtemp(prefix="run-", dir=self._home)
         order = {"cwd": os.path.abspath(cwd), "log": os.path.abspath(log), "log_bytes": log_bytes, "seconds": seconds}
         order |= {"memory_bytes": memory_bytes, "file_bytes": file_bytes, "scratch": scratch}
+        order["log_start"] = os.path.getsize(log) if os.path.exists(log) else 0
         try:
             run = await self._announce(order)
             async with run.verdict, run.report:
@@ -162,10 +160,10 @@ class ForkServer:
             raise run.error
         return self._conclude(run, order)
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
+    def _running(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        if self._server is None:
             raise RuntimeError("the fork server is not started: use it as `async with ForkServer(...) as server`")
-        return self._process
+        return self._server
 
     def _start(self) -> None:
         """Start the server's process, in the calling thread: its death signal is tied to the thread that forks it."""
@@ -174,10 +172,10 @@ class ForkServer:
         home = os.path.abspath(self._home or "")
         environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": home, "TMPDIR": home}
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONHASHSEED": "0", "MPLBACKEND": "Agg"}
-        order = {"path": [os.path.abspath(entry) for entry in sys.path], "preload": self.preload}
+        order: dict[str, Any] = {"path": [os.path.abspath(entry) for entry in sys.path], "preload": self.preload}
         order |= {"control": theirs.fileno(), "parent": os.getpid()}
         with theirs:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-s", "-P", "-c", _BOOT, json.dumps(order)],
                 env=environment,
                 cwd=home,
@@ -187,12 +185,11 @@ class ForkServer:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        self._control = ours
+        self._server = process, ours
 
     def _stop(self) -> None:
-        process = self._running()
-        if self._control is not None:
-            self._control.close()
+        process, control = self._running()
+        control.close()
         process.terminate()  # one that is still importing does not see its socket close
         try:
             process.wait(5)
@@ -223,17 +220,17 @@ class ForkServer:
 
     async def _hand_over(self, descriptors: list[int]) -> None:
         """Pass descriptors to the server; one that died is replaced first."""
-        if self._running().poll() is not None:
-            if self._control is not None:
-                self._control.close()
+        process, control = self._running()
+        if process.poll() is not None:
+            control.close()
             self._start()
-        assert self._control is not None
+            _, control = self._running()
         while True:
             try:
-                socket.send_fds(self._control, [b"R"], descriptors)
+                socket.send_fds(control, [b"R"], descriptors)
                 return
             except BlockingIOError:  # a long queue in front of a server that is still warming up
-                await anyio.wait_writable(self._control)
+                await anyio.wait_writable(control)
 
     def _conclude(self, run: _Run, order: dict[str, Any]) -> ChildResult:
         """What the run's end means."""
@@ -241,7 +238,9 @@ class ForkServer:
             if run.pid:  # a dying server takes its children with it by death signal, but not what those started
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(run.pid, signal.SIGKILL)
-            return ChildResult(None, ServerLost(f"the run did not start or was lost: {run.refusal or self._complaint()}"))
+            return ChildResult(
+                None, ServerLost(f"the run did not start or was lost: {run.refusal or self._complaint()}")
+            )
         end = run.end
         failure = _failure(run, end, order)
         value = run.said.get("value") if run.said is not None and failure is None else None
@@ -251,7 +250,7 @@ class ForkServer:
 def _failure(run: _Run, end: dict[str, Any], order: dict[str, Any]) -> ChildFailure | None:
     said = run.said or {}
     if run.trouble:
-        return ChildCrashed(end["status"], _tail(order["log"]), run.trouble)
+        return ChildCrashed(end["status"], _tail(order), run.trouble)
     if "value" in said:
         return None
     if "raised" in said:
@@ -261,8 +260,8 @@ def _failure(run: _Run, end: dict[str, Any], order: dict[str, Any]) -> ChildFail
     if end["reason"] == "timeout":
         return ChildTimeout(order["seconds"])
     if end["status"] < 0:
-        return ChildKilled(-end["status"], _tail(order["log"]))
-    return ChildCrashed(end["status"], _tail(order["log"]))
+        return ChildKilled(-end["status"], _tail(order))
+    return ChildCrashed(end["status"], _tail(order))
 
 
 async def _converse(run: _Run, request: bytes, on_progress: Callable[[str], None]) -> None:
@@ -322,11 +321,11 @@ async def _kill(run: _Run) -> None:
         await run.verdict.send_eof()
 
 
-def _tail(log: str, size: int = 2000) -> str:
-    """The last lines of a log, at most `size` characters, without faulthandler's list of every loaded library."""
+def _tail(order: dict[str, Any], size: int = 2000) -> str:
+    """The last lines this run logged, at most `size` characters, without faulthandler's list of loaded libraries."""
     try:
-        with open(log, "rb") as file:
-            file.seek(max(0, os.path.getsize(log) - 32_000))
+        with open(order["log"], "rb") as file:
+            file.seek(max(order["log_start"], os.path.getsize(order["log"]) - 32_000))
             text = file.read().decode(errors="replace")
     except OSError:
         return ""

@@ -79,7 +79,7 @@ class ChildRaised(ChildFailure):
 
 
 class ServerLost(ChildFailure):
-    """The fork server died or could not start the run; nothing was wrong with the function. The next run starts anew."""
+    """The fork server died or could not start the run, not for the function's fault; a next run starts anew."""
 
 
 @dataclass(frozen=True, slots=True)

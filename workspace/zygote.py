@@ -3,9 +3,9 @@
 Started by `workspace.children` with an empty environment, so that no child can find a secret in its own memory or in
 `/proc/<pid>/environ`. It imports the heavy libraries once and then only forks, watches and reaps; work never runs here.
 
-Per run it receives two sockets. `report` goes to the child: the pickled request comes in, progress and the result go
-out as JSON lines. `verdict` stays here: the order comes in, the child's id and its end go out; when the other side shuts
-it (cancelled, or the parent died), the run is killed. So the child cannot forge its own verdict.
+Per run it receives two sockets. `report` goes to the child: the request comes in, progress and result go out, all as
+JSON lines. `verdict` stays here, so that the child cannot forge it: the order comes in, the child's id and its end go
+out; when the other side shuts it (cancelled, or the parent died), the run is killed.
 
 Standard library only: importing this must cost nothing, and it must not start a thread.
 """
@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 
 from workspace.child import DEATH_SIGNAL, NAME, SUBREAPER, become, prctl, say
 from workspace.child import progress as progress
+
 
 @dataclass
 class Run:

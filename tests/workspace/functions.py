@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from workspace import zygote
+from workspace import child
 
 
 def surroundings() -> dict[str, Any]:
@@ -38,7 +38,7 @@ def add(a: int, b: int) -> int:
 def count(lines: int) -> int:
     """Tells its progress."""
     for number in range(lines):
-        zygote.progress(f"line {number}")
+        child.progress(f"line {number}")
     return lines
 
 
@@ -111,6 +111,6 @@ def unspeakable() -> object:
 
 def forge() -> None:
     """Says on its line what only the server may say, then something that is no JSON."""
-    assert zygote._report is not None
-    zygote._report.sendall(b'{"ended": {"status": 0}}\nnonsense\n')
+    assert child._report is not None
+    child._report.sendall(b'{"ended": {"status": 0}}\nnonsense\n')
     time.sleep(600)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 import pytest_asyncio
 
@@ -30,7 +31,6 @@ from workspace.outcomes import (
 SECRET = "hunter2-" + uuid.uuid4().hex
 HERE = "tests.workspace.functions"
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-pytestmark = pytest.mark.asyncio
 
 
 def processes(marker: str) -> list[int]:
@@ -56,7 +56,7 @@ def alive(pid: int) -> bool:
 async def until(condition: Callable[[], Any], seconds: float = 15) -> None:
     """Wait for a condition; the deadline only bounds a failing test."""
     with anyio.fail_after(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - other processes set no event of ours
             await anyio.sleep(0.01)
 
 
@@ -76,7 +76,11 @@ class Runner:
         self.directory = directory
 
     async def __call__(self, name: str, seconds: float = 20, **more: Any) -> ChildResult:
-        options = {key: more.pop(key) for key in tuple(more) if key in ("memory_bytes", "file_bytes", "log_bytes", "on_progress")}
+        options = {
+            key: more.pop(key)
+            for key in tuple(more)
+            if key in ("memory_bytes", "file_bytes", "log_bytes", "on_progress")
+        }
         return await self.server.run(
             f"{HERE}:{name}", more, cwd=self.directory, log=self.log, seconds=seconds, **options
         )
@@ -101,7 +105,16 @@ async def test_no_secret_of_ours_is_in_the_childs_or_the_servers_environment(run
     seen = (await run("surroundings")).unwrap()
     assert SECRET not in repr(seen)
     assert SECRET not in Path(f"/proc/{run.server.pid}/cmdline").read_text()
-    allowed = {"PATH", "LANG", "HOME", "TMPDIR", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "PYTHONHASHSEED", "MPLBACKEND"}
+    allowed = {
+        "PATH",
+        "LANG",
+        "HOME",
+        "TMPDIR",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "PYTHONHASHSEED",
+        "MPLBACKEND",
+    }
     assert set(seen["environ"]) <= allowed | {"LC_CTYPE"}
     assert seen["initial"] == seen["server"]
 
@@ -194,7 +207,7 @@ async def test_the_event_loop_goes_on_meanwhile(run: Runner) -> None:
         nonlocal turns
         while True:
             turns += 1
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(spin)
@@ -314,6 +327,7 @@ async def test_our_own_kill_9_leaves_no_process(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     program = f"""
 import anyio
+import anyio.lowlevel
 from pathlib import Path
 from workspace.children import ForkServer
 
@@ -325,7 +339,9 @@ async def main():
 anyio.run(main)
 """
     root = Path(__file__).parents[2]
-    parent = subprocess.Popen([sys.executable, "-c", program], cwd=root, env={**os.environ, "PYTHONPATH": os.fspath(root)})
+    parent = subprocess.Popen(  # noqa: ASYNC220 - takes milliseconds
+        [sys.executable, "-c", program], cwd=root, env={**os.environ, "PYTHONPATH": os.fspath(root)}
+    )
     try:
         await until(lambda: ready.exists() and len(processes(marker)) >= 3)
         pids = [int((tmp_path / name).read_text()) for name in ("server", "ready")]

@@ -11,11 +11,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from agents.skill import LimitError
-from agents.skills.evaluation.scores import ClassOutcome, Floats, Outcome, Statistic, statistics
+from agents.skills.evaluation.scores import ClassOutcome, Outcome, statistics
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from agents.skills.evaluation.scores import Floats, Statistic
 
 CONFIDENCE = 0.95
 Z = 1.959963984540054
@@ -67,6 +71,8 @@ def resample(
     All statistics see the same draws, so differences between them are paired. Raises LimitError when the first draws
     show that the rest would take longer than `seconds`.
     """
+    import numpy as np
+
     generator = np.random.default_rng(seed)
     chunk = max(1, min(resamples, _CELLS // max(rows, 1)))
     values: dict[str, list[Floats]] = {name: [] for name in parts}
@@ -86,6 +92,8 @@ def resample(
 
 def _draw(generator: np.random.Generator, resamples: int, rows: int) -> Floats:
     """How often each row is drawn in each resample; shape (resamples, rows), each row summing to `rows`."""
+    import numpy as np
+
     index = generator.integers(0, rows, size=(resamples, rows))
     index += (np.arange(resamples) * rows)[:, None]
     counts = np.bincount(index.ravel(), minlength=resamples * rows)
@@ -98,6 +106,8 @@ def percentile_interval(value: float, values: Floats) -> Interval:
     Undefined resamples (NaN) are left out. A biased statistic of few rows can lie outside its own percentiles; the
     wider interval is the honest one.
     """
+    import numpy as np
+
     defined = values[~np.isnan(values)]
     if len(defined) == 0:
         return Interval(value, value, value, 0.0)
@@ -108,6 +118,8 @@ def percentile_interval(value: float, values: Floats) -> Interval:
 
 def intervals(outcome: Outcome, drawn: Mapping[str, Floats]) -> dict[str, Interval]:
     """Every metric of the outcome that is defined, with its interval from the resampled values in `drawn`."""
+    import numpy as np
+
     ones = np.ones((1, len(outcome.truth)))
     found = {}
     for name, statistic in statistics(outcome).items():
@@ -119,6 +131,8 @@ def intervals(outcome: Outcome, drawn: Mapping[str, Floats]) -> dict[str, Interv
 
 def _unless_perfect(outcome: Outcome, name: str, interval: Interval) -> Interval:
     """The interval itself, or with a lower bound by a score method when the score is perfect and has no spread."""
+    import numpy as np
+
     if not isinstance(outcome, ClassOutcome) or interval.value < 1.0 or interval.lower < 1.0:
         return interval
     if bool(np.all(outcome.probabilities == outcome.probabilities[0])):

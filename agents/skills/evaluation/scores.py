@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from schemas.ticket import CLASSIFICATION_METRICS, REGRESSION_METRICS
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.intp]
-Statistic = Callable[[Floats], Floats]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Integers = NDArray[np.intp]
+    Statistic = Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class ClassOutcome:
     @property
     def predicted(self) -> Integers:
         """Indices of the most probable classes, shape (rows,); a tie goes to the first class."""
+        import numpy as np
+
         best: Integers = np.argmax(self.probabilities, axis=1)
         return best
 
@@ -70,12 +73,16 @@ def statistics(outcome: Outcome) -> Mapping[str, Statistic]:
 
 def score(outcome: Outcome, metric: str) -> float:
     """One metric on the rows as they are; NaN if it is undefined there."""
+    import numpy as np
+
     rows = len(outcome.truth)
     return float(statistics(outcome)[metric](np.ones((1, rows)))[0]) if rows else float("nan")
 
 
 def class_statistics(outcome: ClassOutcome) -> dict[str, Statistic]:
     """Metrics of a classifier: the second class is positive for two classes, macro averages beyond."""
+    import numpy as np
+
     classes = outcome.probabilities.shape[1]
     count = _confusion(outcome)
     positive = slice(1, 2) if classes == 2 else slice(None)
@@ -116,6 +123,8 @@ def class_statistics(outcome: ClassOutcome) -> dict[str, Statistic]:
 
 def value_statistics(outcome: ValueOutcome) -> dict[str, Statistic]:
     """Metrics of a regressor, in the target's unit (mae, rmse) or as explained variance (r2, at most 1)."""
+    import numpy as np
+
     truth = outcome.truth - outcome.truth.mean()  # r2 does not change and loses no digits to a large mean
     error = outcome.truth - outcome.predicted
     square, size = error**2, np.abs(error)
@@ -137,6 +146,8 @@ def roc_auc(positive: NDArray[np.bool_], values: Floats) -> Statistic:
 
     Mann-Whitney U over P*N (Hanley and McNeil 1982, Radiology 143:29-36).
     """
+    import numpy as np
+
     order, starts = _tie_groups(values)
     sign = positive[order].astype(float)
 
@@ -152,6 +163,8 @@ def roc_auc(positive: NDArray[np.bool_], values: Floats) -> Statistic:
 
 def average_precision(positive: NDArray[np.bool_], values: Floats) -> Statistic:
     """Average precision: the sum over thresholds of precision times the recall gained, without interpolation."""
+    import numpy as np
+
     order, starts = _tie_groups(-values)
     sign = positive[order].astype(float)
 
@@ -170,6 +183,8 @@ def brier(outcome: ClassOutcome) -> Statistic:
 
     From 0 (perfect) to 1 for two classes, to 2 beyond.
     """
+    import numpy as np
+
     classes = outcome.probabilities.shape[1]
     error = (outcome.probabilities - np.eye(classes)[outcome.truth]) ** 2
     loss = error[:, 1] if classes == 2 else error.sum(axis=1)
@@ -178,6 +193,8 @@ def brier(outcome: ClassOutcome) -> Statistic:
 
 def _confusion(outcome: ClassOutcome) -> Callable[[Floats], tuple[Floats, Floats, Floats]]:
     """Weighted hits, rows of and calls for each class, each of shape (resamples, classes)."""
+    import numpy as np
+
     classes = np.arange(outcome.probabilities.shape[1])
     truth = (outcome.truth[:, None] == classes).astype(float)
     called = (outcome.predicted[:, None] == classes).astype(float)
@@ -186,11 +203,15 @@ def _confusion(outcome: ClassOutcome) -> Callable[[Floats], tuple[Floats, Floats
 
 def _averaged(parts: list[Statistic]) -> Statistic:
     """The mean of one-versus-rest statistics over the classes for which they are defined."""
+    import numpy as np
+
     return lambda w: _mean_defined(np.stack([part(w) for part in parts], axis=1))
 
 
 def _tie_groups(values: Floats) -> tuple[Integers, Integers]:
     """Ascending order of the values and where each run of equal values starts in it."""
+    import numpy as np
+
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
@@ -199,11 +220,15 @@ def _tie_groups(values: Floats) -> tuple[Integers, Integers]:
 
 def _ratio(above: Floats, below: Floats) -> Floats:
     """`above / below`, NaN where `below` is zero."""
+    import numpy as np
+
     undefined = below == 0
     return np.where(undefined, np.nan, above / np.where(undefined, 1.0, below))
 
 
 def _mean_defined(values: Floats) -> Floats:
     """Row means over the values that are not NaN; NaN where none is."""
+    import numpy as np
+
     defined = ~np.isnan(values)
     return _ratio(np.where(defined, values, 0.0).sum(axis=1), defined.sum(axis=1).astype(float))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from agents.skills.training.candidates import Params
+if TYPE_CHECKING:
+    from agents.skills.evaluation.scores import Floats
+    from agents.skills.training.candidates import Params
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Finalist:
     name: str
     params: Params
     simplicity: tuple[int, int]
-    scores: NDArray[np.float64]
+    scores: Floats
     seconds: float = 0.0
 
 
@@ -42,8 +42,10 @@ class Duel:
     won: bool
 
 
-def corrected_se(values: NDArray[np.float64], test_share: float) -> float:
+def corrected_se(values: Floats, test_share: float) -> float:
     """Standard error of a cross-validated mean; `test_share` is test rows over fitting rows of a fold."""
+    import numpy as np
+
     if len(values) < 2:
         return float("nan")
     return float(np.sqrt((1 / len(values) + test_share) * values.var(ddof=1)))
@@ -51,6 +53,7 @@ def corrected_se(values: NDArray[np.float64], test_share: float) -> float:
 
 def duel(challenger: Finalist, holder: Finalist, test_share: float, higher_is_better: bool) -> Duel:
     """Compare two finalists fold by fold; the challenger wins when the 95 % lower bound of its gain is above zero."""
+    import numpy as np
     from scipy.stats import t
 
     gains = (challenger.scores - holder.scores) * (1.0 if higher_is_better else -1.0)

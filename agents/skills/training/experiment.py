@@ -8,10 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from sklearn.pipeline import Pipeline
-from threadpoolctl import threadpool_limits
-
 from agents.skill import LimitError
 from agents.skills.evaluation.scores import score
 from agents.skills.feature.transform import build_transformer
@@ -73,6 +69,8 @@ class Experiment:
 
     def run(self) -> Result:
         """Do it all. Raises LimitError when even the simplest model would take too much of the time."""
+        from threadpoolctl import threadpool_limits
+
         with threadpool_limits(limits=1):
             reference = self._reference()
             found = self._search()
@@ -108,6 +106,8 @@ class Experiment:
 
     def fit(self, model: Any) -> bytes:
         """Fit transformer and model on all rows; the bytes of their skops file."""
+        from sklearn.pipeline import Pipeline
+
         pipeline = Pipeline([("transform", build_transformer(self.features)), ("model", model)])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -127,6 +127,8 @@ class Experiment:
 
     def _reference(self) -> Finalist:
         """The linear model with default settings, and a fuse: if one fold takes too long, nothing else can work."""
+        import numpy as np
+
         candidate = CATALOGUE[LINEAR]
         params = candidate.defaults(self.problem)
         started = time.monotonic()
@@ -158,9 +160,7 @@ class Experiment:
             finalists.append(self._finalist(candidate, 1, scores, time.monotonic() - started, params))
         return finalists
 
-    def _finalist(
-        self, candidate: Candidate, tuned: int, scores: Any, seconds: float, params: Any = None
-    ) -> Finalist:
+    def _finalist(self, candidate: Candidate, tuned: int, scores: Any, seconds: float, params: Any = None) -> Finalist:
         finalist = Finalist(
             kind=candidate.name,
             name=f"{candidate.name} ({'tuned' if tuned else 'default'})",
@@ -177,6 +177,8 @@ class Experiment:
 
     def _baseline_trial(self) -> Trial:
         """The dummy on the comparison folds; it reads no column, so it needs no transformer."""
+        import numpy as np
+
         started = time.monotonic()
         scores = []
         for fold in self.comparison:

@@ -6,15 +6,15 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
-from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold, TimeSeriesSplit
+from typing import TYPE_CHECKING, Any, Literal
 
 from agents.skill import InputError
 
-Indices = NDArray[np.intp]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Indices = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ def plan_folds(target: NDArray[Any], groups: NDArray[Any], *, wanted: int, class
     `target` (rows,) holds class labels or numbers, `groups` (rows,) group ids. Raises InputError when not even two
     folds can be made: fewer than four rows, one class, one group, or a lone row of one of two classes.
     """
+    import numpy as np
+
     rows = len(target)
     if rows < 4:
         raise InputError(f"{rows} training rows cannot be cross-validated", "provide more rows")
@@ -80,6 +82,8 @@ def make_folds(plan: FoldPlan, target: NDArray[Any], groups: NDArray[Any], seed:
 
     Folds whose fitting rows hold a single class are left out; raises InputError when fewer than two remain.
     """
+    import numpy as np
+
     classes = plan.kind.startswith("stratified")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
@@ -95,9 +99,10 @@ def make_folds(plan: FoldPlan, target: NDArray[Any], groups: NDArray[Any], seed:
     return folds
 
 
-def _splits(
-    plan: FoldPlan, target: NDArray[Any], groups: NDArray[Any], seed: int
-) -> Iterator[tuple[Indices, Indices]]:
+def _splits(plan: FoldPlan, target: NDArray[Any], groups: NDArray[Any], seed: int) -> Iterator[tuple[Indices, Indices]]:
+    import numpy as np
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold, TimeSeriesSplit
+
     rows = np.zeros((len(target), 1))
     splitters = {
         "stratified": lambda: StratifiedKFold(plan.count, shuffle=True, random_state=seed),
@@ -106,5 +111,7 @@ def _splits(
         "grouped": lambda: GroupKFold(plan.count, shuffle=True, random_state=seed),
         "time": lambda: TimeSeriesSplit(plan.count),
     }
-    splits: Iterator[tuple[Indices, Indices]] = splitters[plan.kind]().split(rows, target, groups if plan.kind.endswith("grouped") else None)
+    splits: Iterator[tuple[Indices, Indices]] = splitters[plan.kind]().split(
+        rows, target, groups if plan.kind.endswith("grouped") else None
+    )
     return splits

@@ -14,10 +14,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import skops.io
-from skops.io.exceptions import UntrustedTypesFoundException
-
 from agents.skill import SkillError
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -50,6 +46,8 @@ class UntrustedModel(SkillError):
 
 def dump_model(model: Any) -> bytes:
     """A fitted pipeline as a skops file whose bytes depend on nothing but the model and the library versions."""
+    import skops.io
+
     with zipfile.ZipFile(io.BytesIO(skops.io.dumps(model))) as raw:
         schema = json.loads(raw.read("schema.json"))
         files = _renumber(schema)
@@ -110,6 +108,9 @@ def load_model(path: Path) -> Any:
     The schema is checked before anything is built or imported. Raises UntrustedModel for anything else, a pickle and a
     damaged file included; nothing in the file is executed.
     """
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
     name = path.name
     data = path.read_bytes()
     try:
@@ -127,6 +128,8 @@ def load_model(path: Path) -> Any:
 
 def _check_archive(name: str, data: bytes) -> None:
     """Refuse what is not a zip, would unpack to too much, or names a module our models do not come from."""
+    import skops.io
+
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise UntrustedModel(name, "not a skops file")
     with zipfile.ZipFile(io.BytesIO(data)) as packed:
@@ -162,6 +165,8 @@ def _modules(schema: Any) -> set[str]:
 
 def _check_trees(name: str, model: Any) -> None:
     """Refuse decision trees whose links or column numbers point outside: scikit-learn follows them unchecked."""
+    import numpy as np
+
     for tree, columns in _trees(model):
         if hasattr(tree, "nodes"):
             nodes = tree.nodes

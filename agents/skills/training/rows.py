@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from agents.skill import InputError
 from agents.skills.feature.transform import prepare_frame
 from agents.skills.shapes import GROUP_COLUMN, TARGET_COLUMN, FeatureMap, ScopeSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ def read_rows(path: Path, features: FeatureMap, scope: ScopeSpec) -> TrainingRow
 
     Raises InputError when no column is left to learn from or the target does not fit the scope.
     """
+    import pandas as pd
+
     if not features.columns:
         raise InputError("feature-map.json names no columns", "provide columns that say something of the target")
     frame = pd.read_parquet(path)
@@ -36,6 +38,8 @@ def read_rows(path: Path, features: FeatureMap, scope: ScopeSpec) -> TrainingRow
 
 
 def _target(frame: pd.DataFrame, scope: ScopeSpec) -> NDArray[Any]:
+    import numpy as np
+
     column = frame[TARGET_COLUMN]
     if column.isna().any():
         raise InputError(f"the target is missing in {int(column.isna().sum())} training rows", "drop those rows")

@@ -6,11 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from agents.skill import InputError
 from agents.skills.evaluation.scores import ClassOutcome, Outcome, ValueOutcome, score
@@ -20,11 +16,19 @@ from agents.skills.training.choice import corrected_se
 from agents.skills.training.folds import Fold
 from schemas.ticket import LOWER_IS_BETTER
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from agents.skills.evaluation.scores import Floats
+
 _CACHE_BYTES = 200_000_000
 
 
 def outcome_of(model: Any, frame: Any, target: NDArray[Any], classes: Sequence[str]) -> Outcome:
     """What a fitted model or pipeline predicts for `frame` beside what happened there."""
+    import numpy as np
+
     if not classes:
         return ValueOutcome(target.astype(np.float64), np.asarray(model.predict(frame), dtype=np.float64))
     lookup = {label: index for index, label in enumerate(classes)}
@@ -32,8 +36,10 @@ def outcome_of(model: Any, frame: Any, target: NDArray[Any], classes: Sequence[s
     return ClassOutcome(truth, class_probabilities(model, frame, classes))
 
 
-def class_probabilities(model: Any, frame: Any, classes: Sequence[str]) -> NDArray[np.float64]:
+def class_probabilities(model: Any, frame: Any, classes: Sequence[str]) -> Floats:
     """Probabilities of shape (rows, classes) in the order of `classes`; zero for a class the model never saw."""
+    import numpy as np
+
     lookup = {label: index for index, label in enumerate(classes)}
     known = model.predict_proba(frame)
     values = np.zeros((known.shape[0], len(classes)), dtype=np.float64)
@@ -57,8 +63,10 @@ class CrossValidator:
     _kept: dict[int, tuple[Fold, Any, Any]] = field(default_factory=dict)
     _bytes: int = 0
 
-    def scores(self, candidate: Candidate, params: Params, folds: Sequence[Fold]) -> NDArray[np.float64]:
+    def scores(self, candidate: Candidate, params: Params, folds: Sequence[Fold]) -> Floats:
         """The metric on each fold, shape (folds,); NaN where a fold's rows leave it undefined."""
+        import numpy as np
+
         return np.array([self._score(candidate, params, fold) for fold in folds])
 
     def _score(self, candidate: Candidate, params: Params, fold: Fold) -> float:
@@ -96,11 +104,13 @@ class Searched:
     cut: bool
 
 
-def as_trial(name: str, params: Params, scores: NDArray[np.float64], test_share: float, seconds: float) -> Trial:
+def as_trial(name: str, params: Params, scores: Floats, test_share: float, seconds: float) -> Trial:
     """The record of one evaluated configuration; undefined folds are left out of mean and error.
 
     Raises InputError when the metric is undefined on every fold.
     """
+    import numpy as np
+
     defined = scores[~np.isnan(scores)]
     if not len(defined):
         raise InputError(
@@ -163,4 +173,6 @@ def search(
 
 def held_out_share(folds: Sequence[Fold]) -> float:
     """Test rows over fitting rows, on average over the folds."""
+    import numpy as np
+
     return float(np.mean([len(fold.test) / len(fold.train) for fold in folds]))

@@ -1,0 +1,246 @@
+"""A drive: takes tickets in order, keeps the work-in-progress limit, and ends when only people can go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from autopilot.board import Board, SessionRow
+from autopilot.feed import Feed
+from bus.port import Bus
+from schemas.commands import EndDrive, RecordSelection, StartDrive, StartSession
+from schemas.envelope import CommandEnvelope, StreamId
+from schemas.ids import short_token, uuid7
+from schemas.messages import Command
+from schemas.pipeline import PipelineDefinition
+from schemas.policy import Policy
+from schemas.ticket import Ticket
+from schemas.values import Actor, Sender
+from workspace.git import branch_name
+
+ACTOR = Actor(name="autopilot", channel="bus", verified_as=f"login:{Sender.AUTOPILOT.value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What can be taken now, in order, and why the rest is passed over."""
+
+    order: tuple[int, ...]
+    passed_over: Mapping[int, str]
+    unreadable: Mapping[str, str]
+    tickets: Mapping[int, Ticket]
+    digests: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DriveSettings:
+    """What a drive is given. `wip` is how many sessions it works on at once."""
+
+    backlog: str
+    repository: str
+    tenant: str
+    policy: Policy
+    policy_version: str
+    roots: tuple[str, ...]
+    wip: int
+    max_tickets: int | None = None
+    wait: bool = False
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a drive came to, in the form `--json` prints."""
+
+    drive: str
+    completed: list[dict[str, Any]] = field(default_factory=list)
+    waiting: list[dict[str, Any]] = field(default_factory=list)
+    blocked: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    cost_usd: float = 0.0
+
+
+class Drive:
+    """One Auto-Pilot run. It owns nothing: stopped and started again, it reads where it was from the event stream."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        feed: Feed,
+        settings: DriveSettings,
+        choose: Callable[[Board], Awaitable[Choice]],
+        pipeline: Callable[[str], PipelineDefinition],
+        base_commit: Callable[[], str],
+        trouble: Callable[[], Exception | None] = lambda: None,
+    ) -> None:
+        """`choose` reads the backlog and selects; `pipeline` loads a definition by name (ValueError when it cannot);
+        `base_commit` is where new branches start; `trouble` is what keeps the record from being written, if anything.
+        """
+        self.id = f"d-{short_token(6)}"
+        self._bus = bus
+        self._feed = feed
+        self._settings = settings
+        self._choose = choose
+        self._pipeline = pipeline
+        self._base_commit = base_commit
+        self._trouble = trouble
+        self._started: list[str] = []
+        self._refused: dict[int, str] = {}
+        self._recorded: RecordSelection | None = None
+
+    async def run(self) -> Summary:
+        """Drive until nothing is left to do without a person (with `wait`: nothing at all)."""
+        began = time.monotonic()
+        spent = self._cost()
+        finished_before = {r.id for r in self._rows() if r.status == "completed"}
+        settings = self._settings
+        await self._send(
+            "drive",
+            self.id,
+            StartDrive(
+                backlog=settings.backlog,
+                repository=settings.repository,
+                policy_version=settings.policy_version,
+                wip=settings.wip,
+                max_tickets=settings.max_tickets,
+            ),
+        )
+        choice = await self._select()
+        while True:
+            if (trouble := self._trouble()) is not None:
+                raise trouble
+            if await self._start_next(choice):
+                continue
+            if not self._anything_left():
+                choice = await self._select()  # a finished ticket may have freed another, a person may have added one
+                if not self._next(choice):
+                    break
+                continue
+            await self._feed.change()
+        summary = self._summary(choice, finished_before)
+        summary.seconds = round(time.monotonic() - began, 3)
+        summary.cost_usd = round(self._cost() - spent, 6)
+        await self._send("drive", self.id, self._end(summary))
+        return summary
+
+    def _rows(self) -> list[SessionRow]:
+        return list(self._feed.board.sessions.values())
+
+    def _cost(self) -> float:
+        return sum(row.usage.usd for row in self._rows())
+
+    def _anything_left(self) -> bool:
+        waits = self._settings.wait and any(r.status == "waiting" for r in self._rows())
+        return waits or any(row.in_work for row in self._rows())
+
+    async def _select(self) -> Choice:
+        """Read the backlog again and record what will be done with it, when that is news."""
+        choice = await self._choose(self._feed.board)
+        recorded = RecordSelection(
+            order=choice.order, passed_over=dict(choice.passed_over), unreadable=dict(choice.unreadable)
+        )
+        if recorded != self._recorded:
+            await self._send("drive", self.id, recorded)
+            self._recorded = recorded
+        return choice
+
+    def _next(self, choice: Choice) -> int | None:
+        """The ticket to take now, or None: the queue is empty or a limit is reached."""
+        limit = self._settings.max_tickets
+        if limit is not None and len(self._started) >= limit:
+            return None
+        served = {row.ticket.id for row in self._rows() if row.id in self._started}
+        return next((t for t in choice.order if t not in served and t not in self._refused), None)
+
+    async def _start_next(self, choice: Choice) -> bool:
+        """Start one session if there is room and a ticket. Whether it did something."""
+        if sum(row.in_work for row in self._rows()) >= self._settings.wip:
+            return False
+        number = self._next(choice)
+        if number is None:
+            return False
+        ticket, digest = choice.tickets[number], choice.digests[number]
+        try:
+            pipeline = self._pipeline(ticket.pipeline)
+        except ValueError as problem:
+            self._refused[number] = str(problem)
+            return True
+        token = short_token()
+        session = f"s{number}-{token}"
+        settings = self._settings
+        command = StartSession(
+            ticket=ticket,
+            ticket_digest=digest,
+            drive=self.id,
+            pipeline=pipeline,
+            policy=settings.policy,
+            policy_version=settings.policy_version,
+            repository=settings.repository,
+            base_commit=self._base_commit(),
+            branch=branch_name(number, token),
+            roots=settings.roots,
+            seed=int(digest[:7], 16),
+        )
+        verdict = await self._send("session", session, command)
+        if not verdict["accepted"]:
+            self._refused[number] = verdict["reason"]
+            return True
+        self._started.append(session)
+        while session not in self._feed.board.sessions:
+            await self._feed.change()
+        return True
+
+    async def _send(self, kind: Any, stream: str, command: Command) -> dict[str, Any]:
+        envelope = CommandEnvelope(
+            id=uuid7(),
+            stream=StreamId(self._settings.tenant, kind, stream),
+            time=datetime.now(UTC),
+            actor=ACTOR,
+            sender=Sender.AUTOPILOT.value,
+            correlation_id=stream,
+            causation_id=self.id,
+            command=command,
+        )
+        return await self._bus.send(envelope, timeout=30.0)
+
+    def _summary(self, choice: Choice, finished_before: set[str]) -> Summary:
+        summary = Summary(self.id)
+        told = set()
+        for row in self._rows():
+            place = {"ticket": row.ticket.id, "session": row.id}
+            if row.status == "completed" and row.id not in finished_before:
+                summary.completed.append({**place, "branch": row.branch})
+            elif row.status == "waiting" and row.gate is not None:
+                summary.waiting.append({**place, "gate": row.gate.id})
+            elif row.status in ("blocked", "rolled_back") and not self._replaced(row):
+                summary.blocked.append({**place, "reason": row.reason})
+            else:
+                continue
+            told.add(row.ticket.id)
+        skipped = {**choice.passed_over, **self._refused}
+        summary.skipped += [{"ticket": t, "reason": why} for t, why in sorted(skipped.items()) if t not in told]
+        summary.skipped += [{"ticket": name, "reason": why} for name, why in sorted(choice.unreadable.items())]
+        if self._settings.max_tickets is not None:
+            left = [t for t in choice.order if t not in told and t not in skipped]
+            why = f"not started: this drive takes at most {self._settings.max_tickets} tickets"
+            summary.skipped += [{"ticket": t, "reason": why} for t in left]
+        return summary
+
+    def _replaced(self, row: SessionRow) -> bool:
+        """Whether a newer session of the same ticket made this blocked one history."""
+        same = [r for r in self._rows() if r.ticket.id == row.ticket.id]
+        return same[-1].id != row.id
+
+    def _end(self, summary: Summary) -> EndDrive:
+        reason = "the queue is empty" if not (summary.waiting or summary.blocked) else "only people can go on"
+        return EndDrive(
+            completed=tuple(r["session"] for r in summary.completed),
+            waiting=tuple(r["session"] for r in summary.waiting),
+            blocked=tuple(r["session"] for r in summary.blocked),
+            seconds=summary.seconds,
+            cost_usd=summary.cost_usd,
+            reason=reason,
+        )

@@ -1,0 +1,141 @@
+"""The effect executor: does outside the record what sessions asked for, and nothing else may.
+
+Intent event → look whether it was done → do it → receipt command. It alone writes to git and holds the signing key.
+Every effect is repeatable: commits carry the effect's id as a trailer and are found again, signatures are deterministic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from autopilot.board import SessionRow
+from autopilot.feed import Feed
+from autopilot.projection import folder_of
+from autopilot.signing import SignatureError, load_or_create_key, sign
+from bus.port import Ack, Bus, ConsumerSpec, Delivery, GiveUp, NoReceipt, Outcome, Retry
+from schemas.commands import RecordEffect, RecordEffectFailure
+from schemas.envelope import CommandEnvelope, EventEnvelope, UnreadableMessage, decode_event
+from schemas.ids import uuid7
+from schemas.messages import Command, Event
+from schemas.session import EffectRequested
+from schemas.values import Actor, ArtifactRef, Sender
+from workspace.blobs import BlobError, Blobs
+from workspace.folder import render
+from workspace.git import EFFECT, GitError, Repository, ticket_folder
+from workspace.worktree import Worktree
+
+_log = structlog.get_logger("effects")
+ACTOR = Actor(name="autopilot", channel="bus", verified_as=f"login:{Sender.AUTOPILOT.value}")
+
+
+class EffectExecutor:
+    """Carries out requested effects one at a time, each exactly once as far as the world can tell."""
+
+    def __init__(self, bus: Bus, tenant: str, blobs: Blobs, worktrees: Path, key: Path) -> None:
+        self._bus = bus
+        self._feed = Feed(bus, tenant, self._cleared)
+        self._blobs = blobs
+        self._worktrees = worktrees
+        self._key = key
+        self._ended: list[SessionRow] = []
+
+    @asynccontextmanager
+    async def running(self, spec: ConsumerSpec) -> AsyncIterator[None]:
+        """Carry out effects while the context is open."""
+        async with self._feed.running(), self._bus.consume(spec, self.handle):
+            yield
+
+    def _cleared(self, envelope: EventEnvelope[Event], row: SessionRow | None) -> None:
+        if row is not None and envelope.type in ("session_completed", "session_aborted"):
+            self._ended.append(row)
+
+    async def handle(self, delivery: Delivery) -> Outcome:
+        """One EffectRequested. Acknowledged only after the conductor's receipt."""
+        try:
+            envelope = decode_event(delivery.raw)
+        except UnreadableMessage as problem:
+            return GiveUp(str(problem))
+        effect = envelope.event
+        if not isinstance(effect, EffectRequested):
+            return GiveUp(f"{envelope.type} is no effect")
+        row = await self._row(envelope)
+        if row is None:
+            return Retry(1.0, f"the events of {envelope.stream.name} before this effect have not been seen yet")
+        if effect.effect not in row.pending_effects:
+            return Ack()  # done, or superseded, before we were asked again
+        command: Command
+        try:
+            command = await anyio.to_thread.run_sync(self._carry_out, effect, row, envelope.time)
+        except (GitError, BlobError, SignatureError, OSError) as problem:
+            _log.warning("effect_failed", effect=effect.effect, reason=str(problem))
+            command = RecordEffectFailure(effect=effect.effect, kind=effect.kind, reason=str(problem))
+        try:
+            verdict = await self._bus.send(self._envelope(envelope, command))
+        except NoReceipt as problem:
+            return Retry(1.0, str(problem))
+        if not verdict["accepted"]:
+            _log.info("effect_receipt_refused", effect=effect.effect, reason=verdict["reason"])
+        await self._clear()
+        return Ack()
+
+    async def _row(self, envelope: EventEnvelope[Event]) -> SessionRow | None:
+        """The session's row, once the feed has read up to this event."""
+        for _ in range(20):
+            row = self._feed.board.sessions.get(envelope.stream.name)
+            if row is not None and row.version >= envelope.sequence:
+                return row
+            await self._feed.change(0.5)
+        return None
+
+    def _carry_out(self, effect: EffectRequested, row: SessionRow, when: datetime) -> RecordEffect:
+        if effect.kind == "sign":
+            return RecordEffect(effect=effect.effect, kind="sign", artifacts=(self._sign(effect.artifacts[0]),))
+        tree = Worktree.create(Repository(Path(row.repository)), self._worktrees / row.id, row.branch, row.base_commit)
+        trailers = {EFFECT: effect.effect, "Value-Train-Session": row.id}
+        if effect.kind == "restore":
+            message = f"Roll back to the start of {effect.phase}\n\nTicket {row.ticket.id}: {row.ticket.title}"
+            commit = tree.restore(effect.target, message, when, trailers)
+            tree.remove()
+            return RecordEffect(effect=effect.effect, kind="restore", commit=commit)
+        folder = ticket_folder(row.ticket.id)
+        files = render(folder_of(row, when), self._blobs)
+        summary = row.phases[effect.phase].summary
+        message = f"{effect.phase}: ticket {row.ticket.id}, {row.ticket.title}\n\n{summary}"
+        commit = tree.commit(
+            {f"{folder}/{path}": content for path, content in files.items()}, message, when, trailers, below=folder
+        )
+        return RecordEffect(effect=effect.effect, kind="commit", commit=commit)
+
+    def _sign(self, artifact: ArtifactRef) -> ArtifactRef:
+        body = self._blobs.read(artifact.sha256)
+        sha256, size = self._blobs.put(sign(body, load_or_create_key(self._key)))
+        return ArtifactRef(name=f"{artifact.name}.dsse.json", sha256=sha256, size=size, media_type="application/json")
+
+    async def _clear(self) -> None:
+        """Remove the checkouts of ended sessions, so that their branches can be checked out elsewhere."""
+        while self._ended:
+            row = self._ended.pop()
+            tree = Worktree(Repository(Path(row.repository)), self._worktrees / row.id, row.branch, row.base_commit)
+            try:
+                await anyio.to_thread.run_sync(tree.remove)
+            except GitError as problem:
+                _log.warning("checkout_not_removed", session=row.id, reason=str(problem))
+
+    def _envelope(self, cause: EventEnvelope[Event], command: Command) -> CommandEnvelope:
+        return CommandEnvelope(
+            id=uuid7(),
+            stream=cause.stream,
+            time=datetime.now(UTC),
+            actor=ACTOR,
+            sender=Sender.AUTOPILOT.value,
+            correlation_id=cause.correlation_id,
+            causation_id=cause.id,
+            command=command,
+        )

@@ -1,0 +1,374 @@
+"""One connection to NATS: nats-py's client without what its defaults and silences would do to us.
+
+It reconnects for ever but holds back nothing while cut off (a publish then fails at once instead of arriving late),
+turns refused subjects into PermissionDenied, fails what waits for an answer when the link breaks, and receives all
+answers through one inbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from nats import errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.js.api import Header
+
+from bus.permissions import inbox_prefix
+from bus.port import BusError, BusUnavailable, Login, PermissionDenied
+
+log = structlog.get_logger(__name__)
+
+ANSWER_SECONDS = 5.0
+PING_SECONDS = 5
+RETRY_SECONDS = 0.25
+PENDING_MESSAGES = 65_536
+PENDING_BYTES = 64 * 1024 * 1024
+HEADROOM = 16 * 1024
+"""Bytes of a message kept free for the headers a dead letter adds to it."""
+
+_DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
+_OLDEST_SERVER = (2, 12)
+_NO_LINK = (errors.OutboundBufferLimitError, errors.ConnectionClosedError, errors.ConnectionDrainingError)
+
+
+class ApiError(BusError):
+    """JetStream refused a request. `code` is like an HTTP status, `err_code` JetStream's own number."""
+
+    def __init__(self, subject: str, error: dict[str, Any]) -> None:
+        self.code = int(error.get("code", 0))
+        self.err_code = int(error.get("err_code", 0))
+        self.description = str(error.get("description", ""))
+        super().__init__(f"JetStream refused {subject}: {self.description} ({self.err_code})")
+
+
+class NoResponders(BusUnavailable):
+    """Nobody listens on the subject: the JetStream stream or consumer does not exist (yet)."""
+
+
+@dataclass(slots=True, eq=False)
+class _Wait:
+    """Somebody waits on `future`: it fails when one of `subjects` (lower case) is refused, and with the link if
+    `link`."""
+
+    subjects: frozenset[str]
+    future: asyncio.Future[Any]
+    link: bool
+
+
+def status(message: Msg) -> str:
+    """The status of a server's inline message (`408`), or empty for an ordinary one."""
+    return (message.headers or {}).get(Header.STATUS.value, "") if not message.data else ""
+
+
+def description(message: Msg) -> str:
+    """What the server says to a status."""
+    # nats-py keeps this one under the enum member, which as a key is not equal to its text.
+    return str((message.headers or {}).get(Header.DESCRIPTION, "")).strip()
+
+
+class Connection:
+    """See the module. Make one with `open_connection`."""
+
+    def __init__(self, login: Login, name: str) -> None:
+        self.login = login
+        self.name = name
+        self.client = Client()
+        self.closed: asyncio.Future[None] = self.future()
+        """Ends with BusUnavailable when the client gave up for good, with None when we closed it."""
+        self.connects = 0
+        """Counts connections made; grows with each reconnect."""
+        self.dropped = 0
+        """Messages lost at the limits of a slow subscription."""
+        self.denied = 0
+        """Refusals by the server."""
+        self.on_reconnect: set[Callable[[], None]] = set()
+        self._inbox = self.new_inbox()
+        self._tokens = itertools.count()
+        self._handlers: dict[str, Callable[[Msg], None]] = {}
+        self._waits: set[_Wait] = set()
+        self._refused: asyncio.Future[None] = self.future()
+        self._last_problem: Exception | None = None
+        self._closing = False
+
+    @property
+    def role(self) -> str:
+        """The login's role."""
+        return self.login.role
+
+    @property
+    def connected(self) -> bool:
+        """Whether the link is up, as far as we know."""
+        return self.client.is_connected
+
+    @property
+    def room(self) -> int:
+        """Bytes a message may have with its headers."""
+        return self.client.max_payload
+
+    def future(self) -> asyncio.Future[Any]:
+        """A fresh one of this event loop."""
+        return asyncio.get_running_loop().create_future()
+
+    def new_inbox(self) -> str:
+        """A subject only this role may listen on, which nobody can guess."""
+        return f"{inbox_prefix(self.role)}.{secrets.token_hex(11)}"
+
+    async def open(self, timeout: float) -> None:
+        """Connect. Raises PermissionDenied for a refused login, BusUnavailable when nobody answers in time."""
+        connecting = asyncio.ensure_future(
+            self.client.connect(
+                self.login.url.split(","),
+                name=self.name,
+                nkeys_seed_str=self.login.seed,
+                inbox_prefix=inbox_prefix(self.role),
+                error_cb=self._on_error,
+                disconnected_cb=self._on_disconnect,
+                reconnected_cb=self._on_reconnect,
+                closed_cb=self._on_closed,
+                reconnect_time_wait=RETRY_SECONDS,  # type: ignore[arg-type]
+                max_reconnect_attempts=-1,
+                ping_interval=PING_SECONDS,
+                max_outstanding_pings=2,
+                pending_size=-1,
+            )
+        )
+        try:
+            await asyncio.wait({connecting, self._refused}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if self._refused.done():
+                raise PermissionDenied(
+                    f"the server at {self.login.url} refused the login {self.role!r}: take the seed of this server"
+                )
+            if not connecting.done():
+                raise BusUnavailable(
+                    f"no NATS server answered at {self.login.url} within {timeout} s "
+                    f"({self._last_problem!r}): is it running?"
+                )
+            if (problem := connecting.exception()) is not None:
+                raise BusError(f"cannot connect to {self.login.url} as {self.role!r}: {problem!r}") from problem
+            self._check_version()
+            self.connects = 1
+            await self.subscribe(f"{self._inbox}.*", self._on_reply)
+        except BaseException:
+            connecting.cancel()
+            await self.close()
+            raise
+
+    def _check_version(self) -> None:
+        version = self.client.connected_server_version
+        if (version.major, version.minor) < _OLDEST_SERVER:
+            oldest = ".".join(map(str, _OLDEST_SERVER))
+            raise BusError(f"the server at {self.login.url} is {version!r}: nats-server {oldest} or newer is needed")
+
+    async def close(self) -> None:
+        """Flush and close, within a few seconds, whatever the link is like. Idempotent."""
+        if self._closing:
+            return
+        self._closing = True
+        if self.client.is_connected:
+            await self.round_trip()
+        # As a task: on a dead link nats-py's close() raises CancelledError, which would look like our own.
+        closing = asyncio.ensure_future(self.client.close())
+        await asyncio.wait({closing}, timeout=3.0)
+        if not closing.done():
+            closing.cancel()
+        elif not closing.cancelled() and closing.exception() is not None:
+            log.debug("bus_close_failed", problem=repr(closing.exception()))
+        self._fail(lambda wait: True, BusUnavailable("the bus connection was closed"))
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+    async def until_closed(self) -> None:
+        """Wait until the connection is closed; raises BusUnavailable when that was not our doing."""
+        await asyncio.shield(self.closed)
+
+    async def round_trip(self, timeout: float = 2.0) -> bool:
+        """Wait until the server has seen all we sent, and we all it sent before; False if it did not answer."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self.client.flush(timeout=60)
+            return True
+        except (TimeoutError, errors.Error, OSError):
+            return False
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        reply: str = "",
+        headers: dict[str, str] | None = None,
+        spare: int = 0,
+    ) -> None:
+        """Hand a message to the link. `spare` bytes of the server's limit stay unused.
+
+        Raises BusUnavailable at once when the link is down, BusError for a message too large or a bad subject.
+        """
+        size = len(payload) + sum(len(key) + len(value.encode()) + 4 for key, value in (headers or {}).items())
+        if self.client.is_connected and size + 16 > self.room - spare:
+            # The server would answer this by closing the connection.
+            raise BusError(f"message for {subject} is too large: {size} bytes, the limit is {self.room - spare - 16}")
+        try:
+            await self.client.publish(subject, payload, reply=reply, headers=headers)
+        except _NO_LINK as problem:
+            raise BusUnavailable(f"not connected to {self.login.url}: {subject} was not published") from problem
+        except errors.Error as problem:
+            raise BusError(f"cannot publish on {subject!r}: {problem}") from problem
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        headers: dict[str, str] | None = None,
+        timeout: float = ANSWER_SECONDS,
+        spare: int = 0,
+    ) -> Msg:
+        """Publish and wait for one answer. Raises BusUnavailable, NoResponders, PermissionDenied, BusError."""
+        answer: asyncio.Future[Msg] = self.future()
+        with self.replies(lambda message: _resolve(answer, message)) as reply, self.failing(answer, subject):
+            await self.publish(subject, payload, reply=reply, headers=headers, spare=spare)
+            message: Msg = await self.answer(answer, subject, timeout)
+        if status(message) == "503":
+            raise NoResponders(f"nobody answers on {subject}: the JetStream stream or consumer does not exist (yet)")
+        return message
+
+    async def answer(self, answer: asyncio.Future[Any], subject: str, timeout: float) -> Any:
+        """The result of a future that waits on `subject`. Raises BusUnavailable after `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await answer
+        except TimeoutError:
+            raise BusUnavailable(f"{self.login.url} did not answer on {subject} within {timeout:g} s") from None
+
+    async def api(
+        self, action: str, body: dict[str, Any] | None = None, timeout: float = ANSWER_SECONDS
+    ) -> dict[str, Any]:
+        """A JetStream API request, `STREAM.INFO.VT_EVENTS` for instance. Raises ApiError, or as `request`."""
+        subject = f"$JS.API.{action}"
+        message = await self.request(subject, json.dumps(body).encode() if body is not None else b"", timeout=timeout)
+        return checked(subject, message)
+
+    async def subscribe(self, subject: str, handler: Callable[[Msg], None]) -> Subscription:
+        """Hand each message on `subject` to `handler`, over reconnects. Raises PermissionDenied, BusUnavailable."""
+
+        async def receive(message: Msg) -> None:
+            handler(message)
+
+        refused: asyncio.Future[None] = self.future()
+        with self.failing(refused, subject, link=False):
+            try:
+                subscription = await self.client.subscribe(
+                    subject, cb=receive, pending_msgs_limit=PENDING_MESSAGES, pending_bytes_limit=PENDING_BYTES
+                )
+            except errors.Error as problem:
+                raise BusUnavailable(f"cannot subscribe to {subject!r}: {problem}") from problem
+            # A refusal comes before the answer to the ping behind it.
+            answered = await self.round_trip()
+            if refused.done() or not answered:
+                await self.unsubscribe(subscription)
+                refused.result() if refused.done() else None
+                raise BusUnavailable(f"{self.login.url} did not confirm the subscription to {subject}")
+        return subscription
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription; never raises on a dead link."""
+        try:
+            await subscription.unsubscribe()
+        except (errors.Error, OSError):
+            pass
+
+    @contextmanager
+    def replies(self, handler: Callable[[Msg], None]) -> Iterator[str]:
+        """A fresh inbox subject; `handler` gets what is sent there while the context is open."""
+        token = format(next(self._tokens), "x")
+        self._handlers[token] = handler
+        try:
+            yield f"{self._inbox}.{token}"
+        finally:
+            del self._handlers[token]
+
+    @contextmanager
+    def failing(self, future: asyncio.Future[Any], *subjects: str, link: bool = True) -> Iterator[None]:
+        """While open, `future` fails when the server refuses one of `subjects`, and (`link`) when the link breaks."""
+        # The server's refusal reaches us in lower case.
+        wait = _Wait(frozenset(subject.lower() for subject in subjects), future, link)
+        self._waits.add(wait)
+        try:
+            yield
+        finally:
+            self._waits.discard(wait)
+            if future.done() and not future.cancelled():
+                future.exception()  # looked at: asyncio need not warn about it
+
+    def _fail(self, which: Callable[[_Wait], bool], problem: BusError) -> None:
+        for wait in [wait for wait in self._waits if which(wait)]:
+            if not wait.future.done():
+                wait.future.set_exception(problem)
+
+    def _on_reply(self, message: Msg) -> None:
+        handler = self._handlers.get(message.subject.rsplit(".", 1)[1])
+        if handler is not None:  # else: an answer nobody waits for any more
+            handler(message)
+
+    async def _on_error(self, problem: Exception) -> None:
+        text = str(problem).lower()
+        if (match := _DENIED.search(text)) is not None:
+            self.denied += 1
+            subject = match[2]
+            log.warning("bus_subject_refused", role=self.role, action=match[1], subject=subject)
+            refusal = PermissionDenied(f"the server refuses {match[1]} to {subject} for the login {self.role!r}")
+            self._fail(lambda wait: subject in wait.subjects, refusal)
+        elif isinstance(problem, errors.SlowConsumerError):
+            self.dropped += 1
+            log.warning("bus_slow_consumer", subject=problem.subject, dropped=self.dropped)
+        elif "authorization violation" in text and not self.connects and not self._refused.done():
+            self._refused.set_result(None)
+        else:
+            self._last_problem = problem
+            log.debug("bus_problem", role=self.role, problem=repr(problem))
+
+    async def _on_disconnect(self) -> None:
+        if not self._closing:
+            log.warning("bus_disconnected", role=self.role, url=self.login.url)
+        lost = BusUnavailable(f"the connection to {self.login.url} broke before the answer came")
+        self._fail(lambda wait: wait.link, lost)
+
+    async def _on_reconnect(self) -> None:
+        # nats-py awaits this inside its reconnecting, so nothing here may raise or wait.
+        self.connects += 1
+        log.info("bus_reconnected", role=self.role, url=self.login.url)
+        for tell in tuple(self.on_reconnect):
+            tell()
+
+    async def _on_closed(self) -> None:
+        if not self._closing and not self.closed.done():
+            problem = BusUnavailable(
+                f"the connection to {self.login.url} was closed for good: {self.client.last_error!r}"
+            )
+            self._fail(lambda wait: True, problem)
+            self.closed.set_exception(problem)
+            self.closed.exception()
+
+
+def checked(subject: str, message: Msg) -> dict[str, Any]:
+    """The JSON answer of JetStream. Raises ApiError when it is a refusal."""
+    answer: dict[str, Any] = json.loads(message.data)
+    if "error" in answer:
+        raise ApiError(subject, answer["error"])
+    return answer
+
+
+def _resolve(future: asyncio.Future[Msg], message: Msg) -> None:
+    if not future.done():
+        future.set_result(message)

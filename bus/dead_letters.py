@@ -1,0 +1,75 @@
+"""What was given up: kept in VT_DEAD with the reason, and listed from there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bus.connection import Connection
+from bus.messages import Arrival, line, stored_headers, unline
+from bus.port import ConsumerSpec
+from bus.publishing import store
+from bus.reading import Record, read_range, stream_state
+from schemas.subjects import ROOT
+
+STREAM = "VT_DEAD"
+_PREFIX = "Vt-Dead-"
+_PAGE = 256
+
+
+def dead_subject(arrival: Arrival, spec: ConsumerSpec) -> str:
+    """`vt.<tenant>.dead.<consumer>`, the tenant taken from the message's own subject."""
+    tokens = arrival.subject.split(".")
+    tenant = tokens[1] if len(tokens) > 1 and tokens[0] == ROOT else "unknown"
+    return f"{ROOT}.{tenant}.dead.{spec.name}"
+
+
+async def bury(connection: Connection, spec: ConsumerSpec, arrival: Arrival, reason: str, trace: str = "") -> None:
+    """Store a message among the dead letters. The same one twice is one. Raises as `store`."""
+    headers = stored_headers(STREAM, f"{spec.stream}.{spec.name}.{arrival.sequence}") | {
+        f"{_PREFIX}Consumer": spec.name,
+        f"{_PREFIX}Stream": spec.stream,
+        f"{_PREFIX}Subject": arrival.subject,
+        f"{_PREFIX}Sequence": str(arrival.sequence),
+        f"{_PREFIX}Deliveries": str(arrival.attempt),
+        f"{_PREFIX}Reason": line(reason, 1000),
+        f"{_PREFIX}Trace": line(trace),
+    }
+    # Everything the bus stores leaves HEADROOM bytes free, so these headers fit.
+    await store(connection, STREAM, dead_subject(arrival, spec), arrival.raw, headers, spare=0)
+
+
+async def newest_dead_letters(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """See `bus.port.Bus.dead_letters`; newest first."""
+    state = await stream_state(connection, STREAM)
+    found: list[Record] = []
+    end = state.last
+    # From the end in pages, since requeued ones leave holes.
+    while state.messages and end >= state.first and len(found) < limit:
+        start = max(end - _PAGE + 1, state.first)
+        page: list[Record] = []
+        position, more = start, True
+        while more and position <= end:
+            records, more = await read_range(connection, STREAM, position, end - position + 1)
+            page += [record for record in records if record.sequence <= end]
+            position = records[-1].sequence + 1 if records else end + 1
+        found += reversed(page)
+        end = start - 1
+    return [_shown(record) for record in found[:limit]]
+
+
+def _shown(record: Record) -> dict[str, Any]:
+    """A dead letter as the port gives it. `message` is text that encodes back to the same bytes with the error handler
+    `surrogateescape`, should they not be UTF-8."""
+    headers = record.headers
+    return {
+        "id": record.sequence,
+        "consumer": headers.get(f"{_PREFIX}Consumer", record.subject.rsplit(".", 1)[-1]),
+        "stream": headers.get(f"{_PREFIX}Stream", ""),
+        "subject": headers.get(f"{_PREFIX}Subject", ""),
+        "sequence": int(headers.get(f"{_PREFIX}Sequence", "0")),
+        "deliveries": int(headers.get(f"{_PREFIX}Deliveries", "0")),
+        "reason": unline(headers.get(f"{_PREFIX}Reason", "")),
+        "trace": unline(headers.get(f"{_PREFIX}Trace", "")),
+        "time": record.time,
+        "message": record.raw.decode("utf-8", "surrogateescape"),
+    }

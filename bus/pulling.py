@@ -1,0 +1,220 @@
+"""The pull loop: keeps a durable consumer's messages coming, knows which ones we hold, and hands them back.
+
+nats-py's `fetch` stalls; here the requests are sent raw and the answers come to one subscription. Each request asks for
+heartbeats, so a request the server has forgotten is noticed and made again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import anyio
+import structlog
+from nats import errors
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from bus.connection import ApiError, Connection, description, status
+from bus.messages import Arrival
+from bus.port import BusError, BusUnavailable, ConsumerSpec, PermissionDenied
+
+log = structlog.get_logger(__name__)
+
+HEARTBEAT_SECONDS = 2.0
+EXPIRES_SECONDS = 20.0
+PAUSE_SECONDS = 0.25
+_LEAVE_SECONDS = 5.0
+_SECOND = 1_000_000_000  # JetStream counts nanoseconds
+
+
+@dataclass(slots=True)
+class _Request:
+    """A pull under way: how many messages it may still bring, and when we last heard of it (loop time)."""
+
+    missing: int
+    heard: float
+
+
+class PullLoop:
+    """Holds or has asked for at most `capacity` messages; asks when at least `chunk` more fit, at most `largest` at
+    once.
+
+    `restore` is called when the consumer does not exist: whoever may make it does, everybody else waits for that.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        spec: ConsumerSpec,
+        *,
+        capacity: int,
+        chunk: int,
+        largest: int,
+        restore: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.spec = spec
+        self.arrived: asyncio.Queue[Arrival] = asyncio.Queue()
+        self._connection = connection
+        self._capacity, self._chunk, self._largest = capacity, chunk, largest
+        self._restore = restore
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{spec.stream}.{spec.name}"
+        self._held: dict[str, Arrival] = {}
+        self._requests: dict[str, _Request] = {}
+        self._numbers = 0
+        self._pause_until = 0.0
+        self._missing = False
+        self._wake = asyncio.Event()
+        self._subscription: Subscription | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._look()
+        inbox = self._connection.new_inbox()
+        self._reply = inbox
+        self._subscription = await self._connection.subscribe(f"{inbox}.*", self._receive)
+        self._connection.on_reconnect.add(self._begin_again)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.on_reconnect.discard(self._begin_again)
+        with anyio.move_on_after(_LEAVE_SECONDS, shield=True):
+            await self._hand_back()
+
+    async def run(self) -> None:
+        """Ask for messages until cancelled. Raises PermissionDenied when the server refuses to be asked."""
+        refused: asyncio.Future[None] = self._connection.future()
+        refused.add_done_callback(lambda _: self._wake.set())
+        with self._connection.failing(refused, self._subject, link=False):
+            while True:
+                self._wake.clear()
+                if refused.done():
+                    refused.result()
+                self._forget_stalled()
+                now = self._now()
+                if self._connection.connected and now >= self._pause_until:
+                    with suppress(BusUnavailable):  # the next reconnect begins again
+                        await self._restore_missing()
+                        await self._ask()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(self._pause_until - now, 0.01) if now < self._pause_until else 1.0):
+                        await self._wake.wait()
+
+    async def keep_alive(self) -> None:
+        """Tell the server every `ack_wait / 3` seconds that what we hold is in work, until cancelled."""
+        while True:
+            await asyncio.sleep(self.spec.ack_wait / 3)
+            for arrival in tuple(self._held.values()):
+                await self.in_progress(arrival)
+
+    async def in_progress(self, arrival: Arrival) -> None:
+        """Tell the server that this one is in work; when the link is down, the handler need not know."""
+        with suppress(BusUnavailable):
+            await self._connection.publish(arrival.reply, b"+WPI")
+
+    async def settle(self, arrival: Arrival, verdict: bytes) -> None:
+        """Tell the server what became of a message, and let go of it. When the link is down it comes again later."""
+        self._held.pop(arrival.reply, None)
+        self._wake.set()
+        try:
+            await self._connection.publish(arrival.reply, verdict)
+        except BusUnavailable:
+            log.info("bus_verdict_lost", consumer=self.spec.name, sequence=arrival.sequence, verdict=verdict.decode())
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _look(self) -> None:
+        """Raises PermissionDenied when this login may not use the consumer. One that is missing or out of reach comes
+        later."""
+        try:
+            await self._connection.api(f"CONSUMER.INFO.{self.spec.stream}.{self.spec.name}")
+        except PermissionDenied:
+            raise
+        except (ApiError, BusUnavailable) as problem:
+            log.warning("bus_consumer_not_there", consumer=self.spec.name, problem=str(problem))
+            self._missing = isinstance(problem, ApiError)
+
+    async def _restore_missing(self) -> None:
+        if self._missing and self._restore is not None:
+            await self._restore()
+        self._missing = False
+
+    async def _ask(self) -> None:
+        while (room := self._room()) >= self._chunk:
+            count = min(room, self._largest)
+            self._numbers += 1
+            number = str(self._numbers)
+            self._requests[number] = _Request(count, self._now())
+            expires, heartbeat = int(EXPIRES_SECONDS * _SECOND), int(HEARTBEAT_SECONDS * _SECOND)
+            body = json.dumps({"batch": count, "expires": expires, "idle_heartbeat": heartbeat}).encode()
+            try:
+                await self._connection.publish(self._subject, body, reply=f"{self._reply}.{number}")
+            except BusUnavailable:
+                del self._requests[number]
+                raise
+
+    def _room(self) -> int:
+        return self._capacity - len(self._held) - sum(request.missing for request in self._requests.values())
+
+    def _forget_stalled(self) -> None:
+        silent = self._now() - 2.5 * HEARTBEAT_SECONDS
+        for number, request in tuple(self._requests.items()):
+            if request.heard < silent:
+                log.warning("bus_pull_stalled", consumer=self.spec.name)
+                del self._requests[number]
+
+    def _begin_again(self) -> None:
+        """After a reconnect the server knows none of our requests."""
+        self._requests.clear()
+        self._pause_until = 0.0
+        self._wake.set()
+
+    def _receive(self, message: Msg) -> None:
+        number = message.subject.rsplit(".", 1)[1]
+        request = self._requests.get(number)
+        if request is not None:
+            request.heard = self._now()
+        if (arrival := Arrival.of(message)) is None:
+            if (code := status(message)) != "100":
+                self._ended(number, code, description(message))
+            return
+        # Kept even when its request was given up as stalled: the server counts it as delivered to us.
+        self._held[arrival.reply] = arrival
+        self.arrived.put_nowait(arrival)
+        if request is not None:
+            request.missing -= 1
+            if request.missing <= 0:
+                del self._requests[number]
+        self._wake.set()
+
+    def _ended(self, number: str, code: str, why: str) -> None:
+        """A request came to its end: 408 expired, 404 nothing there, 409 for many reasons, 503 no such consumer."""
+        self._requests.pop(number, None)
+        if code == "503" or "Consumer Deleted" in why:
+            self._missing = True
+        if code not in ("404", "408"):
+            log.info("bus_pull_refused", consumer=self.spec.name, status=code, why=why)
+            self._pause_until = self._now() + PAUSE_SECONDS
+        self._wake.set()
+
+    async def _hand_back(self) -> None:
+        """Give every unfinished message to somebody else, now and not when its ack_wait is over."""
+        if self._subscription is None:
+            return
+        if self._connection.connected:
+            # Drain: unsubscribe, and take what was already on its way; dropped, it would be missing until ack_wait.
+            with suppress(errors.Error, OSError):
+                await self._subscription.drain()  # type: ignore[no-untyped-call]
+        else:
+            await self._connection.unsubscribe(self._subscription)
+        with suppress(BusError):
+            for arrival in tuple(self._held.values()):
+                await self.settle(arrival, b"-NAK")
+            await self._connection.round_trip()

