@@ -41,13 +41,16 @@ class Agent:
         blobs: Blobs,
         children: ForkServer,
         directory: Path,
+        places: anyio.CapacityLimiter,
         planner: Planner | None = None,
     ) -> None:
+        """`directory` is where attempts work; `places` is how many skills may run at once on this machine."""
         self.role = role
         self._bus = bus
         self._blobs = blobs
         self._children = children
         self._directory = directory
+        self._places = places
         self._planner: Planner = planner or Playbook()
         self._holder = f"{role.value}-{short_token()}"
         self._actor = Actor(name=role.value, channel="bus", verified_as=f"login:{role.value}")
@@ -100,7 +103,7 @@ class Agent:
         return Ack()
 
     async def _work(self, envelope: EventEnvelope[Event], attempt: Attempt) -> ReportWork | ReportFailure:
-        bench = Workbench(self.role, attempt, self._blobs, self._children, self._teller(envelope, attempt))
+        bench = Workbench(self.role, attempt, self._blobs, self._children, self._teller(envelope, attempt), self._places)
         phase = attempt.phase
         try:
             runs = await self._planner.work(attempt, bench.run)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import anyio.to_thread
 
 from agents.discovery import AnySkill, skill
@@ -29,13 +30,21 @@ class Workbench:
     """Runs the skills of one attempt. Not shared between attempts."""
 
     def __init__(
-        self, role: Role, attempt: Attempt, blobs: Blobs, children: ForkServer, progress: Callable[[str, str], None]
+        self,
+        role: Role,
+        attempt: Attempt,
+        blobs: Blobs,
+        children: ForkServer,
+        progress: Callable[[str, str], None],
+        places: anyio.CapacityLimiter,
     ) -> None:
+        """`places` is how many skills may run at once on this machine."""
         self._role = role
         self._attempt = attempt
         self._blobs = blobs
         self._children = children
         self._progress = progress
+        self._places = places
         self._artifacts = {a.name: a for a in attempt.phase.artifacts}
         self._measured = {scope: dict(values) for scope, values in attempt.phase.measured.items()}
         self._started = time.monotonic()
@@ -52,7 +61,8 @@ class Workbench:
         try:
             inputs = await anyio.to_thread.run_sync(self._stage, cls, directory)
             request = self._request(cls, parameters, inputs, directory, seconds)
-            answer = await self._child(cls, request, directory, seconds, bound)
+            async with self._places:
+                answer = await self._child(cls, request, directory, seconds, bound)
             if "failure" in answer:
                 raise AttemptError(FailureClass(answer["failure"]), answer["reason"], answer["detail"])
             result = await anyio.to_thread.run_sync(self._collect, cls, answer["output"], directory)

@@ -59,6 +59,7 @@ class SessionRow:
     repository: str
     base_commit: str
     drive: str
+    signing_key: str | None = None
     status: RowStatus = "active"
     phase: str = ""
     version: int = 0
@@ -106,6 +107,7 @@ class Board:
                 repository=event.repository,
                 base_commit=event.base_commit,
                 drive=event.drive,
+                signing_key=event.policy.signing_key,
                 commit=event.base_commit,
                 started=envelope.time,
                 acceptance=event.ticket.acceptance,

@@ -96,7 +96,7 @@ class EffectExecutor:
 
     def _carry_out(self, effect: EffectRequested, row: SessionRow, when: datetime) -> RecordEffect:
         if effect.kind == "sign":
-            return RecordEffect(effect=effect.effect, kind="sign", artifacts=(self._sign(effect.artifacts[0]),))
+            return RecordEffect(effect=effect.effect, kind="sign", artifacts=(self._sign(effect.artifacts[0], row),))
         tree = Worktree.create(Repository(Path(row.repository)), self._worktrees / row.id, row.branch, row.base_commit)
         trailers = {EFFECT: effect.effect, "Value-Train-Session": row.id}
         if effect.kind == "restore":
@@ -105,7 +105,7 @@ class EffectExecutor:
             tree.remove()
             return RecordEffect(effect=effect.effect, kind="restore", commit=commit)
         folder = ticket_folder(row.ticket.id)
-        files = render(folder_of(row, when), self._blobs)
+        files = render(folder_of(row, when), self._blobs.read)
         summary = row.phases[effect.phase].summary
         message = f"{effect.phase}: ticket {row.ticket.id}, {row.ticket.title}\n\n{summary}"
         commit = tree.commit(
@@ -113,9 +113,9 @@ class EffectExecutor:
         )
         return RecordEffect(effect=effect.effect, kind="commit", commit=commit)
 
-    def _sign(self, artifact: ArtifactRef) -> ArtifactRef:
-        body = self._blobs.read(artifact.sha256)
-        sha256, size = self._blobs.put(sign(body, load_or_create_key(self._key)))
+    def _sign(self, artifact: ArtifactRef, row: SessionRow) -> ArtifactRef:
+        key = load_or_create_key(Path(row.signing_key) if row.signing_key else self._key)
+        sha256, size = self._blobs.put(sign(self._blobs.read(artifact.sha256), key))
         return ArtifactRef(name=f"{artifact.name}.dsse.json", sha256=sha256, size=size, media_type="application/json")
 
     async def _clear(self) -> None:

@@ -33,13 +33,13 @@ class Feed:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Feed]:
         """Follow while the context is open; entering waits until everything published so far was read."""
-        newest = await self._bus.last_event()
+        newest = await self._bus.last_sequence()
         events = (f"{ROOT}.{self._tenant}.evt.>",)
         async with (
             self._bus.follow(events, self._take),
             self._bus.subscribe(f"{ROOT}.{self._tenant}.tel.*.*.progress", self._told),
         ):
-            while newest is not None and self._position < newest[0]:
+            while self._position < newest:
                 await self.change()
             yield self
 

@@ -84,6 +84,10 @@ class NatsBus:
         """See the port. A message nobody published through the bus does not count."""
         return await reading.newest(self.connection, "VT_EVENTS")
 
+    async def last_sequence(self) -> int:
+        """See the port."""
+        return (await reading.stream_state(self.connection, "VT_EVENTS")).last
+
     async def send(self, command: CommandEnvelope, timeout: float = 10.0) -> dict[str, Any]:
         """See the port."""
         return await sending.send(self.connection, command, timeout)

@@ -65,7 +65,7 @@ def permissions(role: str, tenant: str = "*") -> Permissions:
     if role in (Sender.AUTOPILOT, Sender.OPERATOR, OBSERVER):
         publish += [f"{_API}.STREAM.INFO.VT_EVENTS", f"{_API}.DIRECT.GET.VT_EVENTS"]
         subscribe.append(f"{LIVE}.{ROOT}.{tenant}.evt.>")
-    if role in (Sender.OPERATOR, OBSERVER):
+    if role in (Sender.AUTOPILOT, Sender.OPERATOR, OBSERVER):
         subscribe.append(f"{ROOT}.{tenant}.tel.>")
     if role == Sender.OPERATOR:
         publish += [f"{_API}.STREAM.INFO.VT_DEAD", f"{_API}.DIRECT.GET.VT_DEAD"]

@@ -107,12 +107,16 @@ class Bus(Protocol):
     """One connection as one role."""
 
     async def publish_events(self, events: Sequence[OutgoingEvent]) -> list[int]:
-        """Publish in order with `Nats-Msg-Id` = event id, and return each one's JetStream sequence once the server holds
-        all of them. A duplicate the server still remembers returns the first one's sequence. Raises BusUnavailable
-        (some may have been published) or PermissionDenied."""
+        """Publish in order with `Nats-Msg-Id` = event id, and return each one's JetStream sequence once the server
+        holds all of them. A duplicate the server still remembers returns the first one's sequence. Raises
+        BusUnavailable (some may have been published) or PermissionDenied."""
 
     async def last_event(self) -> tuple[int, str] | None:
         """JetStream sequence and event id (`Nats-Msg-Id`) of the newest message of VT_EVENTS; None when it is empty."""
+
+    async def last_sequence(self) -> int:
+        """JetStream sequence of the newest message of VT_EVENTS, 0 when there is none: where a follower has caught up.
+        For every role that may follow; `last_event` needs the conductor's login."""
 
     async def send(self, command: CommandEnvelope, timeout: float = 10.0) -> dict[str, Any]:
         """Put a command into VT_COMMANDS and wait for its receipt (the conductor's verdict, a JSON object).
@@ -142,16 +146,19 @@ class Bus(Protocol):
         """Live messages on `subject` while the context is open (core NATS: none from before, none while cut off)."""
 
     def follow(
-        self, filters: tuple[str, ...], handler: Callable[[str, bytes, dict[str, str], int], Awaitable[None]], start: int = 1
+        self,
+        filters: tuple[str, ...],
+        handler: Callable[[str, bytes, dict[str, str], int], Awaitable[None]],
+        start: int = 1,
     ) -> AbstractAsyncContextManager[None]:
         """Messages of VT_EVENTS from JetStream sequence `start` on (0: only new ones), in order, without gap or repeat
-        over reconnects (an ordered consumer)."""
+        over reconnects. Should the JetStream stream itself be lost and filled again, from its first message again."""
 
     async def tell(self, subject: str, raw: bytes) -> None:
         """Publish live telemetry; lost when nobody listens."""
 
     async def dead_letters(self, limit: int = 100) -> list[dict[str, Any]]:
-        """The newest dead letters: consumer, subject, reason, deliveries, time, and the message itself."""
+        """The newest dead letters, newest first: consumer, subject, reason, deliveries, time, the message itself."""
 
     async def close(self) -> None:
         """Drain and close. Never raises on a dead link. Idempotent."""

@@ -68,5 +68,5 @@ async def end_process(pid: int, marker: str, patience: float = 5.0) -> None:
         except ProcessLookupError:
             return
         until = loop.time() + patience
-        while marker in command_line(pid) and loop.time() < until:
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - not our child: there is nothing to wait on
+        while marker in command_line(pid) and loop.time() < until:  # noqa: ASYNC110 - not our child to wait on
+            await asyncio.sleep(0.01)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -34,11 +35,16 @@ _SECOND = 1_000_000_000  # JetStream counts nanoseconds
 
 
 @dataclass(slots=True)
-class _Request:
-    """A pull under way: how many messages it may still bring, and when we last heard of it (loop time)."""
+class _Lane:
+    """Where one request's messages arrive: with a subscription of its own, since a delivered message bears the subject
+    it was stored under and nothing of the request. `missing` is what the request may still bring (0: lane is free),
+    `heard` when we last heard of it (loop time)."""
 
-    missing: int
-    heard: float
+    inbox: str
+    subscription: Subscription | None = None
+    number: int = 0
+    missing: int = 0
+    heard: float = 0.0
 
 
 class PullLoop:
@@ -65,18 +71,16 @@ class PullLoop:
         self._restore = restore
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{spec.stream}.{spec.name}"
         self._held: dict[str, Arrival] = {}
-        self._requests: dict[str, _Request] = {}
-        self._numbers = 0
+        # Two: while one request fills up, the other is already with the server.
+        self._lanes = [_Lane(connection.new_inbox()) for _ in range(2)]
         self._pause_until = 0.0
         self._missing = False
         self._wake = asyncio.Event()
-        self._subscription: Subscription | None = None
 
     async def __aenter__(self) -> Self:
         await self._look()
-        inbox = self._connection.new_inbox()
-        self._reply = inbox
-        self._subscription = await self._connection.subscribe(f"{inbox}.*", self._receive)
+        for lane in self._lanes:
+            lane.subscription = await self._connection.subscribe(f"{lane.inbox}.*", partial(self._receive, lane))
         self._connection.on_reconnect.add(self._begin_again)
         return self
 
@@ -147,56 +151,49 @@ class PullLoop:
         self._missing = False
 
     async def _ask(self) -> None:
-        while (room := self._room()) >= self._chunk:
-            count = min(room, self._largest)
-            self._numbers += 1
-            number = str(self._numbers)
-            self._requests[number] = _Request(count, self._now())
+        for lane in self._lanes:
+            count = min(self._room(), self._largest)
+            if lane.missing or count < self._chunk:
+                continue
             expires, heartbeat = int(EXPIRES_SECONDS * _SECOND), int(HEARTBEAT_SECONDS * _SECOND)
             body = json.dumps({"batch": count, "expires": expires, "idle_heartbeat": heartbeat}).encode()
-            try:
-                await self._connection.publish(self._subject, body, reply=f"{self._reply}.{number}")
-            except BusUnavailable:
-                del self._requests[number]
-                raise
+            await self._connection.publish(self._subject, body, reply=f"{lane.inbox}.{lane.number + 1}")
+            lane.number, lane.missing, lane.heard = lane.number + 1, count, self._now()
 
     def _room(self) -> int:
-        return self._capacity - len(self._held) - sum(request.missing for request in self._requests.values())
+        return self._capacity - len(self._held) - sum(lane.missing for lane in self._lanes)
 
     def _forget_stalled(self) -> None:
         silent = self._now() - 2.5 * HEARTBEAT_SECONDS
-        for number, request in tuple(self._requests.items()):
-            if request.heard < silent:
+        for lane in self._lanes:
+            if lane.missing and lane.heard < silent:
                 log.warning("bus_pull_stalled", consumer=self.spec.name)
-                del self._requests[number]
+                lane.missing = 0
 
     def _begin_again(self) -> None:
         """After a reconnect the server knows none of our requests."""
-        self._requests.clear()
+        for lane in self._lanes:
+            lane.missing = 0
         self._pause_until = 0.0
         self._wake.set()
 
-    def _receive(self, message: Msg) -> None:
-        number = message.subject.rsplit(".", 1)[1]
-        request = self._requests.get(number)
-        if request is not None:
-            request.heard = self._now()
+    def _receive(self, lane: _Lane, message: Msg) -> None:
         if (arrival := Arrival.of(message)) is None:
-            if (code := status(message)) != "100":
-                self._ended(number, code, description(message))
+            if message.subject == f"{lane.inbox}.{lane.number}":  # else: of a request long given up
+                lane.heard = self._now()
+                if (code := status(message)) != "100":
+                    self._ended(lane, code, description(message))
             return
-        # Kept even when its request was given up as stalled: the server counts it as delivered to us.
+        lane.heard = self._now()
+        lane.missing = max(lane.missing - 1, 0)
+        # Also when its request was given up as stalled: the server counts it as delivered to us.
         self._held[arrival.reply] = arrival
         self.arrived.put_nowait(arrival)
-        if request is not None:
-            request.missing -= 1
-            if request.missing <= 0:
-                del self._requests[number]
         self._wake.set()
 
-    def _ended(self, number: str, code: str, why: str) -> None:
+    def _ended(self, lane: _Lane, code: str, why: str) -> None:
         """A request came to its end: 408 expired, 404 nothing there, 409 for many reasons, 503 no such consumer."""
-        self._requests.pop(number, None)
+        lane.missing = 0
         if code == "503" or "Consumer Deleted" in why:
             self._missing = True
         if code not in ("404", "408"):
@@ -206,15 +203,13 @@ class PullLoop:
 
     async def _hand_back(self) -> None:
         """Give every unfinished message to somebody else, now and not when its ack_wait is over."""
-        if self._subscription is None:
-            return
-        if self._connection.connected:
-            # Drain: unsubscribe, and take what was already on its way; dropped, it would be missing until ack_wait.
-            with suppress(errors.Error, OSError):
-                await self._subscription.drain()  # type: ignore[no-untyped-call]
-        else:
-            await self._connection.unsubscribe(self._subscription)
-        with suppress(BusError):
-            for arrival in tuple(self._held.values()):
-                await self.settle(arrival, b"-NAK")
-            await self._connection.round_trip()
+        for subscription in [lane.subscription for lane in self._lanes if lane.subscription is not None]:
+            if self._connection.connected:
+                # Drain: unsubscribe, and take what was already on its way; dropped, it would be missing until ack_wait.
+                with suppress(errors.Error, OSError):
+                    await subscription.drain()  # type: ignore[no-untyped-call]
+            else:
+                await self._connection.unsubscribe(subscription)
+        for arrival in tuple(self._held.values()):
+            await self.settle(arrival, b"-NAK")
+        await self._connection.round_trip()

@@ -72,7 +72,7 @@ CONSUMERS: tuple[ConsumerSpec, ...] = (CONDUCTOR, EFFECTS, *(agent_consumer(role
 
 
 def consumer_config(spec: ConsumerSpec) -> dict[str, Any]:
-    """What the server is told of a consumer. No backoff list, which would replace `ack_wait` (`bus.consuming.pause`)."""
+    """What the server is told of a consumer. No backoff list: it would replace `ack_wait` (see `bus.consuming`)."""
     return {
         "durable_name": spec.name,
         "filter_subjects": list(spec.filters),

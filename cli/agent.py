@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -10,10 +11,11 @@ from agents.loop import Agent
 from agents.worker import PRELOAD
 from bus.nats_bus import connect
 from bus.server import login, running
-from bus.streams import AGENT_CONSUMERS
+from bus.streams import agent_consumer
 from cli.errors import CliError, Exit
 from cli.home import Home
 from cli.options import say, show_json
+from cli.settings import load
 from schemas import registry as _registry  # noqa: F401  # declares every message before any is decoded
 from schemas.values import Role
 from workspace.blobs import Blobs
@@ -35,10 +37,12 @@ async def _serve(home: Home, role: Role, as_json: bool) -> None:
         raise CliError(f"no system runs on {home.path}; start `valuetrain drive --no-agents …` there first")
     async with (
         ForkServer(PRELOAD) as children,
-        connect(login(home.bus, role.value), name=f"agent-{role.value}") as bus,
+        await connect(login(home.bus, role.value), name=f"agent-{role.value}") as bus,
     ):
-        agent = Agent(role, bus, Blobs(home.blobs), children, home.attempts)
-        async with agent.running(AGENT_CONSUMERS[role]):
+        at_once = load(home.config).skill_processes
+        places = anyio.CapacityLimiter(at_once)
+        agent = Agent(role, bus, Blobs(home.blobs), children, home.attempts, places)
+        async with agent.running(replace(agent_consumer(role), max_in_flight=at_once)):
             if as_json:
                 show_json({"agent": role.value, "status": "serving"})
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import anyio
@@ -15,7 +15,7 @@ import structlog
 from bus.nats_bus import connect
 from bus.port import Bus, BusError
 from bus.server import EmbeddedServer
-from bus.streams import AGENT_CONSUMERS, CONDUCTOR_CONSUMER, EFFECTS_CONSUMER, ensure
+from bus.streams import CONDUCTOR, EFFECTS, agent_consumer
 from cli.home import Home
 from cli.settings import Settings
 from conductor.service import Conductor
@@ -81,9 +81,8 @@ async def system(
                 home.bus, binary=settings.nats_server, port=settings.nats_port or None, tenant=settings.tenant
             )
         )
-        bus = await stack.enter_async_context(connect(server.login(Sender.CONDUCTOR.value), name="conductor"))
-        await ensure(bus)
-        operator = await stack.enter_async_context(connect(server.login(Sender.OPERATOR.value), name="operator"))
+        bus = await stack.enter_async_context(await connect(server.login(Sender.CONDUCTOR.value), name="conductor"))
+        operator = await stack.enter_async_context(await connect(server.login(Sender.OPERATOR.value), name="operator"))
         conductor = Conductor(store, settings.tenant)
         relay = Relay(store, bus.publish_events, bus.last_event)
         await relay.reconcile()
@@ -96,7 +95,7 @@ async def system(
         tasks.start_soon(_run_relay, relay, conductor)
         tasks.start_soon(conductor.run_timers)
         await stack.enter_async_context(
-            bus.consume_batches(CONDUCTOR_CONSUMER, partial(conductor.handle_batch, bus))
+            bus.consume_batches(CONDUCTOR, partial(conductor.handle_batch, bus))
         )
         if agents:
             await _start_agents(stack, running)
@@ -138,17 +137,20 @@ async def _start_agents(stack: AsyncExitStack, running: System) -> None:
     from workspace.children import ForkServer
 
     children = await stack.enter_async_context(ForkServer(PRELOAD))
+    places = anyio.CapacityLimiter(running.settings.skill_processes)
     for role in Role:
-        bus = await stack.enter_async_context(connect(running.server.login(role.value), name=f"agent-{role.value}"))
-        agent = Agent(role, bus, running.blobs, children, running.home.attempts)
-        await stack.enter_async_context(agent.running(AGENT_CONSUMERS[role]))
+        login = running.server.login(role.value)
+        bus = await stack.enter_async_context(await connect(login, name=f"agent-{role.value}"))
+        agent = Agent(role, bus, running.blobs, children, running.home.attempts, places)
+        await stack.enter_async_context(agent.running(replace(agent_consumer(role), max_in_flight=running.settings.skill_processes)))
 
 
 async def _start_effects(stack: AsyncExitStack, running: System) -> None:
     """The effect executor, which alone holds the signing key and writes to git."""
     from autopilot.effects import EffectExecutor
 
-    bus = await stack.enter_async_context(connect(running.server.login(Sender.AUTOPILOT.value), name="effects"))
+    login = running.server.login(Sender.AUTOPILOT.value)
+    bus = await stack.enter_async_context(await connect(login, name="effects"))
     executor = EffectExecutor(bus, running.settings.tenant, running.blobs, running.home.worktrees, running.home.key)
-    await stack.enter_async_context(executor.running(EFFECTS_CONSUMER))
+    await stack.enter_async_context(executor.running(EFFECTS))
 

@@ -66,7 +66,7 @@ def run_drive(
         progress = Progress(quiet=as_json)
         async with (
             system(place, settings, "a drive", agents=agents) as running,
-            connect(running.server.login(Sender.AUTOPILOT.value), name="autopilot") as bus,
+            await connect(running.server.login(Sender.AUTOPILOT.value), name="autopilot") as bus,
             Feed(bus, settings.tenant, progress.event).running() as feed,
             progress.showing(feed),
         ):

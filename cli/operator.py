@@ -92,7 +92,7 @@ async def _through_running(home: Home, envelope: CommandEnvelope) -> dict[str, A
     if running(home.bus) is None:
         return None
     try:
-        async with connect(login(home.bus, Sender.OPERATOR.value), name="operator") as bus:
+        async with await connect(login(home.bus, Sender.OPERATOR.value), name="operator") as bus:
             return await bus.send(envelope, timeout=10.0)
     except (BusUnavailable, NoReceipt):
         if running(home.bus) is None:

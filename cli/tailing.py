@@ -62,7 +62,7 @@ async def _follow(home: Home, session: str | None, as_json: bool) -> None:
 
     filters: Any = (f"vt.*.evt.{session or '*'}.>",)
     async with (
-        connect(login(home.bus, OBSERVER), name="tail") as bus,
+        await connect(login(home.bus, OBSERVER), name="tail") as bus,
         bus.follow(filters, show),
         anyio.create_task_group() as tasks,
     ):

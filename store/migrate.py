@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 HEAD = "0001"
 """The schema this program works with. Kept here so that opening an up-to-date record needs no Alembic; a test holds it
 to the newest file in `migrations/versions`."""
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+_ONE_AT_A_TIME = threading.Lock()  # Alembic keeps the migration that is running in module globals
 
 VERSION_QUERY = "SELECT version_num FROM alembic_version"
 
@@ -32,8 +37,8 @@ def upgrade(connection: Connection) -> None:
     from alembic.config import Config
 
     config = Config()
-    location = str(Path(__file__).parent / "migrations")
-    config.set_main_option("script_location", location.replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
-    command.upgrade(config, HEAD)
+    with _ONE_AT_A_TIME:
+        command.upgrade(config, HEAD)

@@ -76,7 +76,7 @@ class SqliteStore(StoreBase):
         path = Path(path)
         try:
             (ensure_readable if read_only else ensure)(path, busy_timeout)
-        except sqlite3.Error as problem:
+        except (sqlite3.Error, OSError) as problem:
             raise translate(problem, path) from problem
         return cls(path, read_only=read_only, busy_timeout=busy_timeout)
 

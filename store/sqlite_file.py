@@ -27,8 +27,10 @@ _UNAVAILABLE = {
 }
 
 
-def translate(problem: sqlite3.Error, path: Path) -> StoreError:
-    """The store's error for a driver's error on the record at `path`."""
+def translate(problem: sqlite3.Error | OSError, path: Path) -> StoreError:
+    """The store's error for an error of the driver or of the operating system on the record at `path`."""
+    if isinstance(problem, OSError):
+        return StoreUnavailable(f"the record {path} cannot be reached: {problem}")
     code = getattr(problem, "sqlite_errorcode", 0) & 0xFF
     if code in _LOCKED:
         return StoreUnavailable(
@@ -65,10 +67,7 @@ def ensure(path: Path, busy_timeout: float) -> None:
     if path.is_dir():
         raise StoreError(f"{path} is a folder: name a file for the record")
     if not path.exists():
-        try:
-            _create(path, busy_timeout)
-        except OSError as problem:
-            raise StoreUnavailable(f"cannot create the record {path}: {problem}") from problem
+        _create(path, busy_timeout)
     if migrate.needs_upgrade(_version(path, busy_timeout, read_only=False), str(path)):
         with closing(connect(path, read_only=False, busy_timeout=busy_timeout)) as db:
             _upgrade(db)
@@ -125,12 +124,16 @@ def _create(path: Path, busy_timeout: float) -> None:
 def _upgrade(db: sqlite3.Connection) -> None:
     """Migrate under the write lock; a second process that waited for it finds nothing left to do."""
     from sqlalchemy import StaticPool, create_engine
+    from sqlalchemy.exc import DBAPIError
 
     engine = create_engine("sqlite://", creator=lambda: db, poolclass=StaticPool)
-    with engine.connect() as connection:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-        migrate.upgrade(connection)
-        connection.commit()
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            migrate.upgrade(connection)
+            connection.commit()
+    except DBAPIError as problem:
+        raise (problem.orig or problem) from problem  # the driver's own error, as everywhere else
 
 
 class SqliteFile:

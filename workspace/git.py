@@ -2,8 +2,8 @@
 
 A thin wrapper over the git command line (2.30 or newer): no shell, no prompt, no hook, no inherited `GIT_*` variable, a
 time limit on every call. Commits (see `workspace.worktree`) are made with plumbing: blobs, a tree from a private index,
-`commit-tree`, `update-ref` with the expected old value. So they need no lock the user may hold, and come out bit for bit
-the same when they are made again.
+`commit-tree`, `update-ref` with the expected old value. So they need no lock the user may hold, and come out bit for
+bit the same when they are made again.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class Repository:
         """`merge`, `rebase`, `cherry-pick`, `revert` or `bisect` if one is under way here, else None."""
         directory = self.path / self.git("rev-parse", "--git-dir")
         marks = {
-            "MERGE_HEAD": "merge", "rebase-merge": "rebase", "rebase-apply": "rebase", 
+            "MERGE_HEAD": "merge", "rebase-merge": "rebase", "rebase-apply": "rebase",
             "CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert", "BISECT_LOG": "bisect",
         }  # fmt: skip
         return next((name for mark, name in marks.items() if (directory / mark).exists()), None)

@@ -216,14 +216,20 @@ class Worktree:
             (scratch / str(number)).write_bytes(files[name])
         paths = "".join(f"{scratch / str(number)}\n" for number in range(len(names)))
         blobs = run_git(where, "hash-object", "-w", "--no-filters", "--stdin-paths", data=paths.encode()).split()
-        lines = [f"100644 {blob}\t{name}" for blob, name in zip(blobs, names, strict=True)]
+        gone = set()
         if below:
-            kept = self.repository.git("ls-tree", "-r", "-z", "--name-only", tip, "--", f"{below}/").split("\0")
-            lines += [f"0 {'0' * len(tip)}\t{name}" for name in kept if name and name not in files]
+            listed = self.repository.git("ls-tree", "-r", "-z", "--name-only", tip, "--", f"{below}/").split("\0")
+            gone = {name for name in listed if name and name not in files}
+        lines = [f"100644 {blob}\t{name}" for blob, name in zip(blobs, names, strict=True)]
+        lines += [f"0 {'0' * len(tip)}\t{name}" for name in sorted(gone)]
         run_git(where, "read-tree", tip, environment=environment)
         listing = "".join(f"{line}\0" for line in lines).encode("utf-8", "surrogateescape")
         run_git(where, "update-index", "-z", "--add", "--index-info", data=listing, environment=environment)
-        return run_git(where, "write-tree", environment=environment)
+        tree = run_git(where, "write-tree", environment=environment)
+        lost = run_git(where, "diff-tree", "-r", "-z", "--name-only", "--no-renames", "--diff-filter=D", tip, tree)
+        if victims := {name for name in lost.split("\0") if name} - gone:  # a folder would replace the user's file
+            raise GitError(f"the commit would delete {min(victims)} on {self.branch}", "move that file out of the way")
+        return tree
 
     def _append(self, tree: str, tip: str, message: str, when: datetime, trailers: Mapping[str, str]) -> str:
         """Commit a tree on top of `tip` and move the branch, unless somebody else moved it meanwhile."""

@@ -1,4 +1,4 @@
-"""Branches, commits and checkouts on a real git: the same again after a crash, and never anything of the user's lost."""
+"""Branches, commits and checkouts on a real git: the same again after a crash, and nothing of the user's lost."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_repository_without_commits(tmp_path: Path) -> None:
 
 def test_git_missing_is_named(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(GitError, match="git is not installed.*install git 2.30"):
+    with pytest.raises(GitError, match=r"git is not installed.*install git 2\.30"):
         repository.head_commit()
 
 
@@ -398,7 +398,8 @@ module._STALE_SECONDS = 0.05
 tree = Worktree.create(Repository(Path({os.fspath(tree.repository.path)!r})), Path({os.fspath(tree.directory)!r}),
                        {BRANCH!r}, {tree.base!r})
 for n in range(5):
-    print(tree.commit({{f"f{{n}}": b"x" * n}}, f"Commit {{n}}", datetime(2026, 11, 21, tzinfo=UTC), {{EFFECT: f"k{{n}}"}}), flush=True)
+    moment = datetime(2026, 11, 21, tzinfo=UTC)
+    print(tree.commit({{f"f{{n}}": b"x" * n}}, f"Commit {{n}}", moment, {{EFFECT: f"k{{n}}"}}))
 """
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", program]

@@ -162,7 +162,7 @@ def _with_target(frame: pd.DataFrame, target: str, shown: str) -> tuple[pd.DataF
     kept = frame[frame[target].notna()].reset_index(drop=True)
     if len(kept) < MIN_ROWS:
         raise InputError(
-            f"{shown} has {len(kept)} rows with a target, fewer than {MIN_ROWS}", "give more rows: nothing can be tested"
+            f"{shown} has {len(kept)} rows with a target, fewer than {MIN_ROWS}", "give more rows: so few test nothing"
         )
     if kept[target].nunique() < 2:
         raise InputError(

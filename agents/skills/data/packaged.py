@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from agents.skill import InputError
@@ -54,14 +55,12 @@ def load_statsmodels(name: str, target: str | None) -> tuple[pd.DataFrame, str]:
     of visits it is made from, which would give the answer away. Raises InputError when the package is not installed.
     """
     try:
-        from statsmodels import datasets
+        module = importlib.import_module(f"statsmodels.datasets.{name}")
     except ImportError as problem:
         raise InputError(
-            f"statsmodels:{name} needs the package statsmodels", "install the `demo` extra: agenticops-value-train[demo]"
+            f"statsmodels:{name} needs the package statsmodels",
+            "install the extra `demo` (agenticops-value-train[demo])",
         ) from problem
-    import importlib
-
-    module = importlib.import_module(f"{datasets.__name__}.{name}")
     frame: pd.DataFrame = module.load_pandas().data
     description = f"{STATSMODELS[name]} statsmodels' packaged copy."
     if name == "randhie" and target == FREQUENT:

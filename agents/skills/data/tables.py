@@ -182,10 +182,10 @@ def typed(frame: pd.DataFrame, shown: str) -> tuple[pd.DataFrame, list[str]]:
     Infinity becomes missing; text that is ISO 8601 throughout becomes datetime; a column that mixes numbers and text
     stays text; each of the first and last is a warning naming the column.
     """
-    warnings: list[str] = []
-    columns = {str(name): _typed_column(frame[name], str(name), shown, warnings) for name in frame.columns}
     import pandas as pd
 
+    warnings: list[str] = []
+    columns = {str(name): _typed_column(frame[name], str(name), shown, warnings) for name in frame.columns}
     return pd.DataFrame(columns, index=frame.index).reset_index(drop=True), warnings
 
 
@@ -200,7 +200,7 @@ def _typed_column(series: pd.Series[Any], name: str, shown: str, warnings: list[
             "datetime64[us]"
         )
     if types.is_timedelta64_dtype(dtype):
-        return series.dt.total_seconds()
+        return series.dt.total_seconds().astype("float64")
     if types.is_integer_dtype(dtype) and not series.isna().any() and str(dtype) not in ("uint64", "UInt64"):
         return series.astype("int64")
     if types.is_numeric_dtype(dtype):

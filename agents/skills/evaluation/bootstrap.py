@@ -177,7 +177,15 @@ def perfect_auc_lower(positives: int, negatives: int) -> float:
     return low
 
 
-def paired_gain(value: float, other: float, values: Floats, others: Floats, higher_is_better: bool) -> Interval:
-    """The gain of `value` over `other`, positive when better, from the same resamples of both."""
+def paired_gain(
+    model: Interval, baseline: Interval, values: Floats, others: Floats, higher_is_better: bool
+) -> Interval:
+    """The model's gain over the baseline, positive when better, from the same resamples of both.
+
+    A perfect model against a constant baseline leaves no spread to resample; the model's own lower bound then counts.
+    """
     sign = 1.0 if higher_is_better else -1.0
-    return percentile_interval(sign * (value - other), sign * (values - others))
+    gain = percentile_interval(sign * (model.value - baseline.value), sign * (values - others))
+    if gain.se == 0.0 and model.se > 0.0 and higher_is_better:
+        return Interval(gain.value, min(gain.lower, model.lower - baseline.upper), gain.upper, model.se)
+    return gain

@@ -32,7 +32,7 @@ def reliability(outcome: Outcome) -> list[Bin]:
 
     For two classes the prediction is the positive class's probability and the outcome its frequency; for more classes
     the probability of the predicted class and how often it was right; for numbers both are means of the target.
-    Only means leave this function: no single label can be read from them.
+    Only means leave this function, never the outcome of one row.
     """
     import numpy as np
 

@@ -179,7 +179,7 @@ def average_precision(positive: NDArray[np.bool_], values: Floats) -> Statistic:
 
 
 def brier(outcome: ClassOutcome) -> Statistic:
-    """Mean squared error of the probabilities (Brier 1950): of the positive class for two classes, else summed over all.
+    """Mean squared error of the probabilities (Brier 1950): the positive class's for two classes, else summed.
 
     From 0 (perfect) to 1 for two classes, to 2 beyond.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from agents.skills.evaluation.bootstrap import Interval, percentile_interval, resample
@@ -121,7 +122,7 @@ def _slices(features: pd.DataFrame) -> Iterator[tuple[str, str, Mask]]:
         elif pd.api.types.is_datetime64_any_dtype(column):
             yield from _ranges(str(name), _epoch(column))
         else:
-            yield from _levels(str(name), column)
+            yield from _levels(str(name), column, numeric)
 
 
 def _epoch(column: pd.Series[Any]) -> Floats:
@@ -130,7 +131,8 @@ def _epoch(column: pd.Series[Any]) -> Floats:
 
     stamps = pd.to_datetime(column, utc=True)
     origin = pd.Timestamp(0, tz="UTC")
-    return ((stamps - origin) / pd.Timedelta(seconds=1)).to_numpy(dtype=np.float64)
+    seconds: Floats = ((stamps - origin) / pd.Timedelta(seconds=1)).to_numpy(dtype=np.float64).astype(np.float64)
+    return seconds
 
 
 def _ranges(name: str, values: Floats) -> Iterator[tuple[str, str, Mask]]:
@@ -142,16 +144,16 @@ def _ranges(name: str, values: Floats) -> Iterator[tuple[str, str, Mask]]:
     if parts < 2:
         return
     edges = np.unique(np.quantile(known, np.linspace(0, 1, parts + 1)))
-    for index, (low, high) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for index, (low, high) in enumerate(pairwise(edges.tolist())):
         last = index == len(edges) - 2
         with np.errstate(invalid="ignore"):
             mask = (values >= low) & ((values <= high) if last else (values < high))
         yield name, f"{low:.4g} to {'' if last else 'below '}{high:.4g}", mask
 
 
-def _levels(name: str, column: pd.Series[Any]) -> Iterator[tuple[str, str, Mask]]:
+def _levels(name: str, column: pd.Series[Any], numeric: bool) -> Iterator[tuple[str, str, Mask]]:
     """The most frequent values; rarer ones could not be judged."""
-    text = column.astype(str)
+    text = column.map("{:.6g}".format) if numeric else column.astype(str)
     known = text[column.notna()]
     for level in sorted(known.value_counts().index[:_MAX_LEVELS]):
         yield name, str(level)[:60], ((text == level) & column.notna()).to_numpy()

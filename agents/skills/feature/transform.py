@@ -113,8 +113,8 @@ def _numbers(series: pd.Series[Any]) -> pd.Series[Any]:
 
 def _truths(series: pd.Series[Any]) -> pd.Series[Any]:
     """1.0 for yes, 0.0 for no, NaN for anything else."""
-    words = series.astype(object).map(lambda value: str(value).strip().lower(), na_action="ignore")
-    return words.map(lambda word: 1.0 if word in _TRUE else 0.0 if word in _FALSE else float("nan")).astype("float64")
+    words = series.astype(object).map(lambda value: str(value).strip().lower(), na_action="ignore").astype(object)
+    return words.isin(_TRUE).astype("float64").where(words.isin(_TRUE | _FALSE), float("nan"))
 
 
 def _datetime_parts(series: pd.Series[Any], name: str) -> dict[str, pd.Series[Any]]:

@@ -69,7 +69,8 @@ def baseline_name(problem_is_classification: bool, metric: str) -> str:
 
 
 def _linear_defaults(problem: Problem) -> Params:
-    return ({"C": 1.0} | _unweighted(problem)) if problem.classification else {"alpha": 1.0}
+    params: Params = {"C": 1.0} if problem.classification else {"alpha": 1.0}
+    return params | _unweighted(problem)
 
 
 def _linear_suggest(trial: optuna.Trial, problem: Problem) -> Params:
@@ -162,8 +163,7 @@ def _unweighted(problem: Problem) -> Params:
 def _class_weight(trial: optuna.Trial, problem: Problem) -> Params:
     if not _weighs_classes(problem):
         return {}
-    weight: str | None = trial.suggest_categorical("class_weight", [None, "balanced"])
-    return {"class_weight": weight}
+    return {"class_weight": trial.suggest_categorical("class_weight", [None, "balanced"])}
 
 
 CATALOGUE: Mapping[str, Candidate] = {

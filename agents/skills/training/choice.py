@@ -1,7 +1,8 @@
 """The choice rule: the simpler model stays unless a more complex one is clearly better on the same folds.
 
-The interval of the paired difference uses the corrected variance of Nadeau and Bengio (2003, Machine Learning 52:239-281):
-fitting sets overlap between folds, so the plain standard error is too small. Variance = (1/J + test/train) * s².
+The interval of the paired difference uses the corrected variance of Nadeau and Bengio (2003, Machine
+Learning 52:239-281): fitting sets overlap between folds, so the plain standard error is too small.
+Variance of the mean over J folds = (1/J + test/train) * s².
 """
 
 from __future__ import annotations
