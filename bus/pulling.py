@@ -10,8 +10,6 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -23,7 +21,7 @@ from nats.aio.subscription import Subscription
 
 from bus.connection import ApiError, Connection, description, status
 from bus.messages import Arrival
-from bus.port import BusError, BusUnavailable, ConsumerSpec, PermissionDenied
+from bus.port import BusUnavailable, ConsumerSpec, PermissionDenied
 
 log = structlog.get_logger(__name__)
 
@@ -32,19 +30,6 @@ EXPIRES_SECONDS = 20.0
 PAUSE_SECONDS = 0.25
 _LEAVE_SECONDS = 5.0
 _SECOND = 1_000_000_000  # JetStream counts nanoseconds
-
-
-@dataclass(slots=True)
-class _Lane:
-    """Where one request's messages arrive: with a subscription of its own, since a delivered message bears the subject
-    it was stored under and nothing of the request. `missing` is what the request may still bring (0: lane is free),
-    `heard` when we last heard of it (loop time)."""
-
-    inbox: str
-    subscription: Subscription | None = None
-    number: int = 0
-    missing: int = 0
-    heard: float = 0.0
 
 
 class PullLoop:
@@ -71,16 +56,21 @@ class PullLoop:
         self._restore = restore
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{spec.stream}.{spec.name}"
         self._held: dict[str, Arrival] = {}
-        # Two: while one request fills up, the other is already with the server.
-        self._lanes = [_Lane(connection.new_inbox()) for _ in range(2)]
+        # One request at a time: several would be served in turns, and what they bring would come out of order. A
+        # delivered message bears the subject it was stored under, nothing of its request, so it counts for the present
+        # one. `_expected` is what that may still bring, `_heard` when we last heard of it (loop time).
+        self._inbox = connection.new_inbox()
+        self._number = 0
+        self._expected = 0
+        self._heard = 0.0
+        self._subscription: Subscription | None = None
         self._pause_until = 0.0
         self._missing = False
         self._wake = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         await self._look()
-        for lane in self._lanes:
-            lane.subscription = await self._connection.subscribe(f"{lane.inbox}.*", partial(self._receive, lane))
+        self._subscription = await self._connection.subscribe(f"{self._inbox}.*", self._receive)
         self._connection.on_reconnect.add(self._begin_again)
         return self
 
@@ -151,49 +141,43 @@ class PullLoop:
         self._missing = False
 
     async def _ask(self) -> None:
-        for lane in self._lanes:
-            count = min(self._room(), self._largest)
-            if lane.missing or count < self._chunk:
-                continue
-            expires, heartbeat = int(EXPIRES_SECONDS * _SECOND), int(HEARTBEAT_SECONDS * _SECOND)
-            body = json.dumps({"batch": count, "expires": expires, "idle_heartbeat": heartbeat}).encode()
-            await self._connection.publish(self._subject, body, reply=f"{lane.inbox}.{lane.number + 1}")
-            lane.number, lane.missing, lane.heard = lane.number + 1, count, self._now()
-
-    def _room(self) -> int:
-        return self._capacity - len(self._held) - sum(lane.missing for lane in self._lanes)
+        count = min(self._capacity - len(self._held), self._largest)
+        if self._expected or count < self._chunk:
+            return
+        expires, heartbeat = int(EXPIRES_SECONDS * _SECOND), int(HEARTBEAT_SECONDS * _SECOND)
+        body = json.dumps({"batch": count, "expires": expires, "idle_heartbeat": heartbeat}).encode()
+        await self._connection.publish(self._subject, body, reply=f"{self._inbox}.{self._number + 1}")
+        self._number, self._expected, self._heard = self._number + 1, count, self._now()
 
     def _forget_stalled(self) -> None:
-        silent = self._now() - 2.5 * HEARTBEAT_SECONDS
-        for lane in self._lanes:
-            if lane.missing and lane.heard < silent:
-                log.warning("bus_pull_stalled", consumer=self.spec.name)
-                lane.missing = 0
+        if self._expected and self._heard < self._now() - 2.5 * HEARTBEAT_SECONDS:
+            log.warning("bus_pull_stalled", consumer=self.spec.name)
+            self._expected = 0
 
     def _begin_again(self) -> None:
-        """After a reconnect the server knows none of our requests."""
-        for lane in self._lanes:
-            lane.missing = 0
+        """After a reconnect the server knows nothing of our request."""
+        self._expected = 0
         self._pause_until = 0.0
         self._wake.set()
 
-    def _receive(self, lane: _Lane, message: Msg) -> None:
+    def _receive(self, message: Msg) -> None:
         if (arrival := Arrival.of(message)) is None:
-            if message.subject == f"{lane.inbox}.{lane.number}":  # else: of a request long given up
-                lane.heard = self._now()
+            if message.subject == f"{self._inbox}.{self._number}":  # else: of a request given up long ago
+                self._heard = self._now()
                 if (code := status(message)) != "100":
-                    self._ended(lane, code, description(message))
+                    self._ended(code, description(message))
             return
-        lane.heard = self._now()
-        lane.missing = max(lane.missing - 1, 0)
         # Also when its request was given up as stalled: the server counts it as delivered to us.
         self._held[arrival.reply] = arrival
         self.arrived.put_nowait(arrival)
-        self._wake.set()
+        self._heard = self._now()
+        self._expected = max(self._expected - 1, 0)
+        if not self._expected:
+            self._wake.set()
 
-    def _ended(self, lane: _Lane, code: str, why: str) -> None:
-        """A request came to its end: 408 expired, 404 nothing there, 409 for many reasons, 503 no such consumer."""
-        lane.missing = 0
+    def _ended(self, code: str, why: str) -> None:
+        """The request came to its end: 408 expired, 404 nothing there, 409 for many reasons, 503 no such consumer."""
+        self._expected = 0
         if code == "503" or "Consumer Deleted" in why:
             self._missing = True
         if code not in ("404", "408"):
@@ -203,13 +187,12 @@ class PullLoop:
 
     async def _hand_back(self) -> None:
         """Give every unfinished message to somebody else, now and not when its ack_wait is over."""
-        for subscription in [lane.subscription for lane in self._lanes if lane.subscription is not None]:
-            if self._connection.connected:
-                # Drain: unsubscribe, and take what was already on its way; dropped, it would be missing until ack_wait.
-                with suppress(errors.Error, OSError):
-                    await subscription.drain()  # type: ignore[no-untyped-call]
-            else:
-                await self._connection.unsubscribe(subscription)
+        if self._subscription is not None and self._connection.connected:
+            # Drain: unsubscribe, and take what was already on its way; dropped, it would be missing until ack_wait.
+            with suppress(errors.Error, OSError):
+                await self._subscription.drain()  # type: ignore[no-untyped-call]
+        elif self._subscription is not None:
+            await self._connection.unsubscribe(self._subscription)
         for arrival in tuple(self._held.values()):
             await self.settle(arrival, b"-NAK")
         await self._connection.round_trip()

@@ -12,12 +12,12 @@ from typing import TypeVar
 
 from conductor import criteria, gates
 from conductor.process import block, fail, start_phase
-from conductor.state import SessionState, Stage, Status
+from conductor.state import Effect, SessionState, Stage, Status
 from schemas import commands as cmd
 from schemas import session as ev
 from schemas.envelope import CommandEnvelope
 from schemas.messages import Command, Event
-from schemas.values import FailureClass, Mode, Usage
+from schemas.values import SIGNATURE, FailureClass, Mode, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,8 @@ def _claim(state: SessionState, command: cmd.ClaimAttempt, at: CommandEnvelope) 
 def _fenced(state: SessionState, command: cmd.ReportWork | cmd.ReportFailure, at: CommandEnvelope) -> Refusal | None:
     if stale := _stale(state, command.phase, command.attempt, at):
         return stale
+    if not state.lease:
+        return Refusal("not_claimed", f"attempt {command.attempt} of {command.phase} was not claimed: claim it first")
     if command.lease != state.lease:
         return Refusal("stale_lease", f"lease {command.lease} of {command.phase} was taken over by {state.lease}")
     return None
@@ -104,6 +106,8 @@ def _incomplete(state: SessionState, command: cmd.ReportWork) -> str | None:
         return f"the report ticks items that {phase.name} does not have: {unknown}"
     if doubled := _listed(a.name for i, a in enumerate(command.artifacts) if a.name in _names(command, i)):
         return f"the report names artifacts twice: {doubled}"
+    if forged := _listed(n for n in _names(command) if n.endswith(SIGNATURE)):
+        return f"signatures are made by the effect executor, not by an agent: {forged}"
     ticked = {t.item for t in command.ticked} | set(state.phases[phase.name].ticked)
     if open_items := _listed(i.id for i in phase.checklist if i.required and i.id not in ticked):
         return f"required checklist items of {phase.name} are not ticked: {open_items}"
@@ -111,6 +115,9 @@ def _incomplete(state: SessionState, command: cmd.ReportWork) -> str | None:
         return f"required artifacts of {phase.name} are missing: {missing}"
     if command.acceptance and phase.mode is not Mode.SCOPE:
         return f"acceptance criteria are set in mode scope, not in {phase.mode.value}"
+    asked = state.ticket.acceptance if state.ticket else ()
+    if command.acceptance and (dropped := _listed(a for a in asked if a not in command.acceptance)):
+        return f"the ticket's own acceptance criteria cannot be taken away: {dropped}"
     for expression in command.acceptance:
         try:
             criteria.check_syntax(expression)
@@ -130,7 +137,7 @@ def _listed(names: Iterable[str]) -> str:
 def _priced(state: SessionState, usage: Usage) -> Usage:
     """CPU time at the policy's price on top of what the attempt paid for."""
     price = state.policy.usd_per_cpu_hour if state.policy else 0.0
-    return usage.model_copy(update={"usd": usage.usd + usage.cpu_seconds / 3600.0 * price})
+    return usage.plus(Usage(usd=usage.cpu_seconds / 3600.0 * price))
 
 
 def _failure(state: SessionState, command: cmd.ReportFailure, at: CommandEnvelope) -> Decision:
@@ -158,6 +165,8 @@ def _effect_done(state: SessionState, command: cmd.RecordEffect, at: CommandEnve
     effect = next((e for e in state.effects if e.id == command.effect), None)
     if effect is None or effect.kind != command.kind:
         return Refusal("unknown_effect", f"session {state.id} does not wait for effect {command.effect}")
+    if wrong := _incomplete_receipt(effect, command):
+        return Refusal("bad_receipt", wrong)
     return (
         ev.EffectRecorded(
             effect=effect.id,
@@ -168,6 +177,17 @@ def _effect_done(state: SessionState, command: cmd.RecordEffect, at: CommandEnve
             artifacts=command.artifacts,
         ),
     )
+
+
+def _incomplete_receipt(effect: Effect, command: cmd.RecordEffect) -> str | None:
+    """What the receipt of an effect lacks; without it a gate would be bound to something else."""
+    names = [a.name for a in command.artifacts]
+    if effect.kind == "sign":
+        wanted = [effect.target + SIGNATURE]
+        return None if names == wanted else f"effect {effect.id} makes {wanted[0]} and nothing else, not {names}"
+    if names:
+        return f"a {effect.kind} makes no artifacts, but the receipt of {effect.id} names {', '.join(names)}"
+    return None if command.commit else f"the receipt of {effect.id} names no commit"
 
 
 def _effect_failed(state: SessionState, command: cmd.RecordEffectFailure, at: CommandEnvelope) -> Decision:
@@ -187,11 +207,15 @@ def _gate(state: SessionState, command: cmd.DecideGate, at: CommandEnvelope) -> 
         return Refusal("gate_closed", f"gate {gate.id} is {gate.status}{by}; it cannot be decided again")
     if reason := gates.refusal(state, gate, at.actor):
         return Refusal("not_an_approver", reason)
-    if gate.commit != state.commit or gate.policy_version != state.policy_version:
-        return Refusal("gate_outdated", f"gate {gate.id} was opened for commit {gate.commit[:12]}, which is not current")
+    bound = (gate.commit, gate.policy_version, gate.artifacts)
+    if bound != (state.commit, state.policy_version, state.phases[gate.phase].artifacts):
+        what = (
+            f"gate {gate.id} was opened for commit {gate.commit[:12]}, its artifacts and policy, which are not current"
+        )
+        return Refusal("gate_outdated", what)
     if command.decision == "reject":
         if not command.reason.strip():
-            return Refusal("reason_missing", "a rejection needs a reason (--reason TEXT), so that somebody can act on it")
+            return Refusal("reason_missing", "a rejection needs a reason (--reason TEXT), so that it can be acted on")
         rejected = ev.GateRejected(gate=gate.id, phase=gate.phase, by=at.actor, reason=command.reason)
         why = f"gate {gate.id} was rejected by {at.actor.name}: {command.reason}"
         return (rejected, block(state, FailureClass.POLICY, why))
@@ -208,6 +232,8 @@ def _retry(state: SessionState, command: cmd.RetryPhase, at: CommandEnvelope) ->
         return Refusal("not_an_operator", reason)
     if state.effects:
         return Refusal("effect_pending", "the rollback is still being carried out; try again in a moment")
+    if state.unrestored:
+        return Refusal("not_restored", f"the branch was not taken back; roll back to {state.phase} again first")
     resumed = ev.SessionResumed(phase=state.phase, by=at.actor, reason=command.reason)
     return (resumed, *start_phase(state, state.definition, at.time))
 
@@ -261,4 +287,3 @@ _RULES: dict[type[Command], Callable[..., Decision]] = {
     cmd.AbortSession: _rule(_abort),
     cmd.RollbackSession: _rule(_rollback),
 }
-

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 from conductor import criteria
 from conductor.state import GateState, SessionState
 from schemas.pipeline import PhaseDefinition
 from schemas.policy import Approver
-from schemas.values import Actor, CriterionResult
+from schemas.values import Actor, CriterionResult, RiskLevel
 
 SYSTEM_NAMES = frozenset({"conductor", "autopilot", "value-train"})
 
@@ -64,15 +65,25 @@ def eligible(state: SessionState, phase: str) -> tuple[Approver, ...]:
     """Who may decide a gate of this phase under the policy the session started with."""
     if state.policy is None or state.ticket is None:
         return ()
-    risk = max(state.ticket.risk.rank, int(state.measured.get("risk", {}).get("tier", 0.0)))
-    requester = (state.ticket.requester or "").casefold()
+    tier = int(state.measured.get("risk", {}).get("tier", 0.0))
+    risk = max(state.ticket.risk.rank, min(tier, RiskLevel.HIGH.rank))
+    requester = state.ticket.requester or ""
     return tuple(
         a
         for a in state.policy.approvers
         if (not a.phases or phase in a.phases)
         and a.up_to_risk.rank >= risk
-        and not (state.policy.separation_of_duties and a.name.casefold() == requester)
+        and not (state.policy.separation_of_duties and same_person(a.name, requester))
     )
+
+
+def same_person(one: str, other: str) -> bool:
+    """Whether two names are one but for case, spaces around them and typographic variants of the same letters."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 def refusal(state: SessionState, gate: GateState, actor: Actor) -> str | None:
@@ -82,14 +93,16 @@ def refusal(state: SessionState, gate: GateState, actor: Actor) -> str | None:
     allowed = eligible(state, gate.phase)
     match = next((a for a in allowed if a.name == actor.name), None)
     if match is None:
-        requester = state.ticket.requester if state.ticket else None
-        if state.policy and state.policy.separation_of_duties and actor.name == requester:
+        requester = (state.ticket.requester if state.ticket else None) or ""
+        if state.policy and state.policy.separation_of_duties and same_person(actor.name, requester):
             return f"{actor.name} requested the ticket and may not approve it (separation of duties)"
-        names = ", ".join(who(a) for a in allowed) or "nobody: add an approver to policy.yaml and start the ticket again"
+        names = (
+            ", ".join(who(a) for a in allowed) or "nobody: add an approver to policy.yaml and start the ticket again"
+        )
         return f"the policy does not name {actor.name} for {gate.phase} of this session; it names {names}"
     if actor.channel == "cli" and match.os_users and actor.verified_as.removeprefix("os:") not in match.os_users:
         return f"{actor.verified_as} may not speak as {actor.name}; the policy names {', '.join(match.os_users)}"
-    if any(a.by.name == actor.name for a in gate.approvals):
+    if any(same_person(a.by.name, actor.name) for a in gate.approvals):
         return f"{actor.name} has approved this gate already; another person must"
     return None
 

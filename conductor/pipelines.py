@@ -32,7 +32,11 @@ def load(name: str, folders: Iterable[Path] = ()) -> PipelineDefinition:
             known.update({path.stem: path for path in sorted(folder.glob("*.yaml"))})
     if name not in known:
         raise PipelineError(f"there is no pipeline {name!r}; there are {', '.join(sorted(known))}")
-    return parse(known[name].read_text("utf-8"), f"{name}.yaml", name)
+    try:
+        text = known[name].read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise PipelineError(f"{name}.yaml: cannot be read as UTF-8 text: {problem}") from problem
+    return parse(text, f"{name}.yaml", name)
 
 
 def parse(text: str, source: str, name: str | None = None) -> PipelineDefinition:
@@ -44,11 +48,14 @@ def parse(text: str, source: str, name: str | None = None) -> PipelineDefinition
         mark = getattr(problem, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise PipelineError(f"{source}{line}: not YAML: {getattr(problem, 'problem', problem)}") from problem
+    except ValueError as problem:  # a scalar that looks like a date and is none
+        raise PipelineError(f"{source}: not YAML: {problem}") from problem
+    _refuse_doubles(tree, source)
     try:
         definition = PipelineDefinition.model_validate(body)
     except ValidationError as problem:
         first = problem.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise PipelineError(f"{source}:{_line(tree, first['loc'])}: {where}: {first['msg']}") from problem
     if name is not None and definition.name != name:
         raise PipelineError(f"{source}: the file's name and `name: {definition.name}` must be the same")
@@ -61,6 +68,27 @@ def parse(text: str, source: str, name: str | None = None) -> PipelineDefinition
             except criteria.CriterionError as problem:
                 raise PipelineError(f"{source}:{_line(tree, ('phases', index, *path))}: {problem}") from problem
     return definition
+
+
+def _refuse_doubles(tree: Any, source: str) -> None:
+    """YAML keeps the last of two equal keys; a criterion must not vanish like that. Raises PipelineError."""
+    seen: set[int] = set()  # an alias may point back to what holds it
+    nodes = [tree]
+    while nodes:
+        node = nodes.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            nodes.extend(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            keys: set[Any] = set()
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in keys:
+                        raise PipelineError(f"{source}:{key.start_mark.line + 1}: {key.value!r} is given twice")
+                    keys.add(key.value)
+                nodes.append(value)
 
 
 def _line(node: Any, path: Iterable[Any]) -> int:

@@ -1,4 +1,4 @@
-"""What follows by itself: after a report the effects, then criteria, gate, next phase; after a failure a retry or a block.
+"""What follows by itself: after a report effects, criteria, gate, next phase; after a failure a retry or a block.
 
 Pure. `follow` looks at a state and says the next events nobody has to ask for; the caller folds them and asks again
 until nothing follows. `timers` says which alarms a run of events sets and clears.
@@ -16,7 +16,7 @@ from schemas import commands as cmd
 from schemas import session as ev
 from schemas.messages import Command, Event
 from schemas.pipeline import PhaseDefinition
-from schemas.values import FailureClass, Usage
+from schemas.values import SIGNATURE, FailureClass, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,10 @@ def start_phase(state: SessionState, phase: PhaseDefinition, at: datetime) -> tu
     budget = state.ticket.budget
     seconds = budget.minutes * 60.0 - state.usage.wall_seconds
     if seconds <= 0.0 or state.usage.usd >= budget.usd:
-        spent = f"{state.usage.wall_seconds / 60.0:.1f} of {budget.minutes:g} min and ${state.usage.usd:.4f} of ${budget.usd:g}"
-        return (_blocked(phase.name, FailureClass.LIMIT, f"the ticket's budget is used up before {phase.name}: {spent}"),)
+        minutes = state.usage.wall_seconds / 60.0
+        spent = f"{minutes:.1f} of {budget.minutes:g} min and ${state.usage.usd:.4f} of ${budget.usd:g}"
+        reason = f"the ticket's budget is used up before {phase.name}: {spent}"
+        return (_blocked(phase.name, FailureClass.LIMIT, reason),)
     return (
         ev.PhaseStarted(
             phase=phase.name,
@@ -126,7 +128,7 @@ def _next_effect(state: SessionState) -> Event:
     """Signatures first, so that the commit holds them."""
     phase = state.definition
     produced = {a.name: a for a in state.phases[phase.name].artifacts}
-    unsigned = next((n for n in phase.sign if f"{n}.dsse.json" not in produced), None)
+    unsigned = next((n for n in phase.sign if n + SIGNATURE not in produced), None)
     kind, target = ("sign", unsigned) if unsigned else ("commit", "")
     return ev.EffectRequested(
         effect=f"{state.id}.{kind}.{state.version + 1}",

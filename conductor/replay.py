@@ -1,4 +1,4 @@
-"""Replay: a session's state at any point, and proof that today's rules decide the recorded commands as they did then."""
+"""Replay: a session's state at any point, and proof that today's rules decide the recorded commands as ever."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from conductor.drives import DriveState
 from conductor.fold import fold, handle
 from conductor.state import SessionState, initial
-from schemas.envelope import StreamId, decode_command
+from schemas.envelope import CommandEnvelope, EventEnvelope, StreamId, decode_command
+from schemas.messages import Event
 from store.port import Store
 
 
@@ -50,14 +51,8 @@ def verify_decisions(store: Store, stream: StreamId) -> ReplayReport:
             if sequence > len(recorded):
                 what = f"event {sequence}: the rules now add {event.message_type.name}, which the record does not have"
                 return ReplayReport(commands, len(recorded), what)
-            then = recorded[sequence - 1]
-            if then.causation_id != envelope.id or then.event != event:
-                what = (
-                    f"event {sequence}: the record has {then.type}, the rules now give {event.message_type.name}"
-                    if then.type != event.message_type.name
-                    else f"event {sequence}: {then.type} differs: {_difference(then.event, event)}"
-                )
-                return ReplayReport(commands, len(recorded), what)
+            if different := _difference(recorded[sequence - 1], envelope, event):
+                return ReplayReport(commands, len(recorded), f"event {sequence}: {different}")
         state = outcome.state
     if state.version != len(recorded):
         what = f"event {state.version + 1}: the record has {recorded[state.version].type}, which no command explains"
@@ -65,9 +60,14 @@ def verify_decisions(store: Store, stream: StreamId) -> ReplayReport:
     return ReplayReport(commands, len(recorded), None)
 
 
-def _difference(then: Any, now: Any) -> str:
-    for name in type(then).model_fields:
-        before, after = getattr(then, name), getattr(now, name)
+def _difference(then: EventEnvelope[Event], command: CommandEnvelope, now: Event) -> str | None:
+    """What is not as it was recorded, or None."""
+    if then.type != now.message_type.name:
+        return f"the record has {then.type}, the rules now give {now.message_type.name}"
+    caused = ((then.causation_id, command.id), (then.actor, command.actor), (then.time, command.time))
+    fields = [(name, getattr(then.event, name), getattr(now, name)) for name in type(now).model_fields]
+    pairs = [*fields, *((name, *pair) for name, pair in zip(("cause", "actor", "time"), caused, strict=True))]
+    for name, before, after in pairs:
         if before != after:
-            return f"{name} was {str(before)[:200]}, would be {str(after)[:200]}"
-    return "nothing that a field shows"
+            return f"{then.type} differs: {name} was {str(before)[:200]}, would be {str(after)[:200]}"
+    return None

@@ -1,7 +1,8 @@
 """The conductor's shell: commands in, one transaction each batch, verdicts out. All judgement is in the pure modules.
 
-Load → fold → decide → ONE transaction (events, inbox, timers, views) → acknowledge and answer. A crash before the commit
-leaves the command on the bus; a crash after it leaves the verdict in the inbox: either way the sender gets one verdict.
+Load → fold → decide → ONE transaction (events, inbox, timers, views) → acknowledge and answer. A crash before the
+commit leaves the command on the bus; a crash after it leaves the verdict in the inbox: either way the sender gets one
+verdict.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from conductor.decide import Refusal
 from conductor.drives import DriveState, decide_drive, evolve_drive
 from conductor.fold import fold, handle
 from conductor.process import Alarm, timers
-from conductor.state import SessionState, initial
+from conductor.state import SessionState, Stage, initial
 from conductor.views import gate_view, session_view
 from schemas import session as ev
 from schemas.envelope import (
@@ -53,7 +54,10 @@ from store.port import (
 _log = structlog.get_logger("conductor")
 CONDUCTOR = Actor(name="conductor", channel="system", verified_as="conductor")
 CACHED_STREAMS = 4096
+TIMER = "timer."
+"""How the ids of fired timers begin. Nobody else may use it: an id taken before its time would silence the timer."""
 Aggregate = SessionState | DriveState
+Verdict = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +94,17 @@ class Conductor:
                 continue
             commands.append((index, envelope))
         try:
-            verdicts = await self.handle_commands([envelope for _, envelope in commands])
+            verdicts = await self._settled([envelope for _, envelope in commands])
         except StoreUnavailable as problem:
             for index, _ in commands:
                 outcomes[index] = Retry(1.0, str(problem))
             return outcomes
-        for (index, _), verdict in zip(commands, verdicts, strict=True):
-            await bus.reply(deliveries[index], verdict)
+        for (index, envelope), verdict in zip(commands, verdicts, strict=True):
+            if isinstance(verdict, Exception):
+                _log.error("command_failed", session=envelope.stream.name, command=envelope.type, exc_info=verdict)
+                outcomes[index] = Retry(1.0, f"{type(verdict).__name__}: {verdict}")
+            else:
+                await bus.reply(deliveries[index], verdict)
         return outcomes
 
     def _authentic(self, delivery: Delivery) -> CommandEnvelope:
@@ -108,14 +116,25 @@ class Conductor:
             raise UnreadableMessage(f"the command's bytes and its subject {delivery.subject} disagree")
         if envelope.stream.kind != envelope.command.message_type.stream:
             raise UnreadableMessage(f"{envelope.type} is not for a {envelope.stream.kind} stream")
+        if envelope.id.startswith(TIMER):
+            raise UnreadableMessage(f"the id {envelope.id!r} is a timer's: use a random one")
         return envelope.sent_by(sender)
 
-    async def handle_commands(self, envelopes: Sequence[CommandEnvelope]) -> list[dict[str, Any]]:
+    async def handle_commands(self, envelopes: Sequence[CommandEnvelope]) -> list[Verdict]:
         """Handle commands in order in as few transactions as possible and return their verdicts.
 
         Raises StoreUnavailable when the record cannot be written: then nothing happened and the commands may be
-        handled again.
+        handled again. One that cannot be decided (its stream cannot be read) is raised once the others are written.
         """
+        verdicts: list[Verdict] = []
+        for verdict in await self._settled(envelopes):
+            if isinstance(verdict, Exception):
+                raise verdict
+            verdicts.append(verdict)
+        return verdicts
+
+    async def _settled(self, envelopes: Sequence[CommandEnvelope]) -> list[Verdict | Exception]:
+        """One verdict for each command, or what kept it alone from being decided. Raises StoreUnavailable."""
         async with self._lock:
             try:
                 verdicts = await anyio.to_thread.run_sync(self._handle, list(envelopes))
@@ -128,24 +147,29 @@ class Conductor:
         self.committed = anyio.Event()
         return verdicts
 
-    def _handle(self, envelopes: list[CommandEnvelope]) -> list[dict[str, Any]]:
-        verdicts: dict[int, dict[str, Any]] = {}
+    def _handle(self, envelopes: list[CommandEnvelope]) -> list[Verdict | Exception]:
+        verdicts: dict[int, Verdict | Exception] = {}
         waiting = list(enumerate(envelopes))
         while waiting:
             planned: list[tuple[int, _Planned]] = []
             later: list[tuple[int, CommandEnvelope]] = []
-            seen: set[str] = set()
+            seen: set[str | StreamId] = set()
             for index, envelope in waiting:
-                if envelope.id in seen:
-                    later.append((index, envelope))  # the same command twice in one batch: the inbox answers the second
+                # One command a stream and transaction: should it lose to another conductor's, nothing was built on it.
+                # The same command twice: the inbox answers the second.
+                if envelope.id in seen or envelope.stream in seen:
+                    later.append((index, envelope))
                     continue
-                seen.add(envelope.id)
-                if (known := self._store.handled(envelope.id)) is not None:
-                    verdicts[index] = known.verdict
-                    continue
-                plan = self._plan(envelope)
-                self._remember(plan.append.stream, plan.state)
-                planned.append((index, plan))
+                seen |= {envelope.id, envelope.stream}
+                try:
+                    if (known := self._store.handled(envelope.id)) is not None:
+                        verdicts[index] = known.verdict
+                    else:
+                        planned.append((index, self._plan(envelope)))
+                except StoreUnavailable:
+                    raise
+                except Exception as problem:  # this command's own trouble is not the whole batch's
+                    verdicts[index] = problem
             results = self._store.append_batch([plan.append for _, plan in planned])
             for (index, plan), result in zip(planned, results, strict=True):
                 settled = self._settle(plan, result)
@@ -156,7 +180,7 @@ class Conductor:
             waiting = sorted(later, key=lambda pair: pair[0])
         return [verdicts[index] for index in range(len(envelopes))]
 
-    def _settle(self, plan: _Planned, result: AppendResult) -> dict[str, Any] | None:
+    def _settle(self, plan: _Planned, result: AppendResult) -> Verdict | None:
         """The verdict after the transaction; None when somebody else was first and it must be decided again."""
         if isinstance(result, VersionConflict):
             self._cache.pop(plan.append.stream, None)
@@ -166,6 +190,7 @@ class Conductor:
             return result.handled.verdict
         if plan.append.handled is None:
             raise RuntimeError("a decided command has no inbox entry")
+        self._remember(plan.append.stream, plan.state)
         return plan.append.handled.verdict
 
     def _remember(self, stream: StreamId, state: Aggregate) -> None:
@@ -192,10 +217,14 @@ class Conductor:
         outcome = handle(state, envelope)
         verdict = _verdict(outcome.events, state.version, outcome.refusal)
         changes: list[TimerSet | TimerCleared] = []
-        if envelope.sender == Sender.CONDUCTOR.value:
-            changes.append(TimerCleared("attempt"))  # it just fired
+        if outcome.refusal and envelope.sender == Sender.CONDUCTOR.value and not _timed(outcome.state):
+            changes.append(TimerCleared("attempt"))  # fired for nothing; but one that came too late left a newer one
         for change in timers(outcome.events):
-            changes.append(self._timer(envelope, change) if isinstance(change, Alarm) else TimerCleared(change.key))
+            changes.append(
+                self._timer(envelope, change, outcome.state.version)
+                if isinstance(change, Alarm)
+                else TimerCleared(change.key)
+            )
         append = Append(
             stream=envelope.stream,
             expected_version=state.version,
@@ -240,9 +269,10 @@ class Conductor:
             for offset, event in enumerate(events, 1)
         )
 
-    def _timer(self, cause: CommandEnvelope, alarm: Alarm) -> TimerSet:
+    def _timer(self, cause: CommandEnvelope, alarm: Alarm, version: int) -> TimerSet:
+        """`version` of the stream makes the id: one alarm a key and transaction, and no name grows with its causes."""
         command = CommandEnvelope(
-            id=f"timer.{alarm.key}.{cause.id}",
+            id=f"{TIMER}{alarm.key}.{cause.stream.tenant}.{cause.stream.name}.{version}",
             stream=cause.stream,
             time=alarm.due,
             actor=CONDUCTOR,
@@ -283,6 +313,11 @@ class Conductor:
                 pause = 1.0
             with anyio.move_on_after(max(pause, 0.01)):
                 await committed.wait()
+
+
+def _timed(state: SessionState) -> bool:
+    """Whether the session waits for an alarm: the newest one armed is then the one it waits for."""
+    return state.stage in (Stage.WORKING, Stage.RETRYING)
 
 
 def _verdict(events: Sequence[Event], version: int, refusal: Refusal | None) -> dict[str, Any]:

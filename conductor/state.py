@@ -1,7 +1,7 @@
 """What a session is: the fold of its events. Pure: no clock, ids, randomness, IO.
 
-`evolve(state, event, sequence)` is total over the session's event types; whatever it is given, it never refuses: what
-is in the record happened.
+`evolve(state, event, sequence)` is total over the session's event types and refuses nothing that the rules recorded:
+what is in the record happened.
 """
 
 from __future__ import annotations
@@ -131,6 +131,8 @@ class SessionState:
     effects: tuple[Effect, ...] = ()
     effects_done: int = 0
     commit: str = ""
+    unrestored: bool = False
+    """Whether the branch could not be taken back after a rollback: then it holds more than this state."""
     usage: Usage = field(default_factory=Usage)
     reason: str = ""
     interventions: int = 0
@@ -230,26 +232,38 @@ def _(event: ev.WorkReported, state: SessionState) -> SessionState:
     ticked = {**before.ticked}
     for item in event.ticked:
         ticked.setdefault(item.item, item.evidence)  # once ticked, never changed
-    measured = {scope: dict(values) for scope, values in state.measured.items()}
-    for m in event.measurements:
-        measured.setdefault(m.scope, {})[m.name] = m.value
+    phases = _phase(
+        state,
+        event.phase,
+        ticked=MappingProxyType(ticked),
+        artifacts=event.artifacts,
+        measurements=event.measurements,
+        summary=event.summary,
+        warnings=event.warnings,
+    )
     return replace(
         state,
         stage=Stage.REPORTED,
-        artifacts=MappingProxyType({**state.artifacts, **{a.name: a for a in event.artifacts}}),
-        measured=MappingProxyType({scope: MappingProxyType(values) for scope, values in measured.items()}),
+        artifacts=_artifacts(phases),
+        measured=_measured(phases),
         acceptance=event.acceptance or state.acceptance,
         usage=state.usage.plus(event.usage),
-        phases=_phase(
-            state,
-            event.phase,
-            ticked=MappingProxyType(ticked),
-            artifacts=event.artifacts,
-            measurements=event.measurements,
-            summary=event.summary,
-            warnings=event.warnings,
-        ),
+        phases=phases,
     )
+
+
+def _artifacts(phases: Mapping[str, PhaseState]) -> Mapping[str, ArtifactRef]:
+    """What the newest report of each phase produced; a later phase's artifact of the same name counts."""
+    return MappingProxyType({a.name: a for phase in phases.values() for a in phase.artifacts})
+
+
+def _measured(phases: Mapping[str, PhaseState]) -> Mapping[str, Mapping[str, float]]:
+    """What the newest report of each phase measured: a figure an attempt no longer gives must not pass a criterion."""
+    measured: dict[str, dict[str, float]] = {}
+    for phase in phases.values():
+        for m in phase.measurements:
+            measured.setdefault(m.scope, {})[m.name] = m.value
+    return MappingProxyType({scope: MappingProxyType(values) for scope, values in measured.items()})
 
 
 @_evolve.register
@@ -292,14 +306,16 @@ def _(event: ev.EffectRecorded, state: SessionState) -> SessionState:
         effects=left,
         effects_done=state.effects_done + 1,
         commit=event.commit or state.commit,
-        artifacts=MappingProxyType({**state.artifacts, **{a.name: a for a in event.artifacts}}),
+        unrestored=state.unrestored and event.kind != "restore",
+        artifacts=_artifacts(phases),
         phases=phases,
     )
 
 
 @_evolve.register
 def _(event: ev.EffectFailed, state: SessionState) -> SessionState:
-    return replace(state, effects=tuple(e for e in state.effects if e.id != event.effect), stage=Stage.IDLE)
+    left = tuple(e for e in state.effects if e.id != event.effect)
+    return replace(state, effects=left, stage=Stage.IDLE, unrestored=state.unrestored or event.kind == "restore")
 
 
 @_evolve.register
@@ -362,7 +378,17 @@ def _(event: ev.PhaseCompleted, state: SessionState) -> SessionState:
 
 @_evolve.register
 def _(event: ev.SessionBlocked, state: SessionState) -> SessionState:
-    return replace(state, status=Status.BLOCKED, stage=Stage.IDLE, lease=0, reason=event.reason)
+    """The phase may be one that could not even start: then it is what a retry starts."""
+    attempt = state.phases[event.phase].attempt
+    return replace(
+        state,
+        status=Status.BLOCKED,
+        stage=Stage.IDLE,
+        phase=event.phase,
+        attempt=attempt,
+        lease=0,
+        reason=event.reason,
+    )
 
 
 @_evolve.register
@@ -392,7 +418,7 @@ def _(event: ev.SessionRolledBack, state: SessionState) -> SessionState:
     """Back to the mark, except for what cannot be taken back: attempts made, money spent, decisions given, effects."""
     mark = state.marks[event.phase]
     names = [p.name for p in state.pipeline.phases] if state.pipeline else []
-    before = set(names[: names.index(event.phase)]) if event.phase in names else set()
+    reached = set(names[: names.index(event.phase) + 1]) if event.phase in names else set()
     attempts = {n: replace(p, attempt=state.phases[n].attempt, failures=0) for n, p in mark.phases.items()}
     return replace(
         mark,
@@ -408,5 +434,5 @@ def _(event: ev.SessionRolledBack, state: SessionState) -> SessionState:
         effects_done=state.effects_done,
         commit=state.commit,
         reason=f"rolled back to the start of {event.phase} by {event.by.name}",
-        marks=MappingProxyType({n: m for n, m in state.marks.items() if n in before}),
+        marks=MappingProxyType({n: m for n, m in state.marks.items() if n in reached}),
     )

@@ -8,7 +8,17 @@ from schemas.messages import Command
 from schemas.pipeline import PipelineDefinition
 from schemas.policy import Policy
 from schemas.ticket import Ticket
-from schemas.values import ArtifactRef, EffectKind, FailureClass, Measurement, PhaseName, Sender, Sha256, TickedItem, Usage
+from schemas.values import (
+    ArtifactRef,
+    EffectKind,
+    FailureClass,
+    Measurement,
+    PhaseName,
+    Sender,
+    Sha256,
+    TickedItem,
+    Usage,
+)
 
 _AUTOPILOT = (Sender.AUTOPILOT,)
 _OPERATOR = (Sender.OPERATOR,)

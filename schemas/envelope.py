@@ -6,22 +6,55 @@ hashed as they are, and published as they are; nothing re-serialises an event la
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-from pydantic_core import from_json
+from pydantic import AwareDatetime, BaseModel, Field, StrictInt, ValidationError
+from pydantic_core import from_json, to_json, to_json
 
 from schemas.messages import COMMANDS, EVENTS, Command, Event, Message, MessageType, StreamKind
-from schemas.values import Actor
+from schemas.values import Actor, StreamName, Tenant
 
 E = TypeVar("E", bound=Event, covariant=True)
-_TIME: TypeAdapter[datetime] = TypeAdapter(datetime)
+H = TypeVar("H", bound="_Header")
+
+_Token = Annotated[str, Field(pattern=r"^[!-~]{1,200}$")]
+"""An id: printable and without white space, for it becomes a header on the bus."""
+_Reference = Annotated[str, Field(pattern=r"^[!-~]{0,200}$")]
+"""An id of another message, or empty."""
+_Moment = Annotated[AwareDatetime, Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9000, 1, 1, tzinfo=UTC))]
+"""A time one can add a pause to: the rules never leave the calendar."""
 
 
 class UnreadableMessage(ValueError):
-    """Bytes that are no message of ours: unknown type, a version newer than this program, or a body that does not fit."""
+    """Bytes that are no message of ours: unknown type, newer version than this program, a header or body that does
+    not fit."""
+
+
+class _Header(BaseModel):
+    """What surrounds every body. Checked on the way in: later code may build subjects, file names and times of it."""
+
+    id: _Token
+    type: str
+    version: StrictInt
+    tenant: Tenant
+    kind: StreamKind
+    stream: StreamName
+    time: _Moment
+    actor: Actor
+    correlation_id: _Reference
+    causation_id: _Reference
+    data: dict[str, Any]
+
+
+class _EventHeader(_Header):
+    sequence: Annotated[StrictInt, Field(ge=1)]
+
+
+class _CommandHeader(_Header):
+    sender: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +112,11 @@ def timestamp(moment: datetime) -> str:
     """UTC, microseconds, `Z`: 2026-11-21T09:00:00.000000Z. Raises ValueError for a time without zone."""
     if moment.tzinfo is None:
         raise ValueError(f"time without zone: {moment!r}")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _text(value: str) -> str:
-    return TypeAdapter(str).dump_json(value).decode()
+    return to_json(value).decode()
 
 
 def encode_event(envelope: EventEnvelope[Event]) -> bytes:
@@ -101,21 +134,17 @@ def encode_event(envelope: EventEnvelope[Event]) -> bytes:
 
 def decode_event(raw: bytes) -> EventEnvelope[Event]:
     """The event in `raw`, lifted to its newest version. Raises UnreadableMessage naming what is wrong."""
-    body = _object(raw, "event")
-    try:
-        event = lift(EVENTS, "event", body["type"], body["version"], body["data"])
-        return EventEnvelope(
-            id=body["id"],
-            stream=StreamId(body["tenant"], body["kind"], body["stream"]),
-            sequence=body["sequence"],
-            time=_TIME.validate_python(body["time"]),
-            actor=Actor.model_validate(body["actor"]),
-            correlation_id=body["correlation_id"],
-            causation_id=body["causation_id"],
-            event=event,  # type: ignore[arg-type]
-        )
-    except (KeyError, ValidationError) as problem:
-        raise UnreadableMessage(f"event header: {problem!r}") from problem
+    header = _read(raw, "event", _EventHeader)
+    return EventEnvelope(
+        id=header.id,
+        stream=StreamId(header.tenant, header.kind, header.stream),
+        sequence=header.sequence,
+        time=header.time.astimezone(UTC),
+        actor=header.actor,
+        correlation_id=header.correlation_id,
+        causation_id=header.causation_id,
+        event=lift(EVENTS, "event", header.type, header.version, header.data),  # type: ignore[arg-type]
+    )
 
 
 def encode_command(envelope: CommandEnvelope) -> bytes:
@@ -133,45 +162,46 @@ def encode_command(envelope: CommandEnvelope) -> bytes:
 
 def decode_command(raw: bytes) -> CommandEnvelope:
     """The command in `raw`, lifted to its newest version. Raises UnreadableMessage naming what is wrong."""
-    body = _object(raw, "command")
-    try:
-        command = lift(COMMANDS, "command", body["type"], body["version"], body["data"])
-        return CommandEnvelope(
-            id=body["id"],
-            stream=StreamId(body["tenant"], body["kind"], body["stream"]),
-            time=_TIME.validate_python(body["time"]),
-            actor=Actor.model_validate(body["actor"]),
-            sender=body["sender"],
-            correlation_id=body["correlation_id"],
-            causation_id=body["causation_id"],
-            command=command,  # type: ignore[arg-type]
-        )
-    except (KeyError, ValidationError) as problem:
-        raise UnreadableMessage(f"command header: {problem!r}") from problem
+    header = _read(raw, "command", _CommandHeader)
+    return CommandEnvelope(
+        id=header.id,
+        stream=StreamId(header.tenant, header.kind, header.stream),
+        time=header.time.astimezone(UTC),
+        actor=header.actor,
+        sender=header.sender,
+        correlation_id=header.correlation_id,
+        causation_id=header.causation_id,
+        command=lift(COMMANDS, "command", header.type, header.version, header.data),  # type: ignore[arg-type]
+    )
 
 
-def lift(registry: dict[str, MessageType], kind: str, name: str, version: int, data: dict[str, Any]) -> Message:
+def lift(registry: Mapping[str, MessageType], kind: str, name: str, version: int, data: dict[str, Any]) -> Message:
     """The message `name` from a body of any version up to today's. Raises UnreadableMessage."""
     known = registry.get(name)
     if known is None:
         raise UnreadableMessage(f"unknown {kind} type {name!r}")
-    if not isinstance(version, int) or not 1 <= version <= known.version:
+    if not 1 <= version <= known.version:
         raise UnreadableMessage(
             f"{kind} {name!r} has version {version!r}, this program knows up to {known.version}: update it"
         )
-    for step in range(version, known.version):
-        data = known.upcasters[step](data)
     try:
+        for step in range(version, known.version):
+            data = known.upcasters[step](data)
         return known.cls.model_validate(data)
-    except ValidationError as problem:
+    except (ValueError, LookupError, TypeError, AttributeError) as problem:  # an upcaster meets any body, too
         raise UnreadableMessage(f"{kind} {name!r} version {version} does not fit its schema: {problem}") from problem
 
 
-def _object(raw: bytes, kind: str) -> dict[str, Any]:
+def _read(raw: bytes, kind: str, header: type[H]) -> H:
     try:
         body = from_json(raw)
     except ValueError as problem:
         raise UnreadableMessage(f"{kind} is not JSON: {problem}") from problem
     if not isinstance(body, dict):
         raise UnreadableMessage(f"{kind} is not a JSON object")
-    return body
+    try:
+        return header.model_validate(body)
+    except ValidationError as problem:
+        first = problem.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UnreadableMessage(f"{kind} header: {where}: {first['msg']}") from problem

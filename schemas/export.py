@@ -31,7 +31,9 @@ def json_schemas() -> dict[str, dict[str, Any]]:
         for name, message in sorted(registry.items()):
             body = message.cls.model_json_schema(mode="serialization")
             definitions = body.pop("$defs", {})
-            extra = {"sequence": {"type": "integer", "minimum": 1}} if kind == "events" else {"sender": {"type": "string"}}
+            extra = (
+                {"sequence": {"type": "integer", "minimum": 1}} if kind == "events" else {"sender": {"type": "string"}}
+            )
             properties = {
                 **_HEADER,
                 **extra,
@@ -85,7 +87,11 @@ def asyncapi() -> dict[str, Any]:
     }
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "AgenticOps Value Train", "version": "1", "description": "Typed events and commands on NATS."},
+        "info": {
+            "title": "AgenticOps Value Train",
+            "version": "1",
+            "description": "Typed events and commands on NATS.",
+        },
         "defaultContentType": "application/json",
         "channels": channels,
         "operations": {

@@ -46,6 +46,9 @@ class SchemaError(TypeError):
     """A message class is declared wrongly. Raised at import."""
 
 
+_WIRE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
 def wire_name(class_name: str) -> str:
     """`PhaseStarted` → `phase_started`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", class_name).lower()
@@ -73,6 +76,8 @@ class Message(BaseModel):
         senders: tuple[str, ...] = (),
     ) -> None:
         wire = name or wire_name(cls.__name__)
+        if not _WIRE_NAME.fullmatch(wire):
+            raise SchemaError(f"{kind} name {wire!r} is no subject token: lower case letters, digits and _ only")
         if not cls.__doc__ or cls.__doc__ == Message.__doc__:
             raise SchemaError(f"{kind} {cls.__name__} has no docstring: say in one line what it means")
         if wire in registry:
@@ -81,6 +86,8 @@ class Message(BaseModel):
                 f"{kind} name {wire!r} is declared twice, by {other.__module__}.{other.__name__} and "
                 f"{cls.__module__}.{cls.__name__}: rename one or give it name=…"
             )
+        if version < 1:
+            raise SchemaError(f"{kind} {wire!r} is at version {version}: versions count from 1")
         steps = dict(upcasters or {})
         if set(steps) != set(range(1, version)):
             raise SchemaError(

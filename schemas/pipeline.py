@@ -6,7 +6,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.values import Mode, PhaseName, Role, Value
+from schemas.values import SIGNATURE, ArtifactName, Mode, PhaseName, Role, Value
+
+YEAR = 366 * 24 * 3600.0
+"""The longest pause or time limit, in seconds: beyond it a time may leave the calendar."""
 
 
 class ChecklistItem(Value):
@@ -39,8 +42,8 @@ class RetryPolicy(Value):
     """How often a phase is tried and how long the pause before try n is: `base · 2^(n-2)` seconds, at most `cap`."""
 
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
-    base_seconds: Annotated[float, Field(ge=0)] = 1.0
-    cap_seconds: Annotated[float, Field(ge=0)] = 60.0
+    base_seconds: Annotated[float, Field(ge=0, le=YEAR)] = 1.0
+    cap_seconds: Annotated[float, Field(ge=0, le=YEAR)] = 60.0
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait before `attempt` (2 is the first retry)."""
@@ -56,7 +59,7 @@ class PhaseDefinition(Value):
     purpose: str
     skills: Annotated[tuple[str, ...], Field(min_length=1)]
     checklist: tuple[ChecklistItem, ...] = ()
-    artifacts: tuple[str, ...] = ()
+    artifacts: tuple[ArtifactName, ...] = ()
     criteria: tuple[str, ...] = ()
     acceptance: bool = False
     """Whether the ticket's acceptance criteria must hold at this phase's exit."""
@@ -64,7 +67,7 @@ class PhaseDefinition(Value):
     """Artifacts the effect executor signs before the phase is committed; each becomes `<name>.dsse.json`."""
     gate: GateDefinition = GateDefinition()
     retry: RetryPolicy = RetryPolicy()
-    timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
+    timeout_seconds: Annotated[float, Field(gt=0, le=YEAR)] = 600.0
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
@@ -72,6 +75,14 @@ class PhaseDefinition(Value):
             doubled = {n for n in names if names.count(n) > 1}
             if doubled:
                 raise ValueError(f"{what} named twice: {', '.join(sorted(doubled))}")
+        return self
+
+    @model_validator(mode="after")
+    def _signed_are_produced(self) -> Self:
+        if unknown := sorted(set(self.sign) - set(self.artifacts)):
+            raise ValueError(f"`sign` names what is not among the phase's artifacts: {', '.join(unknown)}")
+        if made := sorted(a for a in self.artifacts if a.endswith(SIGNATURE)):
+            raise ValueError(f"signatures are made by `sign`, not by the phase: {', '.join(made)}")
         return self
 
 

@@ -40,7 +40,7 @@ class Policy(Value):
     """How many sessions a drive works on at once; one waiting at a human gate does not count."""
     max_failures: Annotated[int, Field(ge=1)] = 2
     """A ticket that failed this often since its last edit is passed over."""
-    usd_per_cpu_hour: Annotated[float, Field(ge=0)] = 0.05
+    usd_per_cpu_hour: Annotated[float, Field(ge=0, le=1000)] = 0.05
     """What an hour of one CPU core costs, for the cost figures."""
     signing_key: str | None = None
     """File with the ed25519 key that signs packages; by default one is made in the home directory."""

@@ -20,14 +20,14 @@ _DATA = re.compile(r"^(?P<scheme>[a-z][a-z0-9+-]*):(?P<rest>.+)$")
 class Budget(Value):
     """Upper limits for one ticket: US dollars and minutes of skill time. Reaching one is terminal."""
 
-    usd: Annotated[float, Field(gt=0)] = 5.0
-    minutes: Annotated[float, Field(gt=0)] = 10.0
+    usd: Annotated[float, Field(gt=0, le=1e9)] = 5.0
+    minutes: Annotated[float, Field(gt=0, le=1e6)] = 10.0
 
 
 class Ticket(Value):
     """A backlog item as `docs/tickets.md` describes it. Free text (`body`) informs and never carries authority."""
 
-    id: Annotated[int, Field(ge=1)]
+    id: Annotated[int, Field(ge=1, lt=2**53)]
     title: Annotated[str, Field(min_length=1, max_length=300)]
     labels: tuple[str, ...] = ()
     pipeline: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "ml-delivery"

@@ -110,10 +110,17 @@ class Actor(Value):
     verified_as: str
 
 
+ArtifactName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+"""An artifact's name: one safe file name."""
+
+SIGNATURE = ".dsse.json"
+"""What the effect executor appends to an artifact's name for its signature; nobody else may use it."""
+
+
 class ArtifactRef(Value):
     """A file a phase produced, addressed by the SHA-256 of its bytes. `size` is in bytes."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    name: ArtifactName
     sha256: Sha256
     size: Annotated[int, Field(ge=0)]
     media_type: str = "application/octet-stream"
@@ -136,23 +143,27 @@ class Measurement(Value):
     value: float
 
 
+MOST = 10**15
+"""More than any figure of usage can be; sums stop here, so that no report makes a sum infinite."""
+
+
 class Usage(Value):
     """What an attempt used. Seconds of wall clock and of CPU, peak resident memory in bytes, tokens, US dollars."""
 
-    wall_seconds: Annotated[float, Field(ge=0)] = 0.0
-    cpu_seconds: Annotated[float, Field(ge=0)] = 0.0
-    peak_rss_bytes: Annotated[int, Field(ge=0)] = 0
-    tokens: Annotated[int, Field(ge=0)] = 0
-    usd: Annotated[float, Field(ge=0)] = 0.0
+    wall_seconds: Annotated[float, Field(ge=0, le=MOST)] = 0.0
+    cpu_seconds: Annotated[float, Field(ge=0, le=MOST)] = 0.0
+    peak_rss_bytes: Annotated[int, Field(ge=0, le=MOST)] = 0
+    tokens: Annotated[int, Field(ge=0, le=MOST)] = 0
+    usd: Annotated[float, Field(ge=0, le=MOST)] = 0.0
 
     def plus(self, other: Usage) -> Usage:
         """The sum of both; peak memory is the larger of the two, since attempts do not overlap."""
         return Usage(
-            wall_seconds=self.wall_seconds + other.wall_seconds,
-            cpu_seconds=self.cpu_seconds + other.cpu_seconds,
+            wall_seconds=min(self.wall_seconds + other.wall_seconds, MOST),
+            cpu_seconds=min(self.cpu_seconds + other.cpu_seconds, MOST),
             peak_rss_bytes=max(self.peak_rss_bytes, other.peak_rss_bytes),
-            tokens=self.tokens + other.tokens,
-            usd=self.usd + other.usd,
+            tokens=min(self.tokens + other.tokens, MOST),
+            usd=min(self.usd + other.usd, MOST),
         )
 
 

@@ -173,7 +173,7 @@ def parse(body: bytes) -> Claim:
             for tenant, kind, name, version, hash_ in content["heads"]
         }
         return Claim(int(content["number"]), str(content["previous"]), int(content["position"]), heads)
-    except (ValueError, KeyError, TypeError) as problem:
+    except (ValueError, KeyError, TypeError, OverflowError) as problem:
         raise StoreError(f"a checkpoint cannot be read: {problem!r}; verify the record") from problem
 
 

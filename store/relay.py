@@ -15,9 +15,10 @@ from urllib.parse import quote
 import anyio
 from anyio import to_thread
 
-from schemas.envelope import EventEnvelope, UnreadableMessage, decode_event, timestamp
+from schemas.envelope import EventEnvelope, UnreadableMessage, timestamp
 from schemas.messages import Event
 from schemas.subjects import event_subject
+from store.chain import decode
 from store.port import Store, StoreCorrupt, StoredEvent
 
 MAX_BATCH = 500
@@ -99,13 +100,21 @@ class Relay:
 
     def _next(self) -> list[tuple[StoredEvent, Outgoing]]:
         position, _ = self._store.cursor(self._name)
-        return [(stored, outgoing(stored)) for stored in self._store.read_all(position, self._batch)]
+        ready: list[tuple[StoredEvent, Outgoing]] = []
+        for stored in self._store.read_all(position, self._batch):
+            try:
+                ready.append((stored, outgoing(stored)))
+            except StoreCorrupt:
+                if not ready:
+                    raise
+                break  # what stands before it goes out; the next step begins with it, and raises
+        return ready
 
 
 def outgoing(stored: StoredEvent) -> Outgoing:
     """The stored bytes with subject and headers. Raises StoreCorrupt when they cannot be read."""
     try:
-        envelope = decode_event(stored.raw)
+        envelope = decode(stored.raw)
     except UnreadableMessage as problem:
         raise StoreCorrupt(
             f"event {stored.sequence} of {stored.stream.name!r} (position {stored.position}) cannot be published: "

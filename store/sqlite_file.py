@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from store import migrate
@@ -157,10 +158,10 @@ class SqliteFile:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A write transaction, committed at the end and rolled back on any error. Driver errors come out translated."""
-        self._check_open()
         if self.read_only:
             raise StoreError(f"the record {self.path} was opened for reading only")
         with self._lock:
+            self._check_open()
             try:
                 db = self._writer = self._writer or self._connect()
                 db.execute("BEGIN IMMEDIATE")
@@ -196,11 +197,13 @@ class SqliteFile:
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Like `reader`, and all that is read in the block is of one moment."""
+        """Like `reader`, and all that is read in the block is of one moment; text that is no UTF-8 is no error."""
         with self.reader() as db:
+            db.text_factory = partial(str, encoding="utf-8", errors="replace")
             db.execute("BEGIN")
             yield db
             db.execute("COMMIT")
+            db.text_factory = str
 
     def close(self) -> None:
         """Close every connection. Idempotent; waits for a write that is going on."""

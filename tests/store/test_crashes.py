@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.envelope import StreamId
 from store import sqlite_file
 from store.port import Appended, AppendResult, StoreUnavailable
 from store.sqlite import SqliteStore
@@ -76,6 +77,7 @@ def test_writers_of_several_processes_and_threads_lose_nothing(path: Path) -> No
         for running in (one, two):
             assert running.stdout is not None
             conflicts.append(int(running.stdout.readline()))
+            running.wait(60)
     store = SqliteStore.open(path)
     reasons = [envelope.event.model_dump()["reason"] for envelope in store.read(ONE)]
     for name in ("p-1", "p-2", "t-1", "t-2"):
@@ -92,7 +94,7 @@ def test_threads_of_one_process_share_a_store(store: SqliteStore) -> None:
 
     def work(number: int) -> None:
         for version in range(20):
-            stream = type(ONE)("default", "session", f"s-{number}")
+            stream = StreamId("default", "session", f"s-{number}")
             results.append(store.append(append(stream, version, handled=handled(f"c-{number}-{version}"))))
             assert store.version(stream) == version + 1
 
@@ -151,6 +153,15 @@ def test_another_process_having_written_is_noticed(store: SqliteStore, path: Pat
     assert [entry.command_id for entry in store.commands(ONE)] == ["c-1", "c-2", "c-3"]
     assert store.verify().findings == ()
     other.close()
+
+
+def test_more_streams_than_are_remembered(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.sqlite._REMEMBERED_HEADS", 2)
+    streams = [StreamId("default", "session", f"s-{number}") for number in range(5)]
+    for version in range(3):
+        for stream in streams:
+            assert isinstance(store.append(append(stream, version)), Appended)
+    assert store.verify().findings == ()
 
 
 class Stubborn(sqlite3.Connection):

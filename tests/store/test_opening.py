@@ -286,6 +286,11 @@ def test_what_is_mounted_last_counts(tmp_path: Path, monkeypatch: pytest.MonkeyP
     SqliteStore.open(tmp_path / "record.db").close()
 
 
+def test_the_innermost_mount_counts_wherever_it_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts(tmp_path, monkeypatch, f"/dev/vdb {tmp_path} xfs rw 0 0", "s:/ / nfs rw 0 0")
+    assert filesystem.file_system(tmp_path / "data") == (str(tmp_path), "xfs")
+
+
 def test_a_sandboxs_own_root_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts(tmp_path, monkeypatch, "none / 9p rw 0 0")
     SqliteStore.open(tmp_path / "record.db").close()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from agents.skill import LimitError
 from agents.skills.evaluation.scores import ClassOutcome, Outcome, statistics
+from agents.skills.evaluation.text import number
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,13 +46,6 @@ class Interval:
     def text(self) -> str:
         """`0.953 [0.921, 0.980]`."""
         return f"{number(self.value)} [{number(self.lower)}, {number(self.upper)}]"
-
-
-def number(value: float) -> str:
-    """A figure for people: four significant digits, without an exponent where it can be helped."""
-    if value == 0 or 1e-4 <= abs(value) < 1e6:
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:.1f}"
-    return f"{value:.3e}"
 
 
 def resample_count(rows: int) -> int:
@@ -186,6 +180,6 @@ def paired_gain(
     """
     sign = 1.0 if higher_is_better else -1.0
     gain = percentile_interval(sign * (model.value - baseline.value), sign * (values - others))
-    if gain.se == 0.0 and model.se > 0.0 and higher_is_better:
+    if gain.se < 1e-9 < model.se and higher_is_better:
         return Interval(gain.value, min(gain.lower, model.lower - baseline.upper), gain.upper, model.se)
     return gain

@@ -12,7 +12,7 @@ from typing import Any
 from agents.skills.evaluation.calibration import Bin
 from agents.skills.evaluation.scores import ClassOutcome, Outcome
 
-_STYLE: Any = {"svg.hashsalt": "value-train", "svg.fonttype": "none", "font.size": 9}
+_STYLE: Any = {"svg.hashsalt": "value-train", "svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
 _BLUE, _GREY = "#1f5fa8", "#8a8a8a"
 
 

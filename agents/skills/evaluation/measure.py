@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.evaluation.bootstrap import Interval, intervals, number, paired_gain, resample, resample_count
+from agents.skills.evaluation.bootstrap import Interval, intervals, paired_gain, resample, resample_count
 from agents.skills.evaluation.calibration import (
     Bin,
     calibration_intervals,
@@ -15,6 +15,7 @@ from agents.skills.evaluation.calibration import (
 )
 from agents.skills.evaluation.scores import ClassOutcome, statistics
 from agents.skills.evaluation.slices import SliceReport, measure_slices
+from agents.skills.evaluation.text import number
 from agents.skills.shapes import ScopeSpec
 from schemas.ticket import LOWER_IS_BETTER
 from schemas.values import Measurement, Mode, Role, TickedItem
@@ -109,7 +110,7 @@ def evaluate(holdout: HoldOut, scope: ScopeSpec, context: SkillContext) -> Evalu
         gains=gains,
         calibration=calibration_intervals(holdout.model, of("calibration.")),
         bins=reliability(holdout.model),
-        slices=measure_slices(holdout.model, holdout.features, scope.metric, context.seed),
+        slices=measure_slices(holdout.model, holdout.baseline, holdout.features, scope.metric, context.seed),
         confusion=_confusion(holdout.model),
         class_rows=[sum(line) for line in _confusion(holdout.model)],
     )
@@ -187,13 +188,15 @@ def _interval_measurements(scope: Any, name: str, interval: Interval) -> list[Me
 def _output(found: Evaluation, scope: ScopeSpec, measurements: tuple[Measurement, ...]) -> SkillOutput:
     value, gain, floor = found.model[scope.metric], found.gains[scope.metric], found.baseline[scope.metric]
     judged = f"{found.slices.judged} of {found.slices.formed} slices have rows enough to judge"
+    if not found.slices.formed:
+        judged = f"{found.rows} rows are too few to divide"
     worst = "none can be named"
     warnings = []
     if found.slices.worst:
         part = found.slices.worst[0]
         worst = f"worst: {part.column} {part.values} with {found.slices.metric} {number(part.interval.value)}"
         if part.clearly_worse:
-            warnings.append(f"slice {part.column} {part.values} is clearly worse: {part.interval.text}")
+            warnings.append(f"slice {part.column} {part.values} is clearly worse than all rows: {part.interval.text}")
     if gain.lower <= 0:
         warnings.append(f"not clearly better than the baseline: {scope.metric} gain {gain.text}")
     if found.rows < 30:

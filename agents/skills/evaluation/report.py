@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agents.skill import SkillContext
-from agents.skills.evaluation.bootstrap import number
 from agents.skills.evaluation.slices import MIN_ROWS
+from agents.skills.evaluation.text import cell, code, number
 from agents.skills.shapes import ScopeSpec, SourceSpec, SplitSpec
 from schemas.values import Measurement
 
@@ -29,7 +29,7 @@ def report_document(
     split = SplitSpec.model_validate(context.read_json("split.json"))
     source = _optional(context, "data-source.json")
     synthetic = bool(source) and SourceSpec.model_validate(source).synthetic
-    lines = [f"# Evaluation: {context.ticket.title}", ""]
+    lines = [f"# Evaluation: {cell(context.ticket.title, 300)}", ""]
     if synthetic:
         lines += [SYNTHETIC, ""]
     lines += [_headline(found, scope, context), "", "![Evaluation](evaluation.svg)", ""]
@@ -52,7 +52,7 @@ def _headline(found: Evaluation, scope: ScopeSpec, context: SkillContext) -> str
     model = f"the {log['chosen']['model']} model" if log else "the model"
     verdict = "clearly better than" if gain.lower > 0 else "**not clearly better than**"
     return (
-        f"On {found.rows} rows that nobody trained on, {model} predicts `{scope.target}` with "
+        f"On {found.rows} rows that nobody trained on, {model} predicts {code(scope.target)} with "
         f"**{scope.metric} {value.text}** (95 % interval). The baseline, which ignores every column, reaches "
         f"{number(floor.value)}; the model is {verdict} it (paired gain {gain.text})."
     )
@@ -64,7 +64,7 @@ def _metrics(found: Evaluation, scope: ScopeSpec) -> list[str]:
         shown = f"**{name}**" if name == scope.metric else name
         lines.append(f"| {shown} | {interval.text} | {found.baseline[name].text} | {found.gains[name].text} |")
     if len(scope.classes) == 2:
-        lines += ["", f"Positive class: `{scope.classes[1]}`. Classes are called at a probability of 0.5."]
+        lines += ["", f"Positive class: {code(scope.classes[1])}. Classes are called at a probability of 0.5."]
     elif scope.classes:
         lines += ["", f"Averages over {len(scope.classes)} classes, each counting the same (macro, one versus rest)."]
     return [*lines, ""]
@@ -81,18 +81,17 @@ def _acceptance(criteria: Sequence[str], context: SkillContext, measurements: Se
     for criterion in criteria:
         names = dict.fromkeys(match.group(0) for match in _NAME.finditer(criterion))
         figures = [f"{name} = {number(known[name])}" for name in names if name in known]
-        shown = criterion.replace("|", "\\|")
-        lines.append(f"| `{shown}` | {', '.join(figures) or 'not measured here'} |")
+        lines.append(f"| {code(criterion, 300)} | {', '.join(figures) or 'not measured here'} |")
     return [*lines, ""]
 
 
 def _confusion(found: Evaluation, scope: ScopeSpec) -> list[str]:
     if not 2 <= len(scope.classes) <= 10:
         return []
-    header = " | ".join(f"called {label}" for label in scope.classes)
+    header = " | ".join(f"called {cell(label, 40)}" for label in scope.classes)
     lines = ["## What was called what", "", f"| actual | {header} |", "|---" * (len(scope.classes) + 1) + "|"]
     for label, counts in zip(scope.classes, found.confusion, strict=True):
-        lines.append(f"| {label} | {' | '.join(str(count) for count in counts)} |")
+        lines.append(f"| {cell(label, 40)} | {' | '.join(str(count) for count in counts)} |")
     return [*lines, ""]
 
 
@@ -108,13 +107,13 @@ def _slices(found: Evaluation) -> list[str]:
     if not report.worst:
         return [*lines, "No slice can be judged: a weakness of a part would not be seen here.", ""]
     lines += [
-        f"The worst, of {report.judged} compared (one in twenty looks bad by chance alone):",
+        f"The worst of {report.judged} compared; clearly worse than all rows means more than chance among so many:",
         "",
-        f"| column | values | rows | {report.metric} | clearly worse than all rows |",
-        "|---|---|---|---|---|",
+        f"| column | values | rows | {report.metric} | baseline there | clearly worse |",
+        "|---|---|---|---|---|---|",
         *(
-            f"| {part.column} | {part.values} | {part.rows} | {part.interval.text} "
-            f"| {'**yes**' if part.clearly_worse else 'no'} |"
+            f"| {cell(part.column)} | {cell(part.values)} | {part.rows} | {part.interval.text} "
+            f"| {number(part.baseline)} | {'**yes**' if part.clearly_worse else 'no'} |"
             for part in report.worst
         ),
     ]
@@ -131,7 +130,10 @@ def _calibration(found: Evaluation, scope: ScopeSpec) -> list[str]:
     shown = "{:.3f}".format if scope.classes else number
     lines += [f"| {shown(bin.predicted)} | {shown(bin.observed)} | {bin.rows} |" for bin in found.bins]
     if scope.metric == "mae":
-        lines += ["", "A model fitted for absolute error predicts medians: means lie higher where the target is skewed."]
+        lines += [
+            "",
+            "A model fitted for absolute error predicts medians: means lie higher where the target is skewed.",
+        ]
     return [*lines, ""]
 
 
@@ -141,13 +143,15 @@ def _limits(found: Evaluation, scope: ScopeSpec, split: SplitSpec, synthetic: bo
         "",
         f"- They hold for rows like these {found.rows}. Other places, later times and other ways of recording differ.",
         "- They show association, not what happens when somebody acts on a prediction.",
-        f"- Intervals resample rows ({found.resamples} times) and leave out what training and splitting left to chance.",
+        f"- Intervals resample rows {found.resamples} times; what training and splitting left to chance is not in them.",
     ]
     if split.strategy in ("grouped", "time"):
         lines.append(f"- Rows of a {split.strategy} split resemble each other: the intervals are a little too narrow.")
     if min(found.class_rows, default=found.rows) < 30:
         rarest = min(range(len(found.class_rows)), key=lambda index: found.class_rows[index])
-        few = f"class `{scope.classes[rarest]}` has {found.class_rows[rarest]} hold-out rows" if scope.classes else ""
+        few = (
+            f"class {code(scope.classes[rarest])} has {found.class_rows[rarest]} hold-out rows" if scope.classes else ""
+        )
         lines.append(f"- {few or f'there are {found.rows} hold-out rows'}: a few rows more or less move the figures.")
     if synthetic:
         lines.append("- The rows are synthetic: the figures measure the generator, not the world.")

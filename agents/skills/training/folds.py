@@ -88,9 +88,11 @@ def make_folds(plan: FoldPlan, target: NDArray[Any], groups: NDArray[Any], seed:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
         folds = [Fold(train, test) for train, test in _splits(plan, target, groups, seed)]
+    if plan.kind == "time":  # earlier rows of a group that is scored later would give it away
+        folds = [Fold(fold.train[~np.isin(groups[fold.train], groups[fold.test])], fold.test) for fold in folds]
     if classes or (plan.kind == "time" and target.dtype.kind not in "fiu"):
         folds = [fold for fold in folds if len(np.unique(target[fold.train])) > 1]
-    folds = [fold for fold in folds if len(fold.test)]
+    folds = [fold for fold in folds if len(fold.test) and len(fold.train)]
     if len(folds) < 2:
         raise InputError(
             f"of {plan.count} {plan.kind} folds fewer than two leave both classes to fit on",

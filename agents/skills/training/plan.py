@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
+from agents.skills.evaluation.text import code
 from agents.skills.shapes import ExperimentPlan, FeatureMap, ScopeSpec, SplitSpec
 from agents.skills.training.candidates import (
     CATALOGUE,
@@ -67,7 +68,7 @@ def make_plan(
         metric=scope.metric,
         folds=5 if rows >= 50 else 3,
         grouped=split.strategy == "grouped",
-        seed=seed,
+        seed=seed % 2**31,  # what scikit-learn and optuna take
         baseline=baseline_name(bool(scope.classes), scope.metric),
         candidates=names,
         trials=sum(share_trials(wanted, names).values()),
@@ -82,7 +83,7 @@ def _document(plan: ExperimentPlan, scope: ScopeSpec, split: SplitSpec, left_out
     lines = [
         "# Experiment plan",
         "",
-        f"Target `{scope.target}`, {scope.task.value}; optimised metric **{plan.metric}** ({direction} is better).",
+        f"Target {code(scope.target)}, {scope.task.value}; optimised metric **{plan.metric}** ({direction} is better).",
         "",
         f"- Baseline, which the model must beat on the hold-out rows: {plan.baseline}.",
         f"- Reference for the choice: the {plan.candidates[0]} model with default settings.",

@@ -1,0 +1,73 @@
+"""Skill `data.source`: where the rows come from, recorded so that a change is noticed."""
+
+from __future__ import annotations
+
+from agents.skill import Parameters, Skill, SkillContext, SkillOutput
+from agents.skills.data.loading import Loaded, load
+from agents.skills.data.markdown import cell, table
+from schemas.values import Mode, Role, TickedItem
+
+
+class DataSource(Skill[Parameters, SkillOutput]):
+    """Establish origin, size and digest of the ticket's data, and that it may be read."""
+
+    name = "data.source"
+    role = Role.DATA
+    modes = frozenset({Mode.DISCOVER, Mode.DESIGN})
+    produces = ("data-source.json", "data-sources.md")
+    seconds = 120.0
+
+    def run(self, parameters: Parameters, context: SkillContext) -> SkillOutput:
+        """Write the source's record. Raises InputError when the source may not or cannot be read."""
+        loaded = load(context.ticket, context.roots, context.max_data_bytes)
+        source = loaded.source
+        context.write_json("data-source.json", source.model_dump(mode="json"))
+        context.write_text("data-sources.md", _document(loaded))
+        allowed = "a file below an allowed root" if source.kind in ("csv", "parquet") else f"a known {source.kind} set"
+        generated = "generated rows; every document says so" if source.synthetic else "not generated"
+        return SkillOutput(
+            summary=f"{source.uri}: {source.rows:,} rows, {len(source.columns)} columns, sha256 {source.sha256[:12]}",
+            ticked=(
+                TickedItem(item="source-allowed", evidence=f"data-source.json: {source.uri} is {allowed}"),
+                TickedItem(
+                    item="provenance-recorded",
+                    evidence=f"data-source.json: {source.bytes:,} bytes, sha256 {source.sha256[:12]}…",
+                ),
+                TickedItem(item="synthetic-labelled", evidence=f"data-source.json: synthetic={source.synthetic}, {generated}"),
+            ),
+            warnings=loaded.warnings,
+        )
+
+
+def _document(loaded: Loaded) -> str:
+    source = loaded.source
+    lines = ["# Data source", ""]
+    if source.synthetic:
+        lines += ["**Synthetic: these rows were generated.**", ""]
+    lines += table(
+        ("what", "value"),
+        [
+            ("source", source.uri),
+            ("kind", source.kind),
+            ("rows", f"{source.rows:,}"),
+            ("columns", len(source.columns)),
+            ("bytes", f"{source.bytes:,}"),
+            ("group column", source.group_column or "none"),
+            ("time column", source.time_column or "none"),
+        ],
+    )
+    lines += [
+        "",
+        f"SHA-256: `{source.sha256}`",
+        "",
+        cell(source.description, 1000),
+        "",
+        "## Columns",
+        "",
+        ", ".join(cell(name) for name in source.columns),
+        "",
+        "## Noticed while reading",
+        "",
+        *([f"- {cell(warning, 300)}" for warning in loaded.warnings] or ["Nothing unusual."]),
+    ]
+    return "\n".join(lines)

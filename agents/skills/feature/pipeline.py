@@ -1,0 +1,125 @@
+"""Skill `feature.pipeline`: which columns the model gets, and how each is prepared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
+from agents.skills.data import columns
+from agents.skills.data.markdown import cell, table
+from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN, FeatureColumn, FeatureMap
+from schemas.values import Mode, Role, TickedItem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_PREPARED: dict[str, tuple[Literal["median", "most_frequent"], Literal["scale", "one_hot", "parts", "none"]]] = {
+    "numeric": ("median", "scale"),
+    "boolean": ("most_frequent", "none"),
+    "categorical": ("most_frequent", "one_hot"),
+    "datetime": ("median", "parts"),
+}
+
+
+class FeaturePipeline(Skill[Parameters, SkillOutput]):
+    """Decide for every column whether the model gets it and how it is prepared; sign the result."""
+
+    name = "feature.pipeline"
+    role = Role.FEATURE
+    modes = frozenset({Mode.DESIGN, Mode.BUILD})
+    needs = ("train.parquet",)
+    produces = ("feature-map.json", "feature-map.md")
+    seconds = 60.0
+
+    def run(self, parameters: Parameters, context: SkillContext) -> SkillOutput:
+        """Write the feature map, made from training rows only. Raises InputError when no column is left."""
+        import pandas as pd
+
+        train = pd.read_parquet(context.path("train.parquet"))
+        mapped = map_features(train, context.ticket.groups, context.ticket.time)
+        if not mapped.columns:
+            reasons = "; ".join(f"{name}: {why}" for name, why in list(mapped.dropped.items())[:5])
+            raise InputError(f"no column is left to learn from ({reasons})", "add columns that say something of the target")
+        context.write_json("feature-map.json", mapped.model_dump(mode="json"))
+        context.write_text("feature-map.md", _document(mapped))
+        used, dropped = len(mapped.columns), len(mapped.dropped)
+        return SkillOutput(
+            summary=f"{used} columns used, {dropped} dropped; signature {mapped.signature[:12]}",
+            ticked=(
+                TickedItem(
+                    item="features-mapped", evidence=f"feature-map.json: {used} used, {dropped} dropped with a reason"
+                ),
+                TickedItem(item="signature-computed", evidence=f"feature-map.json: sha256 {mapped.signature[:12]}…"),
+            ),
+            warnings=tuple(f"column {name} is not used: {why}" for name, why in list(mapped.dropped.items())[:10]),
+        )
+
+
+def map_features(train: pd.DataFrame, groups: str | None, time: str | None) -> FeatureMap:
+    """The feature map of training rows (rows, features with `__target__`, `__row__`, `__group__`).
+
+    The target is not looked at. Every column is either used or dropped with a reason.
+    """
+    names = [str(name) for name in train.columns if name not in (TARGET_COLUMN, ROW_COLUMN, GROUP_COLUMN)]
+    copies = columns.duplicates(train, names)
+    dropped: dict[str, str] = {}
+    used: list[FeatureColumn] = []
+    for name in names:
+        if why := _reason_to_drop(train[name], groups, time, copies.get(name)):
+            dropped[name] = why
+            continue
+        kind = columns.kind_of(train[name])
+        impute, encode = _PREPARED[kind]
+        used.append(FeatureColumn(name=name, kind=kind, impute=impute, encode=encode))
+    return FeatureMap(columns=tuple(used), dropped=dropped, signature=signature(used))
+
+
+def signature(used: list[FeatureColumn]) -> str:
+    """SHA-256 of the columns' canonical JSON (sorted keys, no blanks): equal signatures mean equal model inputs."""
+    text = json.dumps([column.model_dump(mode="json") for column in used], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _reason_to_drop(series: pd.Series[Any], groups: str | None, time: str | None, copy_of: str | None) -> str:
+    """Why the column is not used, or an empty string."""
+    name = str(series.name)
+    if name == groups:
+        return "grouping column: new rows belong to new groups"
+    if name == time:
+        return "time column of the split: the future lies outside what was seen"
+    if not series.notna().any():
+        return "empty: no training row has a value"
+    if columns.constant(series):
+        return "constant: every training row has the same value"
+    if copy_of is not None:
+        return f"duplicate of {copy_of}"
+    if why := columns.identifier(series):
+        return why
+    if columns.high_cardinality(series):
+        levels, share = series.nunique(), columns.unique_share(series)
+        return f"high cardinality: {levels} levels, {share:.0%} of the values differ"
+    return ""
+
+
+def _document(mapped: FeatureMap) -> str:
+    lines = [
+        "# Feature map",
+        "",
+        f"{len(mapped.columns)} columns used. Signature: `{mapped.signature}`.",
+        "",
+        *table(
+            ("column", "kind", "missing values become", "encoding"),
+            [(column.name, column.kind, column.impute, column.encode) for column in mapped.columns],
+        ),
+        "",
+        "`scale`: standardised, with an indicator of what was missing. `one_hot`: one input a level, rare and unseen levels",
+        "together. `parts`: days since 1970, year, month, day, weekday, hour.",
+        "",
+        "## Not used",
+        "",
+    ]
+    if not mapped.dropped:
+        return "\n".join([*lines, "Every column is used."])
+    return "\n".join([*lines, *(f"- {cell(name)}: {cell(why, 200)}" for name, why in sorted(mapped.dropped.items()))])

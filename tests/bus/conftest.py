@@ -1,0 +1,74 @@
+"""A real NATS server for each test (it starts in some 40 ms), and connections to it as any role."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("tests.conformance.bus")
+
+from bus import streams  # noqa: E402
+from bus.nats_bus import NatsBus, connect  # noqa: E402
+from bus.port import ConsumerSpec  # noqa: E402
+from bus.server import EmbeddedServer  # noqa: E402
+
+
+class NatsHarness:
+    """See `tests.conformance.bus.Harness`; also more violent accidents."""
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        self.server = server
+        self._open: list[NatsBus] = []
+        self._conductor: NatsBus | None = None
+
+    async def bus(self, role: str, consumers: tuple[ConsumerSpec, ...] = streams.CONSUMERS) -> NatsBus:
+        if role != "conductor" and self._conductor is None:
+            await self.bus("conductor")  # the streams have to be made by somebody
+        bus = await connect(self.server.login(role), consumers=consumers)
+        self._open.append(bus)
+        if role == "conductor":
+            self._conductor = bus
+        return bus
+
+    async def prepare(self, spec: ConsumerSpec) -> None:
+        conductor = self._conductor or await self.bus("conductor")
+        await streams.ensure(conductor.connection, [spec])
+
+    async def kill(self) -> None:
+        """The server is gone, without warning."""
+        os.kill(self.server.info.pid, signal.SIGKILL)
+        assert await self.server.exited() == -signal.SIGKILL
+
+    async def crash(self) -> None:
+        await self.kill()
+        await self.server.restart()
+
+    async def lose_disk(self) -> None:
+        """The server dies and comes back with nothing."""
+        await self.kill()
+        shutil.rmtree(self.server.directory / "jetstream")
+        await self.server.restart()
+
+    async def close(self) -> None:
+        await asyncio.gather(*(bus.close() for bus in self._open))
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
+    """A server of the test's own."""
+    async with EmbeddedServer(tmp_path / "nats") as server:
+        yield server
+
+
+@pytest.fixture
+async def harness(server: EmbeddedServer) -> AsyncIterator[NatsHarness]:
+    """Connections to it."""
+    harness = NatsHarness(server)
+    yield harness
+    await harness.close()
