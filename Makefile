@@ -82,7 +82,6 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) --no-deps --no-build-isolation --no-index --editable .
 	@$(BIN)/python -m pip check
 	@echo '==> byte-compiling'
-	@# Libraries ship a few test files that are no valid Python; whoever imports one will hear of it.
-	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1 || :
-	@$(BIN)/python -m compileall -q -j 0 $(wildcard $(CODE))
+	@# A file that is no valid Python must not end the set-up: libraries ship some, and for ours there are the checks.
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib $(wildcard $(CODE)) >/dev/null 2>&1 || :
 	@touch $@

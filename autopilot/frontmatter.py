@@ -53,8 +53,8 @@ class TicketError(ValueError):
 def parse_ticket(text: str, source: str) -> Ticket:
     """The ticket in `text` (Markdown, front matter first). `source` names it in errors, for example its file.
 
-    A single value stands for a list of one; `labels` and `blocked_by` may also be separated by commas. A field without a
-    value counts as left out. Raises TicketError with all problems found.
+    A single value stands for a list of one; `labels` and `blocked_by` may also be separated by commas. A field without
+    a value counts as left out. Raises TicketError with all problems found.
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         problem = Problem(

@@ -38,8 +38,8 @@ class PolicyError(ValueError):
 def load_policy(path: Path) -> tuple[Policy, str]:
     """The policy in the file, and its version: the SHA-256 of its meaning (comments and order of lines do not count).
 
-    A missing or empty file is the default policy, which names no approver: then nobody can decide a gate that asks for a
-    person (see `advice`). Raises PolicyError; a policy that cannot be read never falls back to a weaker one.
+    A missing or empty file is the default policy, which names no approver: then nobody can decide a gate that asks for
+    a person (see `advice`). Raises PolicyError; a policy that cannot be read never falls back to a weaker one.
     """
     try:
         raw = path.read_bytes()

@@ -32,6 +32,9 @@ from bus.processes import command_line, end_process, tied_to_parent
 MAX_PAYLOAD = 4 * 1024 * 1024
 """Bytes of one message, headers included. Larger things are artifacts and travel by their digest."""
 
+STOP_SECONDS = 5.0
+"""How long the server may take to write what it holds when it is asked to end."""
+
 
 class ServerError(BusError):
     """The embedded server cannot start or has ended; the message says why and what to do."""
@@ -279,7 +282,7 @@ class EmbeddedServer:
                 ask()
             except ProcessLookupError:
                 pass
-            with anyio.move_on_after(5.0):
+            with anyio.move_on_after(STOP_SECONDS):
                 await process.wait()
                 break
         (self.directory / "server.json").unlink(missing_ok=True)

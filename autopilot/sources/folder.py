@@ -19,8 +19,11 @@ _Known = dict[tuple[str, int, int, int], Entry | str]
 
 
 class FolderBacklog:
-    """Tickets from the `*.md` files below a directory. `README.md`, and files and folders that begin with `.` or `_`, are
-    ignored. What has not changed since the last snapshot is not parsed again."""
+    """Tickets from the `*.md` files below a directory.
+
+    `README.md`, and files and folders that begin with `.` or `_`, are ignored. What has not changed since the last
+    snapshot is not parsed again.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

@@ -602,15 +602,19 @@ class BusConformance:
 
     async def test_a_listener_that_fails_ends_its_context(self, harness: Harness) -> None:
         observer, agent = await harness.bus("observer"), await harness.bus("training")
+        subject = telemetry_subject("default", "s", "training", "progress")
 
         def fail(subject: str, raw: bytes, headers: dict[str, str]) -> None:
             raise LookupError("mine")
 
-        with pytest.raises(LookupError, match="mine"):
+        async def listen() -> None:
             async with observer.subscribe("vt.*.tel.>", fail):
-                await agent.tell(telemetry_subject("default", "s", "training", "progress"), b"1")
-                await agent.tell(telemetry_subject("default", "s", "training", "progress"), b"2")
+                await agent.tell(subject, b"1")
+                await agent.tell(subject, b"2")
                 await asyncio.wait_for(asyncio.Event().wait(), DEADLINE)
+
+        with pytest.raises(LookupError, match="mine"):
+            await listen()
 
     # -- accidents ---------------------------------------------------------------------------------------------
 

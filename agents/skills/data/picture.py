@@ -31,7 +31,7 @@ def draw(
     shown = [item for item in columns if item["distinct"] and item["kind"] != "datetime"][:SHOWN]
     height = -(-(len(shown) + 1) // 4)
     with mpl.rc_context({"svg.hashsalt": "value-train", "svg.fonttype": "none", "font.size": 8, "text.parse_math": False}):
-        figure = Figure(figsize=(12, 2.4 * height), layout="constrained")
+        figure = Figure(figsize=(12, 2.4 * height))
         FigureCanvasSVG(figure)
         axes = figure.subplots(height, 4, squeeze=False).ravel()
         _draw_target(axes[0], target, scope)
@@ -39,6 +39,7 @@ def draw(
             _draw_column(axis, features[item["name"]], target, scope, item)
         for axis in axes[len(shown) + 1 :]:
             axis.axis("off")
+        figure.subplots_adjust(0.03, 0.25 / height, 0.99, 1 - 0.12 / height, wspace=0.28, hspace=0.45)
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 
@@ -69,7 +70,7 @@ def _draw_column(
         for index, label in enumerate(labels):
             values = series[present & (target == label)].to_numpy(dtype=np.float64)
             if len(values):
-                axis.hist(values, bins=edges.tolist(), density=True, alpha=0.55, color=_colour(index))
+                axis.hist(values, bins=edges.tolist(), density=True, histtype="stepfilled", alpha=0.55, color=_colour(index))
         return
     counts = series.dropna().astype("str").value_counts()
     levels = sorted(counts.index, key=lambda level: (-int(counts[level]), level))[:LEVELS]

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agents.skill import SkillContext
+from agents.skills.data.markdown import cell
 from agents.skills.evaluation.slices import MIN_ROWS
-from agents.skills.evaluation.text import cell, code, number
+from agents.skills.evaluation.text import code, number
 from agents.skills.shapes import ScopeSpec, SourceSpec, SplitSpec
 from schemas.values import Measurement
 

@@ -1,8 +1,6 @@
-"""Figures and foreign words in documents: column names and labels come from data and may hold anything."""
+"""Figures and names in documents. Text from tickets and data goes through `cell` or `code`: it may hold anything."""
 
 from __future__ import annotations
-
-import re
 
 
 def number(value: float) -> str:
@@ -12,14 +10,7 @@ def number(value: float) -> str:
     return f"{value:.3e}"
 
 
-def cell(text: object, limit: int = 80) -> str:
-    """Text as one cell of a Markdown table: one line, no markup of its own, at most `limit` characters."""
-    line = re.sub(r"\s+", " ", str(text)).strip()
-    short = line if len(line) <= limit else line[: limit - 1] + "…"
-    return re.sub(r"([\\`|<>\[\]*_])", r"\\\1", short)
-
-
-def code(text: object, limit: int = 120) -> str:
+def code(text: object, longest: int = 120) -> str:
     """Text as inline code in Markdown: one line, whose backticks and bars cannot end it."""
-    line = re.sub(r"\s+", " ", str(text)).strip()[:limit]
+    line = " ".join(str(text).split())[:longest] or " "
     return "`" + line.replace("`", "'").replace("|", "\\|") + "`"

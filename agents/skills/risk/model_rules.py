@@ -60,7 +60,7 @@ def _twins(record: Record) -> Risk:
         owner="data",
         likelihood=5 if over else 1,
         impact=4,
-        evidence=f"split.json: {share:.2%} in a {record.split.strategy} split, {record.split.twin_fraction:.2%} at random",
+        evidence=f"split.json: {share:.2%}, {record.split.strategy} split; {record.split.twin_fraction:.2%} at random",
         veto=f"{share:.1%} of the hold-out rows have a twin in train" if over else "",
     )
 

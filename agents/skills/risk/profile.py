@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.evaluation.text import cell
+from agents.skills.data.markdown import cell
 from agents.skills.risk.model_rules import model_risks
 from agents.skills.risk.record import Record, read_record
 from agents.skills.risk.register import TIERS, Risk

@@ -15,7 +15,8 @@ UNSCORED = {
 
 _ADDRESSES_A_READER = re.compile(
     r"(ignore|disregard|forget)\b.{0,30}\b(previous|above|prior|earlier|instructions?)|system prompt"
-    r"|you are (now )?an? (ai|assistant|agent)|(approve|merge|skip)\b.{0,20}\b(automatically|without (review|asking|approval))",
+    r"|you are (now )?an? (ai|assistant|agent)"
+    r"|(approve|merge|skip)\b.{0,20}\b(automatically|without (review|asking|approval))",
     re.IGNORECASE | re.DOTALL,
 )
 _PERSONAL = re.compile(
@@ -108,30 +109,24 @@ def _disconnected_team(record: Record) -> Risk:
 def _invalid_inputs(record: Record) -> Risk:
     total = max(record.source.rows, 1)
     share = record.split.dropped_rows / total
-    failed = _quality_failures(record)
-    likelihood = 4 if share > 0.2 or failed else 2 if share > 0.05 else 1
+    quality = float((record.quality or {}).get("score", 100.0))
+    likelihood = 4 if share > 0.2 or quality < 50 else 2 if share > 0.05 or quality < 70 else 1
     evidence = f"{record.split.dropped_rows} of {total} rows left out"
     if record.quality is not None:
-        evidence += f"; data quality: {failed or 'the contract holds'}"
+        evidence += f"; data-quality.json: {quality:g} of 100"
     return Risk(
         id="stale-or-invalid-inputs",
         title="Stale or invalid inputs",
         kind="system",
-        cause="the source changed, is incomplete or breaks its contract",
+        cause="the source changed, is incomplete or of poor quality",
         effect="the model learns from rows that do not describe what it is for",
-        signal="rows left out, contract violations, a digest that differs from the last extraction",
+        signal="rows left out, a falling quality score, a digest that differs from the last extraction",
         mitigation="a data contract is checked at every extraction; origin and digest are in the provenance",
         owner="data",
         likelihood=likelihood,
         impact=3,
         evidence=evidence,
     )
-
-
-def _quality_failures(record: Record) -> str:
-    """What the quality report says is broken, in words; empty when nothing is or there is no report."""
-    violations = (record.quality or {}).get("violations")
-    return f"{len(violations)} contract violations" if violations else ""
 
 
 def _no_baseline(record: Record) -> Risk:

@@ -24,34 +24,17 @@ class TrainingRows:
     groups: NDArray[Any]
 
 
-def read_rows(path: Path, features: FeatureMap, scope: ScopeSpec, order_by: str | None = None) -> TrainingRows:
-    """The rows of `train.parquet`, in the order of the file, or of the column `order_by` (numbers or dates).
+def read_rows(path: Path, features: FeatureMap, scope: ScopeSpec) -> TrainingRows:
+    """The rows of `train.parquet`, in the order of the file (that of time, for a split by time).
 
-    Raises InputError when no column is left to learn from, the target does not fit the scope, or rows cannot be put
-    in order.
+    Raises InputError when no column is left to learn from or the target does not fit the scope.
     """
     import pandas as pd
 
     if not features.columns:
         raise InputError("feature-map.json names no columns", "provide columns that say something of the target")
     frame = pd.read_parquet(path)
-    if order_by is not None:
-        frame = _ordered(frame, order_by)
     return TrainingRows(prepare_frame(frame, features), _target(frame, scope), frame[GROUP_COLUMN].to_numpy())
-
-
-def _ordered(frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The rows from the earliest to the latest; those of one moment keep their order."""
-    import pandas as pd
-
-    if column not in frame.columns:
-        raise InputError(f"training rows have no column {column!r} to order them by", "keep the time column")
-    when = frame[column]
-    if not pd.api.types.is_numeric_dtype(when):
-        when = pd.to_datetime(when, errors="coerce", utc=True)
-    if when.isna().any():
-        raise InputError(f"{int(when.isna().sum())} training rows have no valid {column!r}", "fill the time column")
-    return frame.iloc[when.argsort(kind="stable").to_numpy()]
 
 
 def _target(frame: pd.DataFrame, scope: ScopeSpec) -> NDArray[Any]:

@@ -31,13 +31,12 @@ class TrainingTrain(Skill[Parameters, SkillOutput]):
         split = SplitSpec.model_validate(context.read_json("split.json"))
         features = FeatureMap.model_validate(context.read_json("feature-map.json"))
         plan = ExperimentPlan.model_validate(context.read_json("experiment-plan.json"))
-        in_time = split.strategy == "time"
         result = Experiment(
-            read_rows(context.path("train.parquet"), features, scope, context.ticket.time if in_time else None),
+            read_rows(context.path("train.parquet"), features, scope),
             features,
             scope,
             plan,
-            time_ordered=in_time,
+            time_ordered=split.strategy == "time",
             seconds=context.seconds,
             progress=context.progress,
         ).run()

@@ -1,0 +1,103 @@
+"""Skill `feature.leakage`: has an answer slipped into the inputs?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from agents.skill import Parameters, Skill, SkillContext, SkillOutput
+from agents.skills.data.markdown import figure, table
+from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN, FeatureMap, ScopeSpec, SplitSpec
+from schemas.values import Measurement, Mode, Role, TickedItem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from agents.skills.feature.leaktests import Finding
+
+
+class FeatureLeakage(Skill[Parameters, SkillOutput]):
+    """Test the inputs for leakage: columns that give the target away, doubled rows, shift against the hold-out."""
+
+    name = "feature.leakage"
+    role = Role.FEATURE
+    modes = frozenset({Mode.BUILD})
+    needs = ("train.parquet", "holdout-features.parquet", "feature-map.json", "scope.json", "split.json")
+    produces = ("leakage.json", "leakage.md")
+    seconds = 180.0
+
+    def run(self, parameters: Parameters, context: SkillContext) -> SkillOutput:
+        """Write every test with value, threshold and verdict. Hold-out labels are neither needed nor readable."""
+        import pandas as pd
+
+        train = pd.read_parquet(context.path("train.parquet"))
+        holdout = pd.read_parquet(context.path("holdout-features.parquet"))
+        mapped = FeatureMap.model_validate(context.read_json("feature-map.json"))
+        scope = ScopeSpec.model_validate(context.read_json("scope.json"))
+        split = SplitSpec.model_validate(context.read_json("split.json"))
+        findings = examine(train, holdout, mapped, scope, split, context.ticket.groups, context.seed)
+        suspects = [item for item in findings if item.verdict == "suspect"]
+        shift = next(item for item in findings if item.test == "shift")
+        context.write_json(
+            "leakage.json",
+            {"suspects": len(suspects), "tests": [asdict(item) for item in findings], "rows": len(train)},
+        )
+        context.write_text("leakage.md", _document(findings))
+        return SkillOutput(
+            summary=f"{len(findings)} tests, {len(suspects)} suspects; adversarial AUC {shift.value:.3f}",
+            ticked=(
+                TickedItem(
+                    item="leakage-tested",
+                    evidence=f"leakage.json: {len(findings)} tests, {len(suspects)} suspects, shift {shift.value:.3f}",
+                ),
+            ),
+            measurements=(
+                Measurement(scope="leakage", name="suspects", value=float(len(suspects))),
+                Measurement(scope="leakage", name="adversarial_auc", value=shift.value),
+                Measurement(scope="leakage", name="adversarial_bound", value=min(shift.threshold, 1.0)),
+            ),
+            warnings=tuple(_sentence(item) for item in findings if item.verdict != "ok"),
+        )
+
+
+def examine(
+    train: pd.DataFrame, holdout: pd.DataFrame, mapped: FeatureMap, scope: ScopeSpec, split: SplitSpec,
+    groups: str | None, seed: int,
+) -> list[Finding]:  # fmt: skip
+    """Run all tests: two for every column of the map, one for doubled rows, one for shift."""
+    from agents.skills.feature import leaktests
+
+    target = train[TARGET_COLUMN]
+    findings = []
+    for column in mapped.columns:
+        findings.append(leaktests.single_feature(train[column.name], target, scope.classes, seed))
+        findings.append(leaktests.exact_function(train[column.name], target))
+    features = train.drop(columns=[TARGET_COLUMN, ROW_COLUMN, GROUP_COLUMN])
+    others = holdout.drop(columns=ROW_COLUMN)
+    twins, independent = leaktests.twin_rows(features, others, groups)
+    by_time = split.strategy == "time"
+    return [
+        *findings, twins, leaktests.shift(features, others, mapped, independent, by_time=by_time, seed=seed)
+    ]  # fmt: skip
+
+
+def _sentence(item: Finding) -> str:
+    where = "" if item.subject == "rows" else f" of column {item.subject}"
+    return f"{item.test}{where}: {item.meaning} {item.value:.4f}, above {item.threshold:.4f} ({item.verdict})"
+
+
+def _document(findings: list[Finding]) -> str:
+    order = {"suspect": 0, "warning": 1, "ok": 2}
+    ranked = sorted(findings, key=lambda item: (order[item.verdict], item.test, -item.value, item.subject))
+    suspects = sum(item.verdict == "suspect" for item in findings)
+    lines = [
+        "# Leakage tests",
+        "",
+        f"**{suspects} suspects** in {len(findings)} tests. A suspect stops the phase: leave the column out of the data, or",
+        "explain in the ticket why it is known when the model is asked, and how.",
+        "",
+    ]
+    rows = [
+        (item.verdict, item.test, item.subject, figure(item.value), figure(item.threshold), item.meaning) for item in ranked
+    ]
+    return "\n".join([*lines, *table(("verdict", "test", "subject", "value", "threshold", "what it is"), rows)])

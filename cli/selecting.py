@@ -1,0 +1,117 @@
+"""Reading a backlog and selecting from it: for the drive, `ticket list` and `ticket explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from autopilot.board import Board
+from autopilot.drive import Choice
+from autopilot.policyfile import load_policy
+from autopilot.select import Selection, TicketHistory, select
+from autopilot.sources.folder import FolderBacklog
+from autopilot.sources.port import Backlog, Snapshot
+from cli.errors import CliError, Exit
+from cli.home import Home
+from cli.reading import reading
+from schemas.policy import Policy
+from schemas.ticket import Ticket
+
+
+def backlog_at(name: str) -> Backlog:
+    """The backlog called `name`. Raises CliError for a source this version does not have."""
+    if name.startswith("github:"):
+        raise CliError("GitHub backlogs are not in this version yet; use a folder of Markdown tickets", Exit.USAGE)
+    return FolderBacklog(Path(name))
+
+
+def data_roots(backlog: Backlog, policy: Policy, repository: Path) -> tuple[str, ...]:
+    """The directories ticket data may lie in: the backlog's folder, then the policy's."""
+    roots = [Path(backlog.directory)] if isinstance(backlog, FolderBacklog) else []
+    roots += [repository / root for root in policy.data_roots]
+    return tuple(str(root.resolve()) for root in roots)
+
+
+def chooser(backlog: Backlog, policy: Policy) -> Callable[[Board], Awaitable[Choice]]:
+    """What a drive calls to select: reads the backlog anew each time."""
+
+    async def choose(board: Board) -> Choice:
+        snapshot = await backlog.snapshot()
+        past = [(row.ticket.id, row.digest, row.status, row.id) for row in board.sessions.values()]
+        selection = select(snapshot, policy, history(past, snapshot.digests), datetime.now(UTC))
+        return Choice(selection.order, selection.passed_over, snapshot.unreadable, snapshot.tickets, snapshot.digests)
+
+    return choose
+
+
+def history(past: Iterable[tuple[int, str, str, str]], digests: Mapping[int, str]) -> dict[int, TicketHistory]:
+    """What sessions did with each ticket, from (ticket, text digest, status, session), oldest first.
+
+    A blocked or rolled back session holds its ticket only while the ticket's text is the one it was started with: an
+    edited ticket starts afresh. Aborted sessions count as failures of their text.
+    """
+    found: dict[int, TicketHistory] = {}
+    for ticket, digest, status, session in past:
+        before = found.get(ticket, TicketHistory())
+        if status == "completed":
+            before = replace(before, completed=before.completed | {digest})
+        elif status == "aborted" or (status in ("blocked", "rolled_back") and digests.get(ticket) != digest):
+            failures = {**before.failures, digest: before.failures.get(digest, 0) + 1}
+            before = replace(before, failures=failures)
+        else:
+            before = replace(before, session=session, status=status.replace("_", " "))
+        found[ticket] = before
+    return found
+
+
+def ticket_rows(home_path: Path, backlog: str) -> list[dict[str, Any]]:
+    """The backlog in the order it would be taken, then what is passed over, then what cannot be read."""
+    snapshot, selection, _ = _look(home_path, backlog)
+    tickets = snapshot.tickets
+    rows = [_row(tickets[number], order, "") for order, number in enumerate(selection.order, 1)]
+    rows += [_row(tickets[number], None, why) for number, why in sorted(selection.passed_over.items())]
+    unreadable = {"order": None, "labels": [], "risk": None, "title": "cannot be read"}
+    rows += [{"ticket": name, **unreadable, "reason": why} for name, why in sorted(snapshot.unreadable.items())]
+    return rows
+
+
+def explain_ticket(home_path: Path, backlog: str, number: int) -> dict[str, Any]:
+    """One ticket's verdict and its sessions. Raises CliError when the backlog does not have it."""
+    snapshot, selection, rows = _look(home_path, backlog)
+    ticket = snapshot.tickets.get(number)
+    if ticket is None:
+        known = ", ".join(map(str, sorted(snapshot.tickets))) or "none"
+        unreadable = f"; {len(snapshot.unreadable)} files cannot be read, see `valuetrain ticket list`"
+        hint = unreadable if snapshot.unreadable else ""
+        raise CliError(f"{backlog} has no ticket {number}; it has {known}{hint}")
+    if number in selection.order:
+        verdict = f"would be taken as number {selection.order.index(number) + 1} of {len(selection.order)}"
+    else:
+        verdict = selection.passed_over[number]
+    kept = ("session", "status", "phase", "reason", "branch")
+    sessions = [{name: row[name] for name in kept} for row in rows if row["ticket"] == number]
+    return {"ticket": number, "title": ticket.title, "verdict": verdict, "sessions": sessions}
+
+
+def _row(ticket: Ticket, order: int | None, reason: str) -> dict[str, Any]:
+    labels, risk = list(ticket.labels), ticket.risk.value
+    return {
+        "ticket": ticket.id, "order": order, "labels": labels, "risk": risk, "title": ticket.title, "reason": reason
+    }  # fmt: skip
+
+
+def _look(home_path: Path, backlog: str) -> tuple[Snapshot, Selection, list[dict[str, Any]]]:
+    home = Home(home_path.resolve())
+    policy, _ = load_policy(home.policy)
+    snapshot = anyio.run(backlog_at(backlog).snapshot)
+    rows: list[dict[str, Any]] = []
+    if home.record.exists():
+        with reading(home_path) as record:
+            rows = record.sessions()
+    past = [(row["ticket"], row["ticket_digest"], row["status"], row["session"]) for row in rows]
+    return snapshot, select(snapshot, policy, history(past, snapshot.digests), datetime.now(UTC)), rows
