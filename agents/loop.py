@@ -1,4 +1,4 @@
-"""An agent: claims an attempt, lets its planner run skills, reports. It needs a bus login and a workspace, nothing else."""
+"""An agent: claims an attempt, lets its planner run skills, reports. It needs a bus login and a workspace only."""
 
 from __future__ import annotations
 
@@ -103,7 +103,9 @@ class Agent:
         return Ack()
 
     async def _work(self, envelope: EventEnvelope[Event], attempt: Attempt) -> ReportWork | ReportFailure:
-        bench = Workbench(self.role, attempt, self._blobs, self._children, self._teller(envelope, attempt), self._places)
+        bench = Workbench(
+            self.role, attempt, self._blobs, self._children, self._teller(envelope, attempt), self._places
+        )
         phase = attempt.phase
         try:
             runs = await self._planner.work(attempt, bench.run)

@@ -1,8 +1,9 @@
 """The skill port: one unit of real work with typed parameters and a typed result.
 
-A skill is one file below `agents/skills/<area>/` with one `Skill` subclass; it is discovered, never listed. It runs in a
-child process of its own, in an empty directory, with only the artifacts it declares staged for it, without secrets and
-without the hold-out labels (unless it belongs to the harness). It talks to the world through its `SkillContext` only.
+A skill is one file below `agents/skills/<area>/` with one `Skill` subclass; it is discovered, never listed. It runs
+in a child process of its own, in an empty directory, with only the artifacts it declares staged for it, without
+secrets and without the hold-out labels (unless it belongs to the harness). It talks to the world through its
+`SkillContext` only.
 """
 
 from __future__ import annotations
@@ -147,4 +148,4 @@ class Skill(ABC, Generic[P, R]):
 
     @abstractmethod
     def run(self, parameters: P, context: SkillContext) -> R:
-        """Do the work. Raises InputError or LimitError for what the skill can name; anything else is a fault of ours."""
+        """Do the work. Raises InputError or LimitError for what the skill can name; all else is a fault of ours."""

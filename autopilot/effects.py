@@ -1,7 +1,7 @@
 """The effect executor: does outside the record what sessions asked for, and nothing else may.
 
 Intent event → look whether it was done → do it → receipt command. It alone writes to git and holds the signing key.
-Every effect is repeatable: commits carry the effect's id as a trailer and are found again, signatures are deterministic.
+Every effect is repeatable: commits carry its id as a trailer and are found again, signatures are deterministic.
 """
 
 from __future__ import annotations

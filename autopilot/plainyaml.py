@@ -117,7 +117,7 @@ def _plain(node: Any, path: Path, lines: dict[Path, int], first_line: int) -> An
         return found
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*path, number), lines, first_line) for number, item in enumerate(node.value)]
-    empty = node.style is None and node.value in ("", "~", "null", "Null", "NULL")
+    empty = not node.style and node.value in ("", "~", "null", "Null", "NULL")
     return None if empty else node.value
 
 
@@ -140,7 +140,7 @@ def problems_of(
     found = []
     for item in error.errors():
         path = tuple(item["loc"])
-        top = str(path[0]) if path else next((name for name in model.model_fields if name in item["msg"]), "file")
+        top = str(path[0]) if path else _named_in(item["msg"], model)
         name = _dotted(path) or top
         line = document.line(path or (top,))
         remedy = remedies.get(top, "see the documentation of this field")
@@ -159,6 +159,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     choices = sorted(known)
     close = difflib.get_close_matches(name.lower().replace("-", "_"), choices, n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else f"known fields are {', '.join(choices)}"
+
+
+def _named_in(message: str, model: type[BaseModel]) -> str:
+    """The field a rule over several fields speaks of."""
+    words = re.findall(r"[a-z_]+", message.replace("blocked by", "blocked_by"))
+    return next((name for name in model.model_fields if name in words), "file")
 
 
 def _siblings(model: type[BaseModel], path: Path) -> Iterable[str]:

@@ -14,9 +14,7 @@ def folder_of(row: SessionRow, when: datetime) -> TicketFolder:
     phases = []
     for definition in row.pipeline.phases:
         phase = row.phases[definition.name]
-        items = tuple(
-            ItemEntry(i.id, i.text, i.required, phase.ticked.get(i.id)) for i in definition.checklist
-        )
+        items = tuple(ItemEntry(i.id, i.text, i.required, phase.ticked.get(i.id)) for i in definition.checklist)
         phases.append(
             PhaseEntry(
                 name=phase.name,

@@ -37,7 +37,10 @@ def _drive() -> tuple[float, float]:
         (repo / "backlog").mkdir(parents=True)
         source = next((ROOT / "examples" / "backlog").glob("1-*.md"))
         shutil.copy(source, repo / "backlog")
-        for words in (("init", "-q"), ("-c", "user.name=b", "-c", "user.email=b@localhost", "commit", "-q", "--allow-empty", "-m", "x")):
+        for words in (
+            ("init", "-q"),
+            ("-c", "user.name=b", "-c", "user.email=b@localhost", "commit", "-q", "--allow-empty", "-m", "x"),
+        ):
             subprocess.run(["git", *words], cwd=repo, check=True)
         _run(repo, "drive", "--backlog", "backlog")
         events = _run(repo, "tail")

@@ -41,9 +41,10 @@ async def consume(
     pulling = PullLoop(
         connection, spec, capacity=spec.max_in_flight, chunk=1, largest=spec.max_in_flight, restore=restore
     )
-    workers = [work(pulling) for _ in range(spec.max_in_flight)]
-    async with pulling, beside(connection.until_closed(), pulling.run(), pulling.keep_alive(), *workers):
-        yield
+    async with pulling:
+        workers = [work(pulling) for _ in range(spec.max_in_flight)]
+        async with beside(connection.until_closed(), pulling.run(), pulling.keep_alive(), *workers):
+            yield
 
 
 @asynccontextmanager

@@ -8,12 +8,11 @@ from bus.connection import Connection
 from bus.messages import Arrival, line, stored_headers, unline
 from bus.port import ConsumerSpec
 from bus.publishing import store
-from bus.reading import Record, read_range, stream_state
+from bus.reading import Record, backwards
 from schemas.subjects import ROOT
 
 STREAM = "VT_DEAD"
 _PREFIX = "Vt-Dead-"
-_PAGE = 256
 
 
 def dead_subject(arrival: Arrival, spec: ConsumerSpec) -> str:
@@ -40,21 +39,13 @@ async def bury(connection: Connection, spec: ConsumerSpec, arrival: Arrival, rea
 
 async def newest_dead_letters(connection: Connection, limit: int) -> list[dict[str, Any]]:
     """See `bus.port.Bus.dead_letters`; newest first."""
-    state = await stream_state(connection, STREAM)
-    found: list[Record] = []
-    end = state.last
-    # From the end in pages, since requeued ones leave holes.
-    while state.messages and end >= state.first and len(found) < limit:
-        start = max(end - _PAGE + 1, state.first)
-        page: list[Record] = []
-        position, more = start, True
-        while more and position <= end:
-            records, more = await read_range(connection, STREAM, position, end - position + 1)
-            page += [record for record in records if record.sequence <= end]
-            position = records[-1].sequence + 1 if records else end + 1
-        found += reversed(page)
-        end = start - 1
-    return [_shown(record) for record in found[:limit]]
+    found: list[dict[str, Any]] = []
+    if limit > 0:
+        async for record in backwards(connection, STREAM):
+            found.append(_shown(record))
+            if len(found) == limit:
+                break
+    return found
 
 
 def _shown(record: Record) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from bus.connection import Connection
 from bus.consuming import BatchHandler
 from bus.dead_letters import newest_dead_letters
 from bus.following import FollowHandler
+from bus.messages import is_ours
 from bus.port import BusError, BusUnavailable, ConsumerSpec, Delivery, Handler, Login, OutgoingEvent
 from schemas.envelope import CommandEnvelope
 from schemas.values import Sender
@@ -86,7 +87,10 @@ class NatsBus:
 
     async def last_sequence(self) -> int:
         """See the port."""
-        return (await reading.stream_state(self.connection, "VT_EVENTS")).last
+        async for record in reading.backwards(self.connection, "VT_EVENTS"):
+            if is_ours(record.headers, "VT_EVENTS"):  # a follower waits for no other
+                return record.sequence
+        return 0
 
     async def send(self, command: CommandEnvelope, timeout: float = 10.0) -> dict[str, Any]:
         """See the port."""

@@ -64,9 +64,7 @@ def permissions(role: str, tenant: str = "*") -> Permissions:
         publish += _consume(tenant, "VT_EVENTS", "autopilot-effects")
     if role in (Sender.AUTOPILOT, Sender.OPERATOR, OBSERVER):
         publish += [f"{_API}.STREAM.INFO.VT_EVENTS", f"{_API}.DIRECT.GET.VT_EVENTS"]
-        subscribe.append(f"{LIVE}.{ROOT}.{tenant}.evt.>")
-    if role in (Sender.AUTOPILOT, Sender.OPERATOR, OBSERVER):
-        subscribe.append(f"{ROOT}.{tenant}.tel.>")
+        subscribe += [f"{LIVE}.{ROOT}.{tenant}.evt.>", f"{ROOT}.{tenant}.tel.>"]
     if role == Sender.OPERATOR:
         publish += [f"{_API}.STREAM.INFO.VT_DEAD", f"{_API}.DIRECT.GET.VT_DEAD"]
     if role != OBSERVER:

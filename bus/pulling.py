@@ -15,7 +15,6 @@ from typing import Self
 
 import anyio
 import structlog
-from nats import errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -187,12 +186,8 @@ class PullLoop:
 
     async def _hand_back(self) -> None:
         """Give every unfinished message to somebody else, now and not when its ack_wait is over."""
-        if self._subscription is not None and self._connection.connected:
-            # Drain: unsubscribe, and take what was already on its way; dropped, it would be missing until ack_wait.
-            with suppress(errors.Error, OSError):
-                await self._subscription.drain()  # type: ignore[no-untyped-call]
-        elif self._subscription is not None:
-            await self._connection.unsubscribe(self._subscription)
+        if self._subscription is not None:
+            await self._connection.drain(self._subscription)  # dropped on the way, one would be missing until ack_wait
         for arrival in tuple(self._held.values()):
             await self.settle(arrival, b"-NAK")
         await self._connection.round_trip()

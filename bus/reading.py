@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from bus.port import BusUnavailable
 
 _NOT_FOUND = 10037
 _MOST_BYTES = 8 * 1024 * 1024
+_PAGE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,23 @@ async def read_range(
     if status(final) != "204":
         raise BusUnavailable(f"{stream} cannot be read now: {status(final)} {description(final)}")
     return records, int(final.headers["Nats-Num-Pending"]) > 0
+
+
+async def backwards(connection: Connection, stream: str) -> AsyncIterator[Record]:
+    """All messages, newest first, read in pages from the end; deleted ones leave holes."""
+    state = await stream_state(connection, stream)
+    end = state.last if state.messages else 0
+    while end >= max(state.first, 1):
+        start, more = max(end - _PAGE + 1, state.first), True
+        page: list[Record] = []
+        while more:
+            records, more = await read_range(connection, stream, page[-1].sequence + 1 if page else start, _PAGE)
+            page += records
+            more = more and page[-1].sequence < end
+        for record in reversed(page):
+            if record.sequence <= end:
+                yield record
+        end = start - 1
 
 
 def _record(message: Msg) -> Record:

@@ -14,6 +14,7 @@ from bus.server import login, running
 from bus.streams import agent_consumer
 from cli.errors import CliError, Exit
 from cli.home import Home
+from cli.logs import configure
 from cli.options import say, show_json
 from cli.settings import load
 from schemas import registry as _registry  # noqa: F401  # declares every message before any is decoded
@@ -29,7 +30,10 @@ def run_agent(home_path: Path, role_name: str, as_json: bool) -> None:
     except ValueError:
         roles = ", ".join(r.value for r in Role)
         raise CliError(f"there is no agent {role_name!r}; the agents are {roles}", Exit.USAGE) from None
-    anyio.run(_serve, Home(home_path.resolve()), role, as_json)
+    home = Home(home_path.resolve())
+    home.prepare()
+    configure(home.log)
+    anyio.run(_serve, home, role, as_json)
 
 
 async def _serve(home: Home, role: Role, as_json: bool) -> None:
@@ -47,7 +51,7 @@ async def _serve(home: Home, role: Role, as_json: bool) -> None:
                 show_json({"agent": role.value, "status": "serving"})
             else:
                 say(f"{role.value} is serving; stop it with Ctrl-C")
-            while running(home.bus) is not None:
+            while running(home.bus) is not None:  # noqa: ASYNC110 - another process's life: nothing tells us
                 await anyio.sleep(0.5)
     if not as_json:
         say(f"the system of {home.path} ended; {role.value} stops")

@@ -94,9 +94,7 @@ async def system(
         tasks.start_soon(_keep_server, server)
         tasks.start_soon(_run_relay, relay, conductor)
         tasks.start_soon(conductor.run_timers)
-        await stack.enter_async_context(
-            bus.consume_batches(CONDUCTOR, partial(conductor.handle_batch, bus))
-        )
+        await stack.enter_async_context(bus.consume_batches(CONDUCTOR, partial(conductor.handle_batch, bus)))
         if agents:
             await _start_agents(stack, running)
         if effects:
@@ -142,7 +140,9 @@ async def _start_agents(stack: AsyncExitStack, running: System) -> None:
         login = running.server.login(role.value)
         bus = await stack.enter_async_context(await connect(login, name=f"agent-{role.value}"))
         agent = Agent(role, bus, running.blobs, children, running.home.attempts, places)
-        await stack.enter_async_context(agent.running(replace(agent_consumer(role), max_in_flight=running.settings.skill_processes)))
+        await stack.enter_async_context(
+            agent.running(replace(agent_consumer(role), max_in_flight=running.settings.skill_processes))
+        )
 
 
 async def _start_effects(stack: AsyncExitStack, running: System) -> None:
@@ -153,4 +153,3 @@ async def _start_effects(stack: AsyncExitStack, running: System) -> None:
     bus = await stack.enter_async_context(await connect(login, name="effects"))
     executor = EffectExecutor(bus, running.settings.tenant, running.blobs, running.home.worktrees, running.home.key)
     await stack.enter_async_context(executor.running(EFFECTS))
-

@@ -35,7 +35,9 @@ def check(record: Record, home: Home) -> dict[str, Any]:
             try:
                 blobs.verify(ref.sha256, sealed=ref.sealed)
             except BlobError as problem:
-                findings.append({"where": f"artifact {ref.name} of {stream.name}", "problem": "artifact", "detail": str(problem)})
+                findings.append(
+                    {"where": f"artifact {ref.name} of {stream.name}", "problem": "artifact", "detail": str(problem)}
+                )
     return {
         "streams": verification.streams,
         "events": verification.events,

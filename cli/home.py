@@ -11,7 +11,15 @@ from pathlib import Path
 
 from cli.errors import CliError
 
-IGNORE = "# the train's own files; what people edit is kept in git\n*\n!.gitignore\n!config.yaml\n!policy.yaml\n!pipelines/\n!pipelines/**\n"
+IGNORE = """\
+# the train's own files; what people edit is kept in git
+*
+!.gitignore
+!config.yaml
+!policy.yaml
+!pipelines/
+!pipelines/**
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,9 @@ class Home:
             if not ignore.exists():
                 ignore.write_text(IGNORE, "utf-8")
         except OSError as problem:
-            raise CliError(f"home {self.path} cannot be used: {problem.strerror}; choose another with --home") from problem
+            raise CliError(
+                f"home {self.path} cannot be used: {problem.strerror}; choose another with --home"
+            ) from problem
 
     def existing(self) -> Home:
         """Itself, if something was ever recorded here. Raises CliError saying what to do otherwise."""

@@ -12,6 +12,7 @@ import anyio
 
 from cli.errors import CliError, Exit
 from cli.home import Home, HomeBusy
+from cli.logs import configure
 from cli.settings import Settings, load
 from schemas.envelope import CommandEnvelope, StreamId
 from schemas.ids import uuid7
@@ -39,6 +40,7 @@ def ask(home_path: Path, session: str, command: Command, as_name: str | None, se
     """
     home = Home(home_path.resolve()).existing()
     settings = load(home.config)
+    configure(home.log)
     actor = person(as_name)
     _known(home, settings, session)
     envelope = CommandEnvelope(

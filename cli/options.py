@@ -18,7 +18,9 @@ HomeOption = Annotated[
     Path, typer.Option("--home", help="Where the record, bus, artifacts and keys lie.", envvar="VALUETRAIN_HOME")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-AsOption = Annotated[str | None, typer.Option("--as", metavar="NAME", help="Your name in policy.yaml [default: your login].")]
+AsOption = Annotated[
+    str | None, typer.Option("--as", metavar="NAME", help="Your name in policy.yaml [default: your login].")
+]
 DEFAULT_HOME = Path(".valuetrain")
 
 
@@ -60,7 +62,11 @@ def guard(home: Path, as_json: bool) -> Iterator[None]:
         if not isinstance(problem, Exception):
             raise
         where = _log_trace(home)
-        fail(f"internal error: {type(problem).__name__}: {problem} (trace in {where}; please report it)", Exit.ERROR, as_json)
+        fail(
+            f"internal error: {type(problem).__name__}: {problem} (trace in {where}; please report it)",
+            Exit.ERROR,
+            as_json,
+        )
 
 
 def _known(problem: BaseException) -> BaseException | None:

@@ -75,7 +75,7 @@ def ticket_rows(home_path: Path, backlog: str) -> list[dict[str, Any]]:
     tickets = snapshot.tickets
     rows = [_row(tickets[number], order, "") for order, number in enumerate(selection.order, 1)]
     rows += [_row(tickets[number], None, why) for number, why in sorted(selection.passed_over.items())]
-    unreadable = {"order": None, "labels": [], "risk": None, "title": "cannot be read"}
+    unreadable: dict[str, Any] = {"order": None, "labels": [], "risk": None, "title": "cannot be read"}
     rows += [{"ticket": name, **unreadable, "reason": why} for name, why in sorted(snapshot.unreadable.items())]
     return rows
 

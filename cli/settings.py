@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import Field, ValidationError
@@ -41,7 +41,7 @@ class Settings(BaseSettings):
 
 def load(config: Path) -> Settings:
     """Settings from `config` (which may be missing) and the environment. Raises CliError naming field and reason."""
-    values = {}
+    values: dict[str, Any] = {}
     if config.exists():
         try:
             values = yaml.safe_load(config.read_text("utf-8")) or {}
@@ -55,4 +55,6 @@ def load(config: Path) -> Settings:
         first = problem.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         known = ", ".join(sorted(Settings.model_fields))
-        raise CliError(f"setting {name!r} in {config} or VALUETRAIN_…: {first['msg']}; settings are {known}") from problem
+        raise CliError(
+            f"setting {name!r} in {config} or VALUETRAIN_…: {first['msg']}; settings are {known}"
+        ) from problem

@@ -13,6 +13,7 @@ from bus.nats_bus import connect
 from bus.server import login, running
 from cli.errors import CliError
 from cli.home import Home
+from cli.logs import configure
 from cli.options import say, show_json
 from cli.reading import reading
 from schemas.envelope import EventEnvelope, decode_event, timestamp
@@ -33,6 +34,8 @@ def tail_events(home_path: Path, session: str | None, follow: bool, as_json: boo
     """Print the record's events of all sessions or one; with `follow`, then each new one until stopped."""
     home = Home(home_path.resolve())
     if follow:
+        home.existing()
+        configure(home.log)
         return anyio.run(_follow, home, session, as_json)
     with reading(home_path) as record:
         if session is not None:
@@ -72,6 +75,6 @@ async def _follow(home: Home, session: str | None, as_json: bool) -> None:
 
 async def _until_gone(home: Home, ended: anyio.Event) -> None:
     """A tail ends when the system it follows ends."""
-    while running(home.bus) is not None:
+    while running(home.bus) is not None:  # noqa: ASYNC110 - another process's life: nothing tells us
         await anyio.sleep(0.5)
     ended.set()

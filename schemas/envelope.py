@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, Field, StrictInt, ValidationError
-from pydantic_core import from_json, to_json, to_json
+from pydantic_core import from_json, to_json
 
 from schemas.messages import COMMANDS, EVENTS, Command, Event, Message, MessageType, StreamKind
 from schemas.values import Actor, StreamName, Tenant

@@ -50,16 +50,6 @@ def link(previous: bytes, raw: bytes) -> bytes:
     return hashlib.sha256(previous + raw).digest()
 
 
-def decode(raw: bytes) -> EventEnvelope[Event]:
-    """`decode_event` for bytes nobody vouches for. Raises UnreadableMessage, and nothing else, for what is no event."""
-    try:
-        return decode_event(raw)
-    except UnreadableMessage:
-        raise
-    except Exception as problem:  # a type that is a list, a body an upcaster stumbles over: forgers are inventive
-        raise UnreadableMessage(f"event does not fit: {problem!r}") from problem
-
-
 def checked(
     rows: Iterable[StoredEvent], stream: StreamId, after: int, previous: bytes
 ) -> Iterator[EventEnvelope[Event]]:
@@ -75,7 +65,7 @@ def checked(
         if link(previous, row.raw) != row.hash:
             raise _corrupt(stream, expected, "is not what was written: its hash does not fit")
         try:
-            envelope = decode(row.raw)
+            envelope = decode_event(row.raw)
         except UnreadableMessage as problem:
             raise _corrupt(stream, expected, f"cannot be read: {problem}") from problem
         if (envelope.stream, envelope.sequence, envelope.id) != (stream, row.sequence, row.id):
@@ -116,7 +106,7 @@ def fits_header(row: StoredEvent) -> bool:
 
 def _fits_decoded(row: StoredEvent) -> bool:
     try:
-        envelope = decode(row.raw)
+        envelope = decode_event(row.raw)
     except UnreadableMessage:
         return False
     return (envelope.stream, envelope.sequence, envelope.id) == (row.stream, row.sequence, row.id)
@@ -227,7 +217,7 @@ def diagnose(stream: StreamId, rows: Iterable[StoredEvent], head: Head | None, s
 def _how_bad(row: StoredEvent, linked: bool, later: Iterator[StoredEvent]) -> tuple[str, str]:
     """Problem and detail for a row that stands at the right sequence but is not the event that belongs there."""
     try:
-        envelope = decode(row.raw)
+        envelope = decode_event(row.raw)
     except UnreadableMessage as problem:
         if linked:
             return "unreadable", f"the bytes are as they were stored, but: {problem}"

@@ -15,10 +15,9 @@ from urllib.parse import quote
 import anyio
 from anyio import to_thread
 
-from schemas.envelope import EventEnvelope, UnreadableMessage, timestamp
+from schemas.envelope import EventEnvelope, UnreadableMessage, decode_event, timestamp
 from schemas.messages import Event
 from schemas.subjects import event_subject
-from store.chain import decode
 from store.port import Store, StoreCorrupt, StoredEvent
 
 MAX_BATCH = 500
@@ -114,7 +113,7 @@ class Relay:
 def outgoing(stored: StoredEvent) -> Outgoing:
     """The stored bytes with subject and headers. Raises StoreCorrupt when they cannot be read."""
     try:
-        envelope = decode(stored.raw)
+        envelope = decode_event(stored.raw)
     except UnreadableMessage as problem:
         raise StoreCorrupt(
             f"event {stored.sequence} of {stored.stream.name!r} (position {stored.position}) cannot be published: "

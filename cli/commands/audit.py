@@ -29,7 +29,9 @@ def verify(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
         if as_json:
             show_json(report)
         else:
-            say(f"{report['events']} events in {report['streams']} streams and {report['artifacts']} artifacts checked.")
+            say(
+                f"{report['events']} events in {report['streams']} streams and {report['artifacts']} artifacts checked."
+            )
             for finding in report["findings"]:
                 say(f"  {finding['where']}: {finding['problem']}: {finding['detail']}")
             say("Nothing was changed." if not report["findings"] else "THE RECORD WAS CHANGED.")

@@ -18,17 +18,26 @@ def drive(
         int | None, typer.Option("--max-tickets", metavar="N", min=1, help="Start at most N tickets.")
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", metavar="N", min=1, help="Work on N sessions at once [default: the policy's wip].")
+        int | None,
+        typer.Option(
+            "--concurrency", metavar="N", min=1, help="Work on N sessions at once [default: the policy's wip]."
+        ),
     ] = None,
     wait: Annotated[
         bool,
-        typer.Option("--wait/--no-wait", help="Stay until people decided their gates, or end when only they are missing."),
+        typer.Option(
+            "--wait/--no-wait", help="Stay until people decided their gates, or end when only they are missing."
+        ),
     ] = False,
     agents: Annotated[
-        bool, typer.Option("--agents/--no-agents", help="Run the seven agents here, or leave them to `valuetrain agent run`.")
+        bool,
+        typer.Option(
+            "--agents/--no-agents", help="Run the seven agents here, or leave them to `valuetrain agent run`."
+        ),
     ] = True,
     repo: Annotated[
-        Path | None, typer.Option("--repo", metavar="DIR", help="The git repository to work in [default: the one here].")
+        Path | None,
+        typer.Option("--repo", metavar="DIR", help="The git repository to work in [default: the one here]."),
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,

@@ -55,9 +55,13 @@ def doctor(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
 
 def tail(
     session: Annotated[str | None, typer.Option("--session", metavar="S", help="Only this session.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as events happen (needs a running drive).")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on as events happen (needs a running drive).")
+    ] = False,
     home: HomeOption = DEFAULT_HOME,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document: an array, or with --follow a line each.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document: an array, or with --follow a line each.")
+    ] = False,
 ) -> None:
     """Show the event stream.
 
@@ -71,7 +75,9 @@ def tail(
 
 @agent_app.command("run")
 def agent_run(
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="lead, data, feature, training, devsecops, evaluation, risk.")],
+    role: Annotated[
+        str, typer.Argument(metavar="ROLE", help="lead, data, feature, training, devsecops, evaluation, risk.")
+    ],
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:

@@ -11,7 +11,9 @@ from cli.options import DEFAULT_HOME, AsOption, HomeOption, JsonOption, fail, gu
 
 app = typer.Typer(no_args_is_help=True, help="See, replay, retry, abort and roll back sessions.")
 
-SessionArgument = Annotated[str, typer.Argument(metavar="SESSION", help="The session's id, from `valuetrain session list`.")]
+SessionArgument = Annotated[
+    str, typer.Argument(metavar="SESSION", help="The session's id, from `valuetrain session list`.")
+]
 
 
 @app.command("list")
@@ -53,13 +55,15 @@ def show(session: SessionArgument, home: HomeOption = DEFAULT_HOME, as_json: Jso
             return show_json({**row, "gates": gates})
         say(f"{row['session']}: {row['status']}" + (f" ({row['reason']})" if row["reason"] else ""))
         say(f"ticket {row['ticket']}: {row['title']} (risk {row['risk']})")
-        say(f"branch {row['branch']} at {row['commit'][:12]}; ${row['cost_usd']:.4f}, {row['seconds']:.1f} s of skill time")
+        say(f"branch {row['branch']} at {row['commit'][:12]}")
+        say(f"${row['cost_usd']:.4f}, {row['seconds']:.1f} s of skill time")
         for phase in row["phases"]:
             mark = "done" if phase["completed"] else ("now " if phase["phase"] == row["phase"] else "    ")
             say(f"  [{mark}] {phase['phase']:<20} {phase['summary']}")
         for gate in gates:
             if gate["kind"] == "human":
-                say(f"  gate {gate['gate']}: {gate['status']} {('by ' + gate['decided_by']) if gate['decided_by'] else ''}")
+                by = f" by {gate['decided_by']}" if gate["decided_by"] else ""
+                say(f"  gate {gate['gate']}: {gate['status']}{by}")
 
 
 @app.command("replay")
@@ -99,7 +103,9 @@ def replay(
         view = session_view(state, at)
         if as_json:
             return show_json(view)
-        say(f"{session} after event {state.version} ({view['updated']}): {view['status']}, phase {view['phase'] or '-'}")
+        say(
+            f"{session} after event {state.version} ({view['updated']}): {view['status']}, phase {view['phase'] or '-'}"
+        )
         for phase in view["phases"]:
             say(f"  {'done' if phase['completed'] else '    '} {phase['phase']:<20} {phase['summary']}")
 
@@ -125,7 +131,8 @@ def rollback(
         document = {"session": session, "to": to, "by": verdict["by"], "status": row["status"], "commit": row["commit"]}
         if as_json:
             return show_json(document)
-        say(f"{session} is back at the start of {to} (by {verdict['by']}); branch {row['branch']} at {row['commit'][:12]}.")
+        say(f"{session} is back at the start of {to} (by {verdict['by']}).")
+        say(f"Branch {row['branch']} is at {row['commit'][:12]}; nothing was deleted from it.")
         say(f"Go on with: valuetrain session retry {session}, then valuetrain drive")
 
 
@@ -171,7 +178,9 @@ def abort(
         say(f"{session} is aborted.")
 
 
-def _ask(home: Any, as_json: bool, session: str, command: Any, as_name: str | None, settle: bool = False) -> dict[str, Any]:
+def _ask(
+    home: Any, as_json: bool, session: str, command: Any, as_name: str | None, settle: bool = False
+) -> dict[str, Any]:
     from cli.operator import ask
 
     verdict = ask(home, session, command, as_name, settle)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from bus.messages import matches
-from bus.nats_bus import NatsBus, connect
+from bus.nats_bus import connect
 from bus.permissions import ROLES, inbox_prefix, permissions
 from bus.port import BusError, Delivery, Outcome, PermissionDenied
 from bus.server import EmbeddedServer
@@ -17,7 +17,7 @@ from bus.streams import CONSUMERS, agent_consumer
 from schemas.messages import COMMANDS as COMMAND_TYPES
 from schemas.values import Role
 from tests.bus.conftest import NatsHarness
-from tests.conformance.bus import TRAINING, Log, command, events, stays_quiet
+from tests.conformance.bus import TRAINING, Log, command, events, eventually, stays_quiet
 
 AGENTS = [str(role) for role in Role]
 
@@ -31,7 +31,7 @@ def may_subscribe(role: str, subject: str) -> bool:
 
 
 def test_there_are_eleven_roles() -> None:
-    assert ROLES == ("autopilot", "operator", "conductor", "observer", *AGENTS)
+    assert list(ROLES) == ["autopilot", "operator", "conductor", "observer", *AGENTS]
     with pytest.raises(ValueError, match="no such role: 'root'"):
         permissions("root")
 
@@ -106,7 +106,9 @@ def test_telemetry_is_spoken_under_ones_own_name_and_heard_by_people() -> None:
     for role in ROLES:
         assert may_publish(role, f"vt.default.tel.s.{role}.progress") == (role != "observer")
         assert not may_publish(role, "vt.default.tel.s.somebody.progress")
-        assert may_subscribe(role, "vt.default.tel.s.training.progress") == (role in ("operator", "observer"))
+        assert may_subscribe(role, "vt.default.tel.s.training.progress") == (
+            role in ("autopilot", "operator", "observer")
+        )
 
 
 def test_a_tenants_logins_stay_with_their_tenant() -> None:
@@ -292,6 +294,7 @@ async def test_answers_led_astray_by_a_reply_subject_are_not_taken_for_messages(
     found = await bus.last_event()
     assert found is not None
     assert found[1] == "e1"
+    assert await operator.last_sequence() == found[0]
 
 
 async def test_a_stored_event_cannot_be_made_a_command(harness: NatsHarness) -> None:
@@ -302,21 +305,21 @@ async def test_a_stored_event_cannot_be_made_a_command(harness: NatsHarness) -> 
     await agent.connection.publish(subject, pull, reply="vt.default.cmd.s.decide_gate.operator")
     assert await agent.connection.round_trip()
 
-    async def pulled() -> int:
+    async def pulled() -> bool:
         info = await bus.connection.api("CONSUMER.INFO.VT_EVENTS.agent-training")
-        return int(info["num_ack_pending"])
+        return bool(info["num_ack_pending"])
 
-    while not await pulled():
-        await asyncio.sleep(0.01)
+    await eventually(pulled)
     assert (await bus.connection.api("STREAM.INFO.VT_COMMANDS"))["state"]["last_seq"] == 0
 
 
 async def test_a_tenants_server_refuses_other_tenants(tmp_path_factory: pytest.TempPathFactory) -> None:
-    async with EmbeddedServer(tmp_path_factory.mktemp("nats"), tenant="acme") as server:
-        async with await connect(server.login("conductor")) as bus:
-            assert isinstance(bus, NatsBus)
-            with pytest.raises(PermissionDenied):
-                await bus.publish_events(events(1))
+    async with (
+        EmbeddedServer(tmp_path_factory.mktemp("nats"), tenant="acme") as server,
+        await connect(server.login("conductor")) as bus,
+    ):
+        with pytest.raises(PermissionDenied):
+            await bus.publish_events(events(1))
 
 
 async def test_a_seed_that_is_none_is_refused(server: EmbeddedServer) -> None:

@@ -266,7 +266,7 @@ async def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(server_module, "write_private", full)
-    with pytest.raises(ServerError, match="the disk of .* is full"):
+    with pytest.raises(ServerError, match=r"the disk of .* is full"):
         await EmbeddedServer(tmp_path).start()
 
 
@@ -275,7 +275,7 @@ async def test_a_restart_that_fails_says_why(server: EmbeddedServer, monkeypatch
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(server_module, "write_private", fail)
-    with pytest.raises(ServerError, match="cannot be started on .*Permission denied"):
+    with pytest.raises(ServerError, match=r"cannot be started on .*Permission denied"):
         await server.restart()
 
 
@@ -290,7 +290,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(tmp_path: Path) -> None:
     assert command_line(int(note.read_text())) == ""
 
 
-async def test_the_launcher_gives_up_when_its_parent_is_gone(tmp_path: Path) -> None:
+def test_the_launcher_gives_up_when_its_parent_is_gone(tmp_path: Path) -> None:
     command = tied_to_parent(sys.executable, ["/bin/echo", "started"])
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "started\n"
     command[command.index(str(os.getpid()))] = "1"

@@ -194,6 +194,12 @@ class BusConformance:
         await bus.publish_events(events(3))
         assert await bus.last_event() == (3, "e3")
 
+    async def test_the_last_sequence_is_where_a_follower_has_caught_up(self, harness: Harness) -> None:
+        bus, observer = await harness.bus("conductor"), await harness.bus("observer")
+        assert await observer.last_sequence() == 0
+        await bus.publish_events(events(3))
+        assert await observer.last_sequence() == 3
+
     # -- commands ----------------------------------------------------------------------------------------------
 
     async def test_a_command_gets_its_receipt(self, harness: Harness) -> None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from schemas.envelope import StreamId, encode_event
-from schemas.messages import EVENTS
 from store.chain import LOG, link
 from store.port import Finding, StoreCorrupt, StoreError
 from store.sqlite import SqliteStore
@@ -366,15 +364,6 @@ def test_reading_stops_at_what_was_tampered_with(
         list(reading)
     with pytest.raises(StoreCorrupt):
         list(filled.read(ONE, after=2))
-
-
-def test_an_upcaster_that_stumbles_is_reported_with_the_event(
-    filled: SqliteStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    newer = replace(EVENTS["session_resumed"], version=2, upcasters={1: lambda body: {"by": body["nobody"]}})
-    monkeypatch.setitem(EVENTS, "session_resumed", newer)
-    with pytest.raises(StoreCorrupt, match=r"event 1 of session 's-one'.* cannot be read: .*KeyError\('nobody'\)"):
-        list(filled.read(ONE))
 
 
 def test_appending_to_a_stream_whose_head_was_set_back_is_refused(filled: SqliteStore, intruder: Intruder) -> None:

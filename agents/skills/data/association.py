@@ -56,7 +56,9 @@ def correlation_ratio(categories: pd.Series[Any], numbers: Any) -> float:
     import numpy as np
     import pandas as pd
 
-    table = pd.DataFrame({"category": categories.astype("str").to_numpy(), "number": np.asarray(numbers, dtype="float64")})
+    table = pd.DataFrame(
+        {"category": categories.astype("str").to_numpy(), "number": np.asarray(numbers, dtype="float64")}
+    )
     table = table[np.isfinite(table["number"])]
     total = float(((table["number"] - table["number"].mean()) ** 2).sum())
     if not total:

@@ -41,7 +41,8 @@ class DataContract(Skill[Parameters, SkillOutput]):
         properties: list[dict[str, Any]] = contract["schema"][0]["properties"]
         rules = sum(len(item.get("quality", ())) for item in properties)
         written = TickedItem(
-            item="contract-written", evidence=f"data-contract.yaml: {len(properties)} columns, {rules} rules, ODCS v3.1.0"
+            item="contract-written",
+            evidence=f"data-contract.yaml: {len(properties)} columns, {rules} rules, ODCS v3.1.0",
         )
         holds = TickedItem(
             item="contract-holds", evidence=f"data-contract.yaml: pandera found no violation in {len(dataset):,} rows"

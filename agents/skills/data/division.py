@@ -27,6 +27,9 @@ MANY_GROUPS = 20_000
 """Above this, the stratified group search (about 1 ms a group) gives way to the best of ten random group draws."""
 
 
+Strategy = Literal["random", "stratified", "grouped", "time"]
+
+
 @dataclass(frozen=True)
 class Division:
     """Which rows go where. All arrays are (rows,) and follow the frame's order.
@@ -35,7 +38,7 @@ class Division:
     rows are independent). `twin_fraction` is that of the random split, `twin_fraction_after` that of this one.
     """
 
-    strategy: Literal["random", "stratified", "grouped", "time"]
+    strategy: Strategy
     reason: str
     holdout: NDArray[np.bool_]
     dropped: NDArray[np.bool_]
@@ -61,49 +64,59 @@ def divide(rows: Rows, seed: int) -> Division:
     """Divide the rows, the same way for the same rows and seed.
 
     First the plain random split is made and its twins are counted. If more than 1 % of its hold-out rows have a twin
-    in train, twins stay together; rows of a group always do. Raises InputError when no fair division exists: a class
-    too rare to be on both sides, groups too few or too uneven, or no time to go by.
+    in train, or of the hold-out's that is then made, twins stay together; rows of a group always do. Raises InputError
+    when no fair division exists: a class too rare to be on both sides, groups too few or too uneven, no usable time.
     """
-    import numpy as np
-
     others = [str(name) for name in rows.features.columns if name != rows.groups]
     classes = twins.twin_classes(rows.features, twins.key_columns(rows.features, others))
     _check_rarest(rows)
-    holdout = _plain(rows, seed)
-    before = twins.twin_fraction(classes, holdout)
-    groups, group_by = _groups(rows, classes, before)
-    nothing = np.zeros(len(holdout), dtype=np.bool_)
+    plain = _plain(rows, seed)
+    before = twins.twin_fraction(classes, plain)
+    division = _division(rows, classes, plain, together=before > twins.MAX_TWINS, seed=seed)
+    if division.twin_fraction_after > twins.MAX_TWINS and before <= twins.MAX_TWINS:
+        return _division(rows, classes, plain, together=True, seed=seed)
+    return division
+
+
+def _division(
+    rows: Rows, classes: NDArray[np.int64], plain: NDArray[np.bool_], *, together: bool, seed: int
+) -> Division:
+    """The division by time, by groups or at random (`plain`), with twins kept `together` or not."""
+    import numpy as np
+
+    before = twins.twin_fraction(classes, plain)
+    groups, group_by = _groups(rows, classes, together=together)
+    holdout, dropped, why = plain, np.zeros(len(plain), dtype=np.bool_), ""
+    strategy: Strategy
     if rows.time is not None:
+        strategy = "time"
         holdout, dropped, why = _by_time(rows, groups)
         reason = f"ordered by {rows.time!r}: the hold-out is the latest {holdout.mean():.0%} of the rows"
         if group_by:
             reason += f"; earlier rows of its groups ({group_by}) are left out"
-        return _division("time", reason, holdout, dropped, why, groups, group_by, before, classes, rows)
-    if group_by is None:
-        strategy: Literal["random", "stratified"] = "stratified" if rows.task is Task.CLASSIFICATION else "random"
-        reason = f"rows are independent: {before:.1%} of the hold-out rows have a covariate twin in train"
-        return _division(strategy, reason, holdout, nothing, "", groups, None, before, classes, rows)
-    holdout = _by_group(rows, groups, group_by, seed)
-    reason = f"rows are grouped by {group_by}: {before:.1%} of a random hold-out's rows have a covariate twin in train"
-    return _division("grouped", reason, holdout, nothing, "", groups, group_by, before, classes, rows)
-
-
-def _division(
-    strategy: Literal["random", "stratified", "grouped", "time"], reason: str, holdout: NDArray[np.bool_],
-    dropped: NDArray[np.bool_], why: str, groups: NDArray[np.int64], group_by: str | None, before: float,
-    classes: NDArray[np.int64], rows: Rows,
-) -> Division:  # fmt: skip
-    """The finished division, after it was seen that every class is on both sides."""
-    if rows.task is Task.CLASSIFICATION:
-        for side, mask in (("hold-out", holdout), ("train", ~holdout & ~dropped)):
-            absent = sorted(set(rows.target) - set(rows.target[mask]))
-            if absent:
-                raise InputError(
-                    f"no row of class {absent[0]!r} is in the {side} part of a {strategy} split",
-                    f"give more rows of it (there are {int((rows.target == absent[0]).sum())}), or merge rare classes",
-                )
+    elif group_by is not None:
+        strategy = "grouped"
+        holdout = _by_group(rows, groups, group_by, seed)
+        reason = f"rows are grouped by {group_by}: {before:.1%} of a random hold-out's rows have a twin in train"
+    else:
+        strategy = "stratified" if rows.task is Task.CLASSIFICATION else "random"
+        reason = f"rows are independent: {before:.1%} of the hold-out rows have a twin in train"
+    _check_sides(rows, strategy, holdout, dropped)
     after = twins.twin_fraction(classes[~dropped], holdout[~dropped])
     return Division(strategy, reason, holdout, dropped, why, groups, group_by, before, after)
+
+
+def _check_sides(rows: Rows, strategy: str, holdout: NDArray[np.bool_], dropped: NDArray[np.bool_]) -> None:
+    """Raises InputError unless every class is on both sides."""
+    if rows.task is not Task.CLASSIFICATION:
+        return
+    for side, mask in (("hold-out", holdout), ("train", ~holdout & ~dropped)):
+        absent = sorted(set(rows.target) - set(rows.target[mask]))
+        if absent:
+            raise InputError(
+                f"no row of class {absent[0]!r} is in the {side} part of a {strategy} split",
+                f"give more rows of it (there are {int((rows.target == absent[0]).sum())}), or merge rare classes",
+            )
 
 
 def _check_rarest(rows: Rows) -> None:
@@ -131,17 +144,16 @@ def _plain(rows: Rows, seed: int) -> NDArray[np.bool_]:
     return holdout
 
 
-def _groups(rows: Rows, classes: NDArray[np.int64], before: float) -> tuple[NDArray[np.int64], str | None]:
+def _groups(rows: Rows, classes: NDArray[np.int64], *, together: bool) -> tuple[NDArray[np.int64], str | None]:
     """Group numbers and what they are formed by: the groups column, twins, both, or nothing."""
     import numpy as np
 
-    twinned = before > twins.MAX_TWINS
     if rows.groups is not None:
         own = twins.column_groups(rows.features[rows.groups])
-        if twinned:
+        if together:
             return twins.merged(own, classes), f"{rows.groups} and covariate twins"
         return own, rows.groups
-    if twinned:
+    if together:
         return classes, "covariate twins"
     return np.arange(len(classes), dtype=np.int64), None
 

@@ -53,7 +53,7 @@ class DataExtract(Skill[Parameters, SkillOutput]):
             ticked=(
                 TickedItem(
                     item="rows-read",
-                    evidence=f"dataset.parquet: {rows:,} of {loaded.source.rows:,} rows, {loaded.dropped} without target",
+                    evidence=f"dataset.parquet: {rows:,} of {loaded.source.rows:,} rows, {loaded.dropped} dropped",
                 ),
                 TickedItem(item="schema-recorded", evidence=f"schema-spec.json: {width} columns with type and nulls"),
             ),

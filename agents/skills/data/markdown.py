@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+
+from schemas.ticket import Ticket
+
+_LOOSE_UNDERSCORE = re.compile(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+_ESCAPES = {"<": "&lt;", ">": "&gt;", "@": "&#64;"}
 
 
 def cell(value: object, longest: int = 80) -> str:
     """`value` for a table cell or a line: on one line, shortened, with Markdown and HTML made harmless."""
     text = " ".join(str(value).split())
     text = text if len(text) <= longest else text[: longest - 1] + "…"
-    for character in "\\`*_[]|~#@<>":
+    for character in "\\`*[]|~#@<>":
         text = text.replace(character, _ESCAPES.get(character, f"\\{character}"))
-    return text
+    return _LOOSE_UNDERSCORE.sub(r"\\_", text)
 
 
-_ESCAPES = {"<": "&lt;", ">": "&gt;", "@": "&#64;"}
+def origin_note(ticket: Ticket) -> list[str]:
+    """The lines that say so, in every document, when the session's rows were generated; else nothing."""
+    if ticket.data_scheme != "synthetic":
+        return []
+    return ["**Synthetic data: these rows were generated; nothing here says anything about real cases.**", ""]
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:

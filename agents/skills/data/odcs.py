@@ -112,7 +112,12 @@ def _target(series: pd.Series[Any], scope: ScopeSpec) -> dict[str, Any]:
     rules: list[dict[str, Any]] = [{"type": "library", "metric": "nullValues", "mustBe": 0}]
     if scope.classes:
         rules.append(
-            {"type": "library", "metric": "invalidValues", "mustBe": 0, "arguments": {"validValues": list(scope.classes)}}
+            {
+                "type": "library",
+                "metric": "invalidValues",
+                "mustBe": 0,
+                "arguments": {"validValues": list(scope.classes)},
+            }
         )
     return _property(scope.target, TARGET_COLUMN, series, required=True, rules=rules)
 

@@ -30,7 +30,9 @@ def draw(
 
     shown = [item for item in columns if item["distinct"] and item["kind"] != "datetime"][:SHOWN]
     height = -(-(len(shown) + 1) // 4)
-    with mpl.rc_context({"svg.hashsalt": "value-train", "svg.fonttype": "none", "font.size": 8, "text.parse_math": False}):
+    with mpl.rc_context(
+        {"svg.hashsalt": "value-train", "svg.fonttype": "none", "font.size": 8, "text.parse_math": False}
+    ):
         figure = Figure(figsize=(12, 2.4 * height))
         FigureCanvasSVG(figure)
         axes = figure.subplots(height, 4, squeeze=False).ravel()
@@ -39,7 +41,7 @@ def draw(
             _draw_column(axis, features[item["name"]], target, scope, item)
         for axis in axes[len(shown) + 1 :]:
             axis.axis("off")
-        figure.subplots_adjust(0.03, 0.25 / height, 0.99, 1 - 0.12 / height, wspace=0.28, hspace=0.45)
+        figure.subplots_adjust(0.05, 0.25 / height, 0.99, 1 - 0.12 / height, wspace=0.28, hspace=0.45)
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 
@@ -49,7 +51,9 @@ def _draw_target(axis: Axes, target: pd.Series[Any], scope: ScopeSpec) -> None:
         counts = target.value_counts()
         labels = scope.classes[:LEVELS]
         heights = [int(counts.get(label, 0)) for label in labels]
-        axis.bar([_short(label, 12) for label in labels], heights, color=[_colour(index) for index in range(len(labels))])
+        axis.bar(
+            [_short(label, 12) for label in labels], heights, color=[_colour(index) for index in range(len(labels))]
+        )
     else:
         axis.hist(target.to_numpy(), bins=24, color=_COLOURS[0])
 
@@ -70,12 +74,16 @@ def _draw_column(
         for index, label in enumerate(labels):
             values = series[present & (target == label)].to_numpy(dtype=np.float64)
             if len(values):
-                axis.hist(values, bins=edges.tolist(), density=True, histtype="stepfilled", alpha=0.55, color=_colour(index))
+                axis.hist(
+                    values, bins=edges.tolist(), density=True, histtype="stepfilled", alpha=0.55, color=_colour(index)
+                )
         return
     counts = series.dropna().astype("str").value_counts()
     levels = sorted(counts.index, key=lambda level: (-int(counts[level]), level))[:LEVELS]
-    axis.barh([_short(level, 18) for level in levels][::-1], [int(counts[level]) for level in levels][::-1], color=_COLOURS[0])
-    axis.set_yticks(range(len(levels)), [_short(level, 18) for level in levels][::-1])
+    axis.barh(
+        [_short(level, 13) for level in levels][::-1], [int(counts[level]) for level in levels][::-1], color=_COLOURS[0]
+    )
+    axis.set_yticks(range(len(levels)), [_short(level, 13) for level in levels][::-1])
 
 
 def _colour(index: int) -> str:

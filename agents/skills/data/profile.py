@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.data.markdown import cell, figure, table
+from agents.skills.data.markdown import cell, figure, origin_note, table
 from agents.skills.shapes import ScopeSpec
+from schemas.ticket import Ticket
 from schemas.values import Mode, Role, TickedItem
 
 if TYPE_CHECKING:
@@ -39,10 +40,14 @@ class DataProfile(Skill[Parameters, SkillOutput]):
         target = describe_target(train[TARGET_COLUMN], scope)
         columns = describe_columns(features, train[TARGET_COLUMN], scope.classes)
         context.write_json("data-profile.json", {"rows": len(train), "target": target, "columns": columns})
-        context.write_text("data-profile.md", _document(train, target, columns))
+        context.write_text("data-profile.md", _document(train, target, columns, context.ticket))
         draw(features, train[TARGET_COLUMN], scope, columns, context.out / "data-profile.svg")
         strongest = columns[0] if columns else None
-        says = f"; strongest: {strongest['name']} ({strongest['measure']} {strongest['association']:.3g})" if strongest else ""
+        says = (
+            f"; strongest: {strongest['name']} ({strongest['measure']} {strongest['association']:.3g})"
+            if strongest
+            else ""
+        )
         return SkillOutput(
             summary=f"{len(columns)} columns of {len(train):,} training rows profiled{says}",
             ticked=(
@@ -60,10 +65,11 @@ def _target_line(target: dict[str, Any]) -> str:
     return f"mean {target['mean']:.4g}, standard deviation {target['sd']:.4g}, skewness {target['skewness']:.2g}"
 
 
-def _document(train: pd.DataFrame, target: dict[str, Any], columns: list[dict[str, Any]]) -> str:
+def _document(train: pd.DataFrame, target: dict[str, Any], columns: list[dict[str, Any]], ticket: Ticket) -> str:
     lines = [
         "# Data profile",
         "",
+        *origin_note(ticket),
         f"{len(train):,} training rows. Hold-out rows were not looked at.",
         "",
         "## Target",

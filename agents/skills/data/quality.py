@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.data import columns
-from agents.skills.data.markdown import cell, figure, table
+from agents.skills.data.markdown import figure, origin_note, table
 from agents.skills.data.schema import SchemaSpec
 from agents.skills.shapes import ROW_COLUMN, TARGET_COLUMN, ScopeSpec
+from schemas.ticket import Ticket
 from schemas.values import Measurement, Mode, Role, TickedItem
 
 if TYPE_CHECKING:
@@ -92,9 +93,9 @@ class DataQuality(Skill[Parameters, SkillOutput]):
         scope = ScopeSpec.model_validate(context.read_json("scope.json"))
         found = assess(dataset, schema, scope)
         context.write_json("data-quality.json", asdict(found) | {"penalties": found.penalties, "score": found.score})
-        context.write_text("data-quality.md", _document(found))
+        context.write_text("data-quality.md", _document(found, context.ticket))
         return SkillOutput(
-            summary=f"quality {found.score:g} of 100; {len(found.findings)} findings, {found.duplicate_rows} duplicate rows",
+            summary=f"quality {found.score:g} of 100; {len(found.findings)} findings, {found.duplicate_rows} row copies",
             ticked=(
                 TickedItem(
                     item="quality-scored",
@@ -106,7 +107,9 @@ class DataQuality(Skill[Parameters, SkillOutput]):
                 Measurement(scope="data", name="duplicate_rows", value=float(found.duplicate_rows)),
                 Measurement(scope="data", name="missing_share", value=found.missing_cells),
             ),
-            warnings=tuple(f"{item.problem}: {item.column}" for item in found.findings if item.amount >= MUCH_MISSING)[:10],
+            warnings=tuple(f"{item.problem}: {item.column}" for item in found.findings if item.amount >= MUCH_MISSING)[
+                :10
+            ],
         )
 
 
@@ -163,7 +166,9 @@ def _column_findings(series: pd.Series[Any], copy_of: str | None) -> list[Findin
     if top >= NEARLY:
         findings.append(Finding("nearly constant", name, top, "hardly any row differs"))
     if columns.high_cardinality(series):
-        findings.append(Finding("high cardinality", name, columns.unique_share(series), "too many levels to learn from"))
+        findings.append(
+            Finding("high cardinality", name, columns.unique_share(series), "too many levels to learn from")
+        )
     return findings
 
 
@@ -185,17 +190,19 @@ def _outliers(table_: pd.DataFrame) -> tuple[dict[str, float], int]:
     return shares, len(shares)
 
 
-def _document(found: Quality) -> str:
+def _document(found: Quality, ticket: Ticket) -> str:
     lines = [
         "# Data quality",
         "",
+        *origin_note(ticket),
         f"Score **{found.score:g}** of 100, over {found.rows:,} rows and {found.columns} feature columns.",
         "",
         *table(
             ("penalty for", "points"), [(cause, f"{points:.2f}") for cause, points in found.penalties.items() if points]
         ),
         "",
-        f"Missing cells {found.missing_cells:.2%}; {found.duplicate_rows:,} rows repeat an earlier row, target included.",
+        f"Missing cells: {found.missing_cells:.2%}. Rows that repeat an earlier one, target included: "
+        f"{found.duplicate_rows:,}.",
         "",
         "## Findings",
         "",
@@ -203,4 +210,4 @@ def _document(found: Quality) -> str:
     if not found.findings:
         return "\n".join([*lines, "None."])
     rows = [(item.problem, item.column, figure(item.amount), item.meaning) for item in found.findings]
-    return "\n".join([*lines, *table(("problem", "column", "share", "meaning"), rows), "", cell("Formula: see skill data.quality.")])
+    return "\n".join([*lines, *table(("problem", "column", "share", "meaning"), rows)])

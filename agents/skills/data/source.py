@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.data.loading import Loaded, load
-from agents.skills.data.markdown import cell, table
+from agents.skills.data.markdown import cell, origin_note, table
+from schemas.ticket import Ticket
 from schemas.values import Mode, Role, TickedItem
 
 
@@ -22,7 +23,7 @@ class DataSource(Skill[Parameters, SkillOutput]):
         loaded = load(context.ticket, context.roots, context.max_data_bytes)
         source = loaded.source
         context.write_json("data-source.json", source.model_dump(mode="json"))
-        context.write_text("data-sources.md", _document(loaded))
+        context.write_text("data-sources.md", _document(context.ticket, loaded))
         allowed = "a file below an allowed root" if source.kind in ("csv", "parquet") else f"a known {source.kind} set"
         generated = "generated rows; every document says so" if source.synthetic else "not generated"
         return SkillOutput(
@@ -33,17 +34,17 @@ class DataSource(Skill[Parameters, SkillOutput]):
                     item="provenance-recorded",
                     evidence=f"data-source.json: {source.bytes:,} bytes, sha256 {source.sha256[:12]}…",
                 ),
-                TickedItem(item="synthetic-labelled", evidence=f"data-source.json: synthetic={source.synthetic}, {generated}"),
+                TickedItem(
+                    item="synthetic-labelled", evidence=f"data-source.json: synthetic={source.synthetic}, {generated}"
+                ),
             ),
             warnings=loaded.warnings,
         )
 
 
-def _document(loaded: Loaded) -> str:
+def _document(ticket: Ticket, loaded: Loaded) -> str:
     source = loaded.source
-    lines = ["# Data source", ""]
-    if source.synthetic:
-        lines += ["**Synthetic: these rows were generated.**", ""]
+    lines = ["# Data source", "", *origin_note(ticket)]
     lines += table(
         ("what", "value"),
         [

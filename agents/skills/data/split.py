@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.data.markdown import cell, table
+from agents.skills.data.markdown import cell, origin_note, table
 from agents.skills.data.schema import SchemaSpec
 from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN, ScopeSpec, SplitSpec
+from schemas.ticket import Ticket
 from schemas.values import Measurement, Mode, Role, TickedItem
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class DataSplit(Skill[Parameters, SkillOutput]):
     def run(self, parameters: Parameters, context: SkillContext) -> SkillOutput:
         """Write the three tables and the record of the split.
 
-        `train.parquet`: features, `__target__`, `__row__`, `__group__`; in row order, or in time order for a time split.
+        `train.parquet`: features, `__target__`, `__row__`, `__group__`; in row order, or time order for a time split.
         `holdout-features.parquet`: features, `__row__`. `holdout-labels.parquet`: `__row__`, `__target__`.
         Raises InputError when no fair division exists.
         """
@@ -50,7 +51,7 @@ class DataSplit(Skill[Parameters, SkillOutput]):
         _write_tables(context, dataset, division)
         spec = _spec(division, schema, context.seed)
         context.write_json("split.json", spec.model_dump(mode="json"))
-        context.write_text("split.md", _document(spec, division, dataset))
+        context.write_text("split.md", _document(spec, division, context.ticket))
         return _output(spec)
 
 
@@ -98,7 +99,7 @@ def _output(spec: SplitSpec) -> SkillOutput:
         ticked=(
             TickedItem(
                 item="twins-searched",
-                evidence=f"split.json: twin_fraction {spec.twin_fraction:.4f}, after the split {spec.twin_fraction_after:.4f}",
+                evidence=f"split.json: twin_fraction {spec.twin_fraction:.4f}, after it {spec.twin_fraction_after:.4f}",
             ),
             TickedItem(
                 item="holdout-sealed",
@@ -115,25 +116,25 @@ def _output(spec: SplitSpec) -> SkillOutput:
     )
 
 
-def _document(spec: SplitSpec, division: Division, dataset: pd.DataFrame) -> str:
-    kept = dataset[~division.dropped]
+def _document(spec: SplitSpec, division: Division, ticket: Ticket) -> str:
+    kept = int((~division.dropped).sum())
     groups = len(set(division.groups[~division.dropped].tolist()))
     rows = [
         ("strategy", spec.strategy),
         ("train rows", f"{spec.train_rows:,}"),
-        ("hold-out rows", f"{spec.holdout_rows:,} ({spec.holdout_rows / len(kept):.1%})"),
+        ("hold-out rows", f"{spec.holdout_rows:,} ({spec.holdout_rows / kept:.1%})"),
         ("groups", f"{groups:,}" + (f", by {spec.group_by}" if spec.group_by else " (every row its own)")),
         ("twins in a random hold-out", f"{spec.twin_fraction:.2%}"),
         ("twins in this hold-out", f"{spec.twin_fraction_after:.2%}"),
         ("rows left out", f"{spec.dropped_rows:,}"),
         ("seed", spec.seed),
     ]
-    lines = ["# Split", "", cell(spec.reason, 500) + ".", "", *table(("what", "value"), rows), ""]
+    lines = ["# Split", "", *origin_note(ticket), cell(spec.reason, 500) + ".", "", *table(("what", "value"), rows), ""]
     if spec.dropped_reason:
         lines += [f"Left out: {cell(spec.dropped_reason, 300)}.", ""]
     lines += [
-        "A twin is a row whose feature values, identifiers aside, all equal those of a training row. Above 1 %, twins are",
-        "kept on one side: a model that has seen a twin's answer would be praised for remembering it.",
+        "A twin is a row whose feature values, identifiers aside, all equal those of a training row. Above 1 %, twins",
+        "are kept on one side: a model that has seen a twin's answer would be praised for remembering it.",
         "",
         "The labels of the hold-out rows are sealed: only the harness, which computes the metrics, can read them.",
     ]

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MAX_COLUMNS = 2000
 """More columns than this is a file laid out the wrong way round, or an attack."""
 
+LARGEST = 1e37
+"""Numbers beyond this count as infinite: models compute in single precision, which ends at 3.4e38."""
+
 _OTHER_KINDS = (
     (b"\x80\x02", "a Python pickle"), (b"\x80\x03", "a Python pickle"), (b"\x80\x04", "a Python pickle"),
     (b"\x80\x05", "a Python pickle"), (b"PK\x03\x04", "a zip or Excel file"), (b"\x1f\x8b", "a gzip file"),
@@ -179,8 +182,8 @@ def _checked_rows(text: str, separator: str, shown: str) -> tuple[list[str], lis
 def typed(frame: pd.DataFrame, shown: str) -> tuple[pd.DataFrame, list[str]]:
     """The frame with every column as one of float64, int64, bool, boolean, datetime64 (UTC) or str; and warnings.
 
-    Infinity becomes missing; text that is ISO 8601 throughout becomes datetime; a column that mixes numbers and text
-    stays text; each of the first and last is a warning naming the column.
+    Infinity and numbers beyond `LARGEST` become missing; text that is ISO 8601 throughout becomes datetime; a column
+    that mixes numbers and text stays text. The first and the last are warnings that name the column.
     """
     import pandas as pd
 
@@ -196,16 +199,16 @@ def _typed_column(series: pd.Series[Any], name: str, shown: str, warnings: list[
     if types.is_bool_dtype(dtype):
         return series.astype("boolean" if series.isna().any() else "bool")
     if types.is_datetime64_any_dtype(dtype):
-        return (series if series.dt.tz is None else series.dt.tz_convert("UTC").dt.tz_localize(None)).astype(
-            "datetime64[us]"
-        )
+        plain = series if series.dt.tz is None else series.dt.tz_convert("UTC").dt.tz_localize(None)
+        return plain.astype("datetime64[us]")
     if types.is_timedelta64_dtype(dtype):
-        return series.dt.total_seconds().astype("float64")
+        seconds: pd.Series[Any] = series.dt.total_seconds()
+        return seconds.astype("float64")
     if types.is_integer_dtype(dtype) and not series.isna().any() and str(dtype) not in ("uint64", "UInt64"):
         return series.astype("int64")
     if types.is_numeric_dtype(dtype):
         numbers = series.astype("float64")
-        infinite = numbers.abs() == float("inf")
+        infinite = numbers.abs() > LARGEST
         if infinite.any():
             warnings.append(f"{shown}: {int(infinite.sum())} infinite value(s) in column {name!r} count as missing")
         return numbers.mask(infinite)

@@ -71,7 +71,8 @@ def merged(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.int64]:
     nodes = offset + int(right.max()) + 1
     links = coo_array((np.ones(len(left), dtype=np.int8), (left, right + offset)), shape=(nodes, nodes))
     _, component = connected_components(links, directed=False)
-    return pd.factorize(component[left])[0].astype(np.int64)
+    groups: NDArray[np.int64] = pd.factorize(component[left])[0].astype(np.int64)
+    return groups
 
 
 def column_groups(series: pd.Series[Any]) -> NDArray[np.int64]:

@@ -39,6 +39,7 @@ class Delivery:
     recorded: Mapping[str, str]
     """Every artifact of the session as the event log has it, sealed ones included; empty without an event log."""
     approvals: tuple[str, ...]
+    """The gates passed so far, one line each."""
     files: Mapping[str, Path]
     session: str
     pipeline: str
@@ -107,17 +108,9 @@ def read_delivery(context: SkillContext) -> Delivery:
         measured=context.measured,
         digests=digests,
         recorded=recorded,
-        approvals=tuple(_approver(each) for each in context.facts.get("approvals") or ()),
+        approvals=tuple(str(line) for line in context.facts.get("approvals") or ()),
         files=context.inputs,
         session=context.session,
         pipeline=str(context.facts.get("pipeline") or context.ticket.pipeline),
         now=context.now,
     )
-
-
-def _approver(approval: Any) -> str:
-    """Who approved, from whatever the record holds of an approval."""
-    if isinstance(approval, Mapping):
-        by = approval.get("by", approval)
-        return str(by.get("name", by)) if isinstance(by, Mapping) else str(by)
-    return str(approval)

@@ -6,8 +6,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.data.markdown import figure, table
+from agents.skills.data.markdown import figure, origin_note, table
 from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN, FeatureMap, ScopeSpec, SplitSpec
+from schemas.ticket import Ticket
 from schemas.values import Measurement, Mode, Role, TickedItem
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class FeatureLeakage(Skill[Parameters, SkillOutput]):
             "leakage.json",
             {"suspects": len(suspects), "tests": [asdict(item) for item in findings], "rows": len(train)},
         )
-        context.write_text("leakage.md", _document(findings))
+        context.write_text("leakage.md", _document(findings, context.ticket))
         return SkillOutput(
             summary=f"{len(findings)} tests, {len(suspects)} suspects; adversarial AUC {shift.value:.3f}",
             ticked=(
@@ -86,18 +87,20 @@ def _sentence(item: Finding) -> str:
     return f"{item.test}{where}: {item.meaning} {item.value:.4f}, above {item.threshold:.4f} ({item.verdict})"
 
 
-def _document(findings: list[Finding]) -> str:
+def _document(findings: list[Finding], ticket: Ticket) -> str:
     order = {"suspect": 0, "warning": 1, "ok": 2}
     ranked = sorted(findings, key=lambda item: (order[item.verdict], item.test, -item.value, item.subject))
     suspects = sum(item.verdict == "suspect" for item in findings)
     lines = [
         "# Leakage tests",
         "",
-        f"**{suspects} suspects** in {len(findings)} tests. A suspect stops the phase: leave the column out of the data, or",
-        "explain in the ticket why it is known when the model is asked, and how.",
+        *origin_note(ticket),
+        f"**{suspects} suspects** in {len(findings)} tests. A suspect stops the phase. If a column is not known at the",
+        "moment the model is asked, or is made from the target, take it out of the data and start again.",
         "",
     ]
     rows = [
-        (item.verdict, item.test, item.subject, figure(item.value), figure(item.threshold), item.meaning) for item in ranked
+        (item.verdict, item.test, item.subject, figure(item.value), figure(item.threshold), item.meaning)
+        for item in ranked
     ]
     return "\n".join([*lines, *table(("verdict", "test", "subject", "value", "threshold", "what it is"), rows)])

@@ -99,7 +99,13 @@ def twin_rows(train: pd.DataFrame, holdout: pd.DataFrame, groups: str | None) ->
 
 
 def shift(
-    train: pd.DataFrame, holdout: pd.DataFrame, mapped: FeatureMap, groups: NDArray[np.int64], *, by_time: bool, seed: int
+    train: pd.DataFrame,
+    holdout: pd.DataFrame,
+    mapped: FeatureMap,
+    groups: NDArray[np.int64],
+    *,
+    by_time: bool,
+    seed: int,
 ) -> Finding:
     """Adversarial validation: the cross-validated AUC of a model that tells hold-out rows from training rows.
 
@@ -176,7 +182,10 @@ def _class_scores(
     scores = [float(np.mean([separation(gaps, positive) for positive in asked]))]
     if kind_of(series) == "categorical":
         means = [_means(series, positive.astype(np.float64), seed) for positive in asked]
-        return [*scores, float(np.mean([rank_auc(mean, positive) for mean, positive in zip(means, asked, strict=True)]))]
+        return [
+            *scores,
+            float(np.mean([rank_auc(mean, positive) for mean, positive in zip(means, asked, strict=True)])),
+        ]
     numbers = _numbers(series)
     scores.append(float(np.mean([separation(numbers, positive) for positive in asked])))
     tree = _tree_scores(numbers, np.argmax(np.stack(positives), axis=0), seed)
@@ -190,7 +199,7 @@ def _tree_scores(numbers: NDArray[np.float64], codes: NDArray[np.intp], seed: in
     from sklearn.tree import DecisionTreeClassifier
 
     count = int(codes.max()) + 1
-    tree = np.full((len(codes), count), 1.0 / count)
+    tree: NDArray[np.float64] = np.full((len(codes), count), 1.0 / count, dtype=np.float64)
     for fit, score in _folds(len(codes), seed):
         model = DecisionTreeClassifier(max_leaf_nodes=4 * count, min_samples_leaf=5, random_state=seed % 2**32)
         model.fit(numbers[fit, None], codes[fit])
@@ -205,7 +214,7 @@ def _means(series: pd.Series[Any], target: Any, seed: int) -> NDArray[np.float64
 
     levels = series.astype("str").where(series.notna(), "").to_numpy()
     values = np.asarray(target, dtype=np.float64)
-    means = np.full(len(values), values.mean())
+    means: NDArray[np.float64] = np.full(len(values), float(values.mean()), dtype=np.float64)
     for fit, score in _folds(len(values), seed):
         known = pd.Series(values[fit]).groupby(levels[fit]).mean()
         means[score] = pd.Series(levels[score]).map(known).fillna(values[fit].mean()).to_numpy(dtype=np.float64)
@@ -225,7 +234,7 @@ def _numbers(series: pd.Series[Any]) -> NDArray[np.float64]:
 
     if kind_of(series) == "datetime":
         return np.asarray((series - pd.Timestamp("1970-01-01")).dt.total_seconds(), dtype=np.float64)
-    return series.astype("float64").to_numpy(dtype=np.float64, na_value=float("nan"))
+    return np.asarray(series.astype("float64"), dtype=np.float64)
 
 
 def _gap_correlation(series: pd.Series[Any], target: pd.Series[Any]) -> float:

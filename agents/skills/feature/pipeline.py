@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.data import columns
-from agents.skills.data.markdown import cell, table
+from agents.skills.data.markdown import cell, origin_note, table
 from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN, FeatureColumn, FeatureMap
+from schemas.ticket import Ticket
 from schemas.values import Mode, Role, TickedItem
 
 if TYPE_CHECKING:
@@ -41,9 +42,11 @@ class FeaturePipeline(Skill[Parameters, SkillOutput]):
         mapped = map_features(train, context.ticket.groups, context.ticket.time)
         if not mapped.columns:
             reasons = "; ".join(f"{name}: {why}" for name, why in list(mapped.dropped.items())[:5])
-            raise InputError(f"no column is left to learn from ({reasons})", "add columns that say something of the target")
+            raise InputError(
+                f"no column is left to learn from ({reasons})", "add columns that say something of the target"
+            )
         context.write_json("feature-map.json", mapped.model_dump(mode="json"))
-        context.write_text("feature-map.md", _document(mapped))
+        context.write_text("feature-map.md", _document(mapped, context.ticket))
         used, dropped = len(mapped.columns), len(mapped.dropped)
         return SkillOutput(
             summary=f"{used} columns used, {dropped} dropped; signature {mapped.signature[:12]}",
@@ -103,10 +106,11 @@ def _reason_to_drop(series: pd.Series[Any], groups: str | None, time: str | None
     return ""
 
 
-def _document(mapped: FeatureMap) -> str:
+def _document(mapped: FeatureMap, ticket: Ticket) -> str:
     lines = [
         "# Feature map",
         "",
+        *origin_note(ticket),
         f"{len(mapped.columns)} columns used. Signature: `{mapped.signature}`.",
         "",
         *table(
@@ -114,8 +118,8 @@ def _document(mapped: FeatureMap) -> str:
             [(column.name, column.kind, column.impute, column.encode) for column in mapped.columns],
         ),
         "",
-        "`scale`: standardised, with an indicator of what was missing. `one_hot`: one input a level, rare and unseen levels",
-        "together. `parts`: days since 1970, year, month, day, weekday, hour.",
+        "`scale`: standardised, with an indicator of what was missing. `one_hot`: one input a level, rare and unseen",
+        "ones together. `parts`: days since 1970, year, month, day, weekday, hour.",
         "",
         "## Not used",
         "",

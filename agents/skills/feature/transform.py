@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agents.skill import InputError
+from agents.skills.data.tables import LARGEST
 from agents.skills.shapes import FeatureColumn, FeatureMap
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def _numbers(series: pd.Series[Any]) -> pd.Series[Any]:
     import pandas as pd
 
     numbers = pd.to_numeric(series, errors="coerce").astype("float64")
-    return numbers.where(numbers.abs() != float("inf"), float("nan"))
+    return numbers.where(numbers.abs() <= LARGEST, float("nan"))
 
 
 def _truths(series: pd.Series[Any]) -> pd.Series[Any]:
@@ -122,7 +123,7 @@ def _datetime_parts(series: pd.Series[Any], name: str) -> dict[str, pd.Series[An
 
     when = pd.to_datetime(series, errors="coerce", utc=True)
     days = (when - pd.Timestamp("1970-01-01", tz="UTC")).dt.total_seconds() / 86_400
-    calendar = {
+    calendar: dict[str, pd.Series[Any]] = {
         "days": days,
         "year": when.dt.year,
         "month": when.dt.month,

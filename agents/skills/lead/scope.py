@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.data import target as targets
 from agents.skills.data.loading import Loaded, load
-from agents.skills.data.markdown import cell, quoted, table
+from agents.skills.data.markdown import cell, origin_note, quoted, table
 from agents.skills.lead import criteria
 from agents.skills.shapes import ScopeSpec
 from schemas.ticket import LOWER_IS_BETTER, Ticket
@@ -116,9 +116,8 @@ def _document(
 ) -> str:
     source = loaded.source
     lines = [f"# Scope of ticket {ticket.id}: {cell(ticket.title, 300)}", ""]
-    if source.synthetic:
-        lines += ["**The data is synthetic: nothing here says anything about real cases.**", ""]
     lines += [
+        *origin_note(ticket),
         *table(
             ("what", "agreed"),
             [
@@ -137,8 +136,8 @@ def _document(
         "## Why (the ticket's text, quoted as data)", "", *quoted(ticket.body), "",
         "## Plan", "",
         "Read the data and its contract, put a fifth of the rows away as a sealed hold-out, profile the rest, map the",
-        "features and test them for leakage, train a baseline and candidates within the budget, measure on the hold-out",
-        "rows, review the risks, package what is approved.", "",
+        "features and test them for leakage, train a baseline and candidates within the budget, measure on the",
+        "hold-out rows, review the risks, package what is approved.", "",
         "## Known before work begins", "",
         *([f"- {cell(warning, 300)}" for warning in warnings] or ["Nothing unusual."]),
     ]  # fmt: skip

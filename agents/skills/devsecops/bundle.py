@@ -1,0 +1,58 @@
+"""The model package: one zip whose bytes depend on nothing but the model, its description and the library versions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from typing import Any
+
+from agents.skills.devsecops.delivery import SYNTHETIC, Delivery
+from agents.skills.devsecops.distributions import Distribution
+from agents.skills.training.modelfile import EXTRA_TYPES, zip_bytes
+
+
+def manifest(delivery: Delivery, needed: list[Distribution], files: dict[str, bytes]) -> dict[str, Any]:
+    """`package.json`: what the package holds, what goes in and comes out, and what it must run on."""
+    classes = delivery.scope.classes
+    return {
+        "format": "value-train-model/1",
+        "name": delivery.name,
+        "version": delivery.version,
+        "synthetic": delivery.source.synthetic,
+        "notice": SYNTHETIC if delivery.source.synthetic else "",
+        "task": delivery.scope.task.value,
+        "target": delivery.scope.target,
+        "model": {
+            "file": "model.skops",
+            "kind": delivery.log.chosen.model,
+            "parameters": delivery.log.chosen.parameters,
+            "trusted_types": list(EXTRA_TYPES),
+        },
+        "inputs": {
+            "signature": delivery.features.signature,
+            "columns": [{"name": column.name, "kind": column.kind} for column in delivery.features.columns],
+        },
+        "outputs": (
+            {"kind": "probabilities", "classes": list(classes), "called_at": "the most probable class"}
+            if classes
+            else {"kind": "number", "unit": f"that of {delivery.scope.target}"}
+        ),
+        "files": {
+            name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()
+        },
+        "environment": {
+            "python": platform.python_version(),
+            "packages": {each.name: each.version for each in needed},
+        },
+    }
+
+
+def build_package(delivery: Delivery, needed: list[Distribution], model_card: str) -> bytes:
+    """The zip: model, feature map, scope, model card and manifest, in the order of their names, without dates."""
+    files = {name: delivery.files[name].read_bytes() for name in ("feature-map.json", "model.skops", "scope.json")}
+    files["model-card.md"] = model_card.encode()
+    files["package.json"] = (
+        json.dumps(manifest(delivery, needed, files), indent=2, sort_keys=True, allow_nan=False) + "\n"
+    ).encode()
+    return zip_bytes(dict(sorted(files.items())))

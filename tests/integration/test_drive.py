@@ -1,0 +1,104 @@
+"""Real tickets on real data, driven by the command line as a user would. None of the data is the demo's."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.integration.train import Train
+
+pytestmark = pytest.mark.slow
+
+
+def _sessions(train: Train) -> dict[int, dict[str, object]]:
+    return {row["ticket"]: row for row in train.run("session", "list", "--json").json}
+
+
+def test_three_kinds_of_model_and_a_gate(train: Train) -> None:
+    """Multi-class, regression and a binary ticket that needs a person, in one backlog, to signed packages."""
+    wine = train.data("wine.csv")
+    train.ticket(
+        11, "Tell the cultivar of a wine", data=wine, target="cultivar", metric="balanced_accuracy",
+        acceptance=["metrics.balanced_accuracy_lower >= 0.7"],
+    )  # fmt: skip
+    regression, target = REGRESSION
+    train.ticket(12, "Predict a number", data=train.data(regression), target=target, task="regression")
+    binary, label = BINARY
+    train.ticket(13, "Predict yes or no", data=train.data(binary), target=label, task="classification", risk="medium")
+
+    ran = train.run("drive", "--no-wait", "--json")
+
+    summary = ran.json
+    assert ran.code == 3, ran.out + ran.err
+    assert sorted(row["ticket"] for row in summary["completed"]) == [11, 12]
+    assert [row["ticket"] for row in summary["waiting"]] == [13]
+    assert set(summary) == {"drive", "completed", "waiting", "blocked", "skipped", "seconds", "cost_usd"}
+    gate = summary["waiting"][0]["gate"]
+    assert [row["gate"] for row in train.run("gate", "list", "--json").json] == [gate]
+
+    assert train.run("gate", "approve", gate, "--as", "alice").code == 5, "the requester may not approve"
+    assert train.run("gate", "approve", gate, "--as", "mallory", "--json").json["error"]["exit"] == 5
+    assert train.run("gate", "approve", gate, "--as", "dana").code == 0
+    assert train.run("gate", "approve", gate, "--as", "dana").code == 1, "a gate is decided once"
+    again = train.run("drive", "--json")
+    assert again.code == 0, again.out
+    assert [row["ticket"] for row in again.json["completed"]] == [13]
+
+    for row in _sessions(train).values():
+        branch = str(row["branch"])
+        files = train.git("ls-tree", "-r", "--name-only", branch).split()
+        folder = f"tickets/delivery_{row['ticket']}"
+        wanted = ["ACTIVE_SESSION.md", "checklist.md", "ticket.yml", "artifacts/manifest.json"]
+        wanted += [f"artifacts/deployment/{name}" for name in ("model-card.md", "model-package.zip", "pull-request.md")]
+        wanted += ["artifacts/deployment/provenance.json.dsse.json", "artifacts/validation/evaluation-report.md"]
+        assert {f"{folder}/{name}" for name in wanted} <= set(files)
+        assert not any("holdout-labels" in name or name.endswith(".parquet") for name in files)
+        assert "- [ ]" not in train.git("show", f"{branch}:{folder}/checklist.md")
+        replayed = train.run("session", "replay", str(row["session"]), "--verify", "--json").json
+        assert replayed["difference"] is None and replayed["commands"] > 40
+    assert train.run("audit", "verify", "--json").json["findings"] == []
+    assert not train.git("worktree", "list").strip().count("\n"), "checkouts of ended sessions are removed"
+
+
+def test_rollback_and_retry(train: Train) -> None:
+    train.ticket(1, "Tell the cultivar of a wine", data=train.data("wine.csv"), target="cultivar")
+    assert train.run("drive", "--json").code == 0
+    session = str(_sessions(train)[1]["session"])
+    branch = str(_sessions(train)[1]["branch"])
+    before = train.git("rev-parse", branch).strip()
+
+    assert train.run("session", "rollback", session, "--to", "training", "--as", "mallory").code == 5
+    unknown = train.run("session", "rollback", session, "--to", "nowhere", "--as", "dana")
+    assert unknown.code == 1 and "nowhere" in unknown.err
+    done = train.run("session", "rollback", session, "--to", "training", "--as", "dana", "--json")
+    assert done.code == 0, done.out
+    assert done.json["status"] == "rolled_back"
+    after = train.git("rev-parse", branch).strip()
+    assert after == done.json["commit"] != before
+    assert train.git("merge-base", "--is-ancestor", before, after) == "", "history is kept"
+    assert "model.skops" not in train.git("ls-tree", "-r", "--name-only", branch)
+
+    blocked = train.run("drive", "--json")
+    assert blocked.code == 4 and "rolled back" in blocked.json["blocked"][0]["reason"]
+    assert train.run("session", "retry", session, "--as", "dana").code == 0
+    assert train.run("drive", "--json").json["completed"][0]["session"] == session
+    assert train.run("session", "replay", session, "--verify", "--json").json["difference"] is None
+    early = train.run("session", "replay", session, "--to", "2", "--json").json
+    assert early["phase"] == "scope" and early["version"] == 2
+
+    bundle = train.repo / "evidence.zip"
+    assert train.run("audit", "export", session, "-o", str(bundle)).code == 0
+    assert bundle.stat().st_size > 10_000
+
+
+def test_the_event_stream_validates_against_the_exported_schemas(train: Train) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="comes with the SBOM validator")
+    train.ticket(1, "Too little to ask", data=train.data("wine.csv"), target="nothing")
+    assert train.run("drive", "--json").code == 4
+    schemas = train.run("schema", "export", "--json").json
+    events = train.run("tail", "--json").json
+    assert {"session_started", "attempt_failed", "session_blocked", "drive_ended"} <= {e["type"] for e in events}
+    for event in events:
+        jsonschema.validate(event, schemas[f"events/{event['type']}.json"])
+    assert json.dumps(schemas["asyncapi.json"]).count("commands/") > 0
