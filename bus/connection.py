@@ -22,8 +22,8 @@ from nats import errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
-from nats.js.api import Header
 
+from bus.answers import NoResponders, checked, status
 from bus.permissions import inbox_prefix
 from bus.port import BusError, BusUnavailable, Login, PermissionDenied
 
@@ -32,28 +32,16 @@ log = structlog.get_logger(__name__)
 ANSWER_SECONDS = 5.0
 PING_SECONDS = 5
 RETRY_SECONDS = 0.25
+CLOSE_SECONDS = 3.0
 PENDING_MESSAGES = 65_536
 PENDING_BYTES = 64 * 1024 * 1024
 HEADROOM = 16 * 1024
 """Bytes of a message kept free for the headers a dead letter adds to it."""
 
 _DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
+_FLUSH_SECONDS = 3600
 _OLDEST_SERVER = (2, 12)
 _NO_LINK = (errors.OutboundBufferLimitError, errors.ConnectionClosedError, errors.ConnectionDrainingError)
-
-
-class ApiError(BusError):
-    """JetStream refused a request. `code` is like an HTTP status, `err_code` JetStream's own number."""
-
-    def __init__(self, subject: str, error: dict[str, Any]) -> None:
-        self.code = int(error.get("code", 0))
-        self.err_code = int(error.get("err_code", 0))
-        self.description = str(error.get("description", ""))
-        super().__init__(f"JetStream refused {subject}: {self.description} ({self.err_code})")
-
-
-class NoResponders(BusUnavailable):
-    """Nobody listens on the subject: the JetStream stream or consumer does not exist (yet)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,17 +54,6 @@ class _Wait:
     link: bool
 
 
-def status(message: Msg) -> str:
-    """The status of a server's inline message (`408`), or empty for an ordinary one."""
-    return (message.headers or {}).get(Header.STATUS.value, "") if not message.data else ""
-
-
-def description(message: Msg) -> str:
-    """What the server says to a status."""
-    # nats-py keeps this one under the enum member, which as a key is not equal to its text.
-    return str((message.headers or {}).get(Header.DESCRIPTION, "")).strip()
-
-
 class Connection:
     """See the module. Make one with `open_connection`."""
 
@@ -85,7 +62,7 @@ class Connection:
         self.name = name
         self.client = Client()
         self.closed: asyncio.Future[None] = self.future()
-        """Ends with BusUnavailable when the client gave up for good, with None when we closed it."""
+        """Ends with BusUnavailable, whether we closed it or the client gave up for good."""
         self.connects = 0
         """Counts connections made; grows with each reconnect."""
         self.dropped = 0
@@ -97,6 +74,7 @@ class Connection:
         self._tokens = itertools.count()
         self._handlers: dict[str, Callable[[Msg], None]] = {}
         self._waits: set[_Wait] = set()
+        self._flushing: set[asyncio.Task[bool]] = set()
         self._refused: asyncio.Future[None] = self.future()
         self._last_problem: Exception | None = None
         self._closing = False
@@ -179,29 +157,40 @@ class Connection:
             await self.round_trip()
         # As a task: on a dead link nats-py's close() raises CancelledError, which would look like our own.
         closing = asyncio.ensure_future(self.client.close())
-        await asyncio.wait({closing}, timeout=3.0)
+        await asyncio.wait({closing}, timeout=CLOSE_SECONDS)
         if not closing.done():
             closing.cancel()
         elif not closing.cancelled() and closing.exception() is not None:
             log.debug("bus_close_failed", problem=repr(closing.exception()))
-        self._fail(lambda wait: True, BusUnavailable("the bus connection was closed"))
-        if not self.closed.done():
-            self.closed.set_result(None)
+        self._end_flushes()
+        self._closed(BusUnavailable("the bus connection was closed"))
 
     async def until_closed(self) -> None:
-        """Wait until the connection is closed; raises BusUnavailable when that was not our doing."""
+        """Wait until the connection is closed, then raise BusUnavailable: nothing that relies on it goes quiet."""
         await asyncio.shield(self.closed)
 
     async def round_trip(self, timeout: float = 2.0) -> bool:
         """Wait until the server has seen all we sent, and we all it sent before; False if it did not answer."""
+        flushing = asyncio.ensure_future(self._flush())
+        self._flushing.add(flushing)
+        flushing.add_done_callback(self._flushing.discard)
+        # Never cancelled while the link is up: nats-py keeps the place of a cancelled flush, and its reader dies in
+        # silence when the late answer comes to it.
+        await asyncio.wait({flushing}, timeout=timeout)
+        return flushing.done() and not flushing.cancelled() and flushing.result()
+
+    async def _flush(self) -> bool:
         try:
-            async with asyncio.timeout(timeout):
-                # Twice: nats-py writes the ping to the socket at once, ahead of what its flusher still has to write.
-                await self.client.flush(timeout=60)
-                await self.client.flush(timeout=60)
+            # Twice: nats-py writes the ping to the socket at once, ahead of what its flusher still has to write.
+            await self.client.flush(timeout=_FLUSH_SECONDS)
+            await self.client.flush(timeout=_FLUSH_SECONDS)
             return True
-        except (TimeoutError, errors.Error, OSError):
+        except (errors.Error, OSError, AttributeError):  # AttributeError: its transport is gone
             return False
+
+    def _end_flushes(self) -> None:
+        for flushing in self._flushing:
+            flushing.cancel()
 
     async def publish(
         self,
@@ -347,12 +336,16 @@ class Connection:
         elif "authorization violation" in text and not self.connects and not self._refused.done():
             self._refused.set_result(None)
         else:
+            if "authorization" in text and repr(problem) != repr(self._last_problem):
+                # At a reconnect: it is tried for ever, which is right for a server that was away and not for this.
+                log.warning("bus_login_refused", role=self.role, url=self.login.url)
             self._last_problem = problem
             log.debug("bus_problem", role=self.role, problem=repr(problem))
 
     async def _on_disconnect(self) -> None:
         if not self._closing:
             log.warning("bus_disconnected", role=self.role, url=self.login.url)
+        self._end_flushes()  # no answer can come to them any more
         lost = BusUnavailable(f"the connection to {self.login.url} broke before the answer came")
         self._fail(lambda wait: wait.link, lost)
 
@@ -364,21 +357,17 @@ class Connection:
             tell()
 
     async def _on_closed(self) -> None:
-        if not self._closing and not self.closed.done():
+        if not self._closing:
             problem = BusUnavailable(
                 f"the connection to {self.login.url} was closed for good: {self.client.last_error!r}"
             )
-            self._fail(lambda wait: True, problem)
+            self._closed(problem)
+
+    def _closed(self, problem: BusUnavailable) -> None:
+        self._fail(lambda wait: True, problem)
+        if not self.closed.done():
             self.closed.set_exception(problem)
-            self.closed.exception()
-
-
-def checked(subject: str, message: Msg) -> dict[str, Any]:
-    """The JSON answer of JetStream. Raises ApiError when it is a refusal."""
-    answer: dict[str, Any] = json.loads(message.data)
-    if "error" in answer:
-        raise ApiError(subject, answer["error"])
-    return answer
+            self.closed.exception()  # looked at: asyncio need not warn about it
 
 
 def _resolve(future: asyncio.Future[Msg], message: Msg) -> None:

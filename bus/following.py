@@ -14,8 +14,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import structlog
 from nats.aio.msg import Msg
 
+from bus.answers import ApiError
 from bus.background import beside
-from bus.connection import ApiError, Connection
+from bus.connection import Connection
 from bus.messages import is_ours, matches
 from bus.permissions import LIVE
 from bus.port import BusUnavailable

@@ -6,7 +6,8 @@ import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bus.connection import HEADROOM, ApiError, Connection, checked
+from bus.answers import ApiError, checked
+from bus.connection import HEADROOM, Connection
 from bus.messages import stored_headers
 from bus.port import BusError, BusUnavailable, OutgoingEvent
 

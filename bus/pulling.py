@@ -18,7 +18,8 @@ import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from bus.connection import ApiError, Connection, description, status
+from bus.answers import ApiError, description, status
+from bus.connection import Connection
 from bus.messages import Arrival
 from bus.port import BusUnavailable, ConsumerSpec, PermissionDenied
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from nats.aio.msg import Msg
 
-from bus.connection import ANSWER_SECONDS, ApiError, Connection, description, status
+from bus.answers import ApiError, description, status
+from bus.connection import ANSWER_SECONDS, Connection
 from bus.messages import MSG_ID, is_ours
 from bus.port import BusUnavailable
 

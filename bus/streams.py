@@ -7,7 +7,8 @@ from typing import Any
 
 import structlog
 
-from bus.connection import ApiError, Connection
+from bus.answers import ApiError
+from bus.connection import Connection
 from bus.permissions import LIVE, agent_consumer_name
 from bus.port import BusError, ConsumerSpec
 from schemas.subjects import ROOT

@@ -32,15 +32,15 @@ wip: 2                      # sessions worked on at once
 TICKET = """\
 ---
 id: 1
-title: Tell iris species from their measurements
-labels: [Task, auto, now]
-data: sklearn:iris          # or a CSV or Parquet file beside this ticket: data/flowers.csv
-target: species
-metric: balanced_accuracy
-acceptance:
-  - metrics.balanced_accuracy_lower >= 0.80
-risk: low
-requester: {user}
+title: Flag malignant tumours from cell measurements
+labels: [Task, auto, now]   # Task and auto: Auto-Pilot may take it; now, next or future: how soon
+data: sklearn:breast_cancer # or a CSV or Parquet file beside this ticket, such as data/cells.csv
+target: malignant           # the column to predict
+metric: roc_auc             # what to optimise
+acceptance:                 # when the model is good enough; all must hold
+  - metrics.roc_auc_lower >= 0.95
+risk: low                   # medium and high ask a person at the risk review
+# requester: alice          # who asked for it; may not approve it
 created: {now}
 ---
 A first ticket to see the train run. Replace it with your own: name your file in `data`, the column to predict in
@@ -63,7 +63,7 @@ def scaffold(directory: Path) -> tuple[list[Path], list[Path]]:
     files = {
         home.config: CONFIG,
         home.policy: POLICY.format(user=user),
-        directory / "backlog" / "1-iris.md": TICKET.format(user=user, now=now),
+        directory / "backlog" / "1-first-ticket.md": TICKET.format(now=now),
     }
     made, kept = [], []
     for path, text in files.items():

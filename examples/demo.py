@@ -81,7 +81,7 @@ def make_repository() -> None:
     (REPOSITORY / "README.md").write_text("# Scratch repository of the demo\n", "utf-8")
     run("init", show=False)
     (REPOSITORY / ".valuetrain" / "policy.yaml").write_text(POLICY, "utf-8")
-    (REPOSITORY / "backlog" / "1-iris.md").unlink()
+    (REPOSITORY / "backlog" / "1-first-ticket.md").unlink()
     git("add", ".")
     git("commit", "--quiet", "-m", "A backlog of four tickets")
 

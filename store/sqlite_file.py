@@ -77,7 +77,7 @@ def ensure(path: Path, busy_timeout: float) -> None:
 def ensure_readable(path: Path, busy_timeout: float) -> None:
     """Make sure that `path` holds a record this program can read, without changing anything."""
     if not path.exists():
-        raise StoreError(f"there is no record yet at {path}: it is created by the first drive")
+        raise StoreError(f"there is no record yet at {path}: start a drive (`valuetrain drive`), which creates it")
     if migrate.needs_upgrade(version := _version(path, busy_timeout, read_only=True), str(path)):
         raise StoreError(
             f"the record {path} has schema {version}, this program reads {migrate.HEAD}: "
@@ -99,7 +99,7 @@ def _version(path: Path, busy_timeout: float, *, read_only: bool) -> str:
 def _create(path: Path, busy_timeout: float) -> None:
     """Build the record under another name and link it into place: nobody ever sees half of one, and of two processes
     that create it at once one wins and the other finds it there."""
-    if path.with_name(f"{path.name}-wal").exists():
+    if path.with_name(f"{path.name}-wal").exists() and not path.exists():  # in this order: another may just create it
         # SQLite would replay this log into whatever database stands beside it.
         raise StoreCorrupt(
             f"the record {path} is gone, but its log {path.name}-wal is there: restore both, or delete it"

@@ -731,7 +731,8 @@ async def test_closing_ends_what_waits(harness: NatsHarness) -> None:
         await waiting
 
 
-async def test_closing_survives_what_the_client_raises(server: EmbeddedServer) -> None:
+async def test_closing_survives_what_the_client_raises(server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "CLOSE_SECONDS", 0.2)
     for behaviour in (asyncio.CancelledError(), RuntimeError("dead link"), None):
         bus = await connect(server.login("operator"))
         close = bus.connection.client.close
@@ -786,6 +787,7 @@ async def test_the_conductor_goes_on_restoring_until_it_succeeds(
 
     await eventually(published)
     assert failures == 2
+    await eventually(lambda: bus._restoring is not None and bus._restoring.done())
     # A second reconnect while restoring is under way does not start another.
     failures = 0
     bus._begin_restoring()

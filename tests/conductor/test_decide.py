@@ -94,9 +94,7 @@ def effect_of(rig: Rig) -> tuple[str, EffectKind]:
 def report_of(rig: Rig) -> Command:
     if rig.state.phase:
         return rig.report_command()
-    return cmd.ReportWork(
-        phase="plan-it", attempt=1, lease=1, summary="", artifacts=(), ticked=(), measurements=()
-    )
+    return cmd.ReportWork(phase="plan-it", attempt=1, lease=1, summary="", artifacts=(), ticked=(), measurements=())
 
 
 ATTEMPT = {"phase": "plan-it", "attempt": 1}

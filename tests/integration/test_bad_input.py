@@ -6,11 +6,7 @@ import pickle
 import socket
 from pathlib import Path
 
-import pytest
-
 from tests.integration.train import Train
-
-pytestmark = pytest.mark.slow
 
 ROWS = [f"{i},{i % 7},{'yes' if i % 3 else 'no'}" for i in range(60)]
 
@@ -64,12 +60,15 @@ def test_bad_tickets_and_data_are_named_and_the_good_ticket_completes(train: Tra
     told = {row["ticket"]: row["reason"] for row in [*summary["blocked"], *summary["skipped"]]}
     for number, (_, word) in cases.items():
         assert word in told[number], (number, told[number])
-    assert "tagret" in told["field.md"] and "target" in told["field.md"]
+    assert "tagret" in told["field.md"]
+    assert "target" in told["field.md"]
     assert "front matter" in told["words.md"]
     assert "yaml.md" in told
     assert train.run("audit", "verify").code == 0
     again = train.run("drive", "--json")
-    assert again.code == 4 and again.json["completed"] == [] and again.json["seconds"] < 60
+    assert again.code == 4
+    assert again.json["completed"] == []
+    assert again.json["seconds"] < 60
 
 
 def test_surroundings(train: Train, tmp_path: Path) -> None:
@@ -77,15 +76,19 @@ def test_surroundings(train: Train, tmp_path: Path) -> None:
     bare = Train(tmp_path / "bare")
     bare.repo.mkdir()
     ran = bare.run("drive")
-    assert ran.code == 1 and "git init" in ran.err
+    assert ran.code == 1
+    assert "git init" in ran.err
     bare.git("init", "--quiet")
     ran = bare.run("drive")
-    assert ran.code == 1 and "commit" in ran.err
+    assert ran.code == 1
+    assert "commit" in ran.err
 
     ran = train.run("drive", "--backlog", "nowhere")
-    assert ran.code == 1 and "nowhere" in ran.err
+    assert ran.code == 1
+    assert "nowhere" in ran.err
     ran = train.run("drive", "--json")
-    assert ran.code == 0 and ran.json["completed"] == []
+    assert ran.code == 0
+    assert ran.json["completed"] == []
 
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -93,23 +96,29 @@ def test_surroundings(train: Train, tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         (train.home / "config.yaml").write_text(f"nats_port: {port}\n", "utf-8")
         ran = train.run("drive")
-        assert ran.code == 1 and str(port) in ran.err
+        assert ran.code == 1
+        assert str(port) in ran.err
     (train.home / "config.yaml").write_text("nats_prot: 1\n", "utf-8")
     ran = train.run("drive")
-    assert ran.code == 1 and "nats_prot" in ran.err
+    assert ran.code == 1
+    assert "nats_prot" in ran.err
     (train.home / "config.yaml").unlink()
     train.policy("approvers: [\n")
     ran = train.run("drive")
-    assert ran.code == 1 and "policy.yaml" in ran.err
+    assert ran.code == 1
+    assert "policy.yaml" in ran.err
 
     for words in (("session", "show", "s9-none"), ("session", "replay", "s9-none"), ("tail", "--session", "s9-none")):
         ran = train.run(*words)
-        assert ran.code == 1 and "s9-none" in ran.err
+        assert ran.code == 1
+        assert "s9-none" in ran.err
     ran = train.run("gate", "approve", "s9-none.risk-review.1")
-    assert ran.code == 1 and "s9-none" in ran.err
+    assert ran.code == 1
+    assert "s9-none" in ran.err
     assert train.run("gate", "approve").code == 2
     ran = train.run("agent", "run", "poet")
-    assert ran.code == 2 and "training" in ran.err
+    assert ran.code == 2
+    assert "training" in ran.err
 
 
 def test_uncommitted_changes_are_said_and_not_taken(train: Train) -> None:
@@ -117,5 +126,6 @@ def test_uncommitted_changes_are_said_and_not_taken(train: Train) -> None:
     train.ticket(1, "Ask for nothing that is there", data=train.data("wine.csv"), target="nothing")
     ran = train.run("drive")
     assert ran.code == 4
-    assert "README.md" in ran.out and "uncommitted" in ran.out
+    assert "README.md" in ran.out
+    assert "uncommitted" in ran.out
     assert (train.repo / "README.md").read_text("utf-8") == "changed\n"

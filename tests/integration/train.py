@@ -106,6 +106,6 @@ def make(directory: Path) -> Train:
     train.git("commit", "--quiet", "-m", "Start")
     ran = train.run("init")
     assert ran.code == 0, ran.err
-    (directory / "backlog" / "1-iris.md").unlink()
+    (directory / "backlog" / "1-first-ticket.md").unlink()
     train.policy("approvers:\n  - name: dana\nwip: 2\n")
     return train

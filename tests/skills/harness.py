@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,18 @@ def run_skill(
     files = {path.name: path for path in sorted(out.iterdir())}
     _check(instance, output, files)
     return output, files
+
+
+def run_chain(
+    skills: Sequence[type[Skill[Any, Any]]], ticket: Ticket, workdir: Path, roots: tuple[Path, ...] = (), **more: Any
+) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Run `skills` in order, each with what the earlier ones left: outputs by skill name, and all files by name."""
+    outputs: dict[str, Any] = {}
+    files: dict[str, Path] = {}
+    for skill in skills:
+        outputs[skill.name], produced = run_skill(skill, ticket, workdir, files, roots=roots, **more)
+        files |= produced
+    return outputs, files
 
 
 def _fresh(workdir: Path, name: str) -> Path:

@@ -48,7 +48,7 @@ def read_csv(data: bytes, shown: str) -> tuple[pd.DataFrame, list[str]]:
     try:
         frame = pd.read_csv(
             io.StringIO(text), sep=separator, header=0, names=header, index_col=False, low_memory=False,
-            skipinitialspace=True, float_precision="round_trip",
+            skipinitialspace=True,
         )  # fmt: skip
     except (ValueError, pd.errors.ParserError) as problem:
         raise InputError(f"{shown} cannot be read as CSV: {problem}", "export it again") from problem

@@ -29,7 +29,9 @@ def report_document(
     """`evaluation-report.md`: headline, metrics beside the baseline, acceptance, slices, calibration, limits."""
     split = SplitSpec.model_validate(context.read_json("split.json"))
     source = _optional(context, "data-source.json")
-    synthetic = bool(source) and SourceSpec.model_validate(source).synthetic
+    synthetic = context.ticket.data_scheme == "synthetic" or (
+        source is not None and SourceSpec.model_validate(source).synthetic
+    )
     lines = [f"# Evaluation: {cell(context.ticket.title, 300)}", ""]
     if synthetic:
         lines += [SYNTHETIC, ""]

@@ -54,14 +54,12 @@ class Record:
 
     @property
     def suspects(self) -> list[str]:
-        """Columns or tests that point to leakage."""
-        return [_named(each) for each in (self.leakage or {}).get("suspects", [])]
-
-
-def _named(suspect: Any) -> str:
-    if isinstance(suspect, Mapping):
-        return str(suspect.get("column") or suspect.get("name") or suspect.get("test") or dict(suspect))
-    return str(suspect)
+        """What points to leakage, in words: each test of verdict `suspect`, or the bare count if none is listed."""
+        leakage = self.leakage or {}
+        tests = [test for test in leakage.get("tests", []) if test.get("verdict") == "suspect"]
+        listed = [f"{test['test']} of {test['subject']}" for test in tests]
+        count = leakage.get("suspects", 0)
+        return listed or ([f"{count} suspects"] if count else [])
 
 
 def read_record(context: SkillContext) -> Record:

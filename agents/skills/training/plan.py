@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
+from agents.skills.data.markdown import origin_note
 from agents.skills.evaluation.text import code
 from agents.skills.shapes import ExperimentPlan, FeatureMap, ScopeSpec, SplitSpec
 from agents.skills.training.candidates import (
@@ -39,7 +40,7 @@ class TrainingPlan(Skill[Parameters, SkillOutput]):
         features = FeatureMap.model_validate(context.read_json("feature-map.json"))
         plan, left_out = make_plan(scope, split, features, context.seed)
         context.write_json("experiment-plan.json", plan.model_dump(mode="json"))
-        context.write_text("experiment-plan.md", _document(plan, scope, split, left_out))
+        context.write_text("experiment-plan.md", _document(plan, scope, split, left_out, origin_note(context.ticket)))
         names = ", ".join(plan.candidates)
         return SkillOutput(
             summary=f"{plan.trials} trials over {names}; {plan.folds} {split.strategy} folds; {plan.metric}",
@@ -77,12 +78,15 @@ def make_plan(
     return plan, left_out
 
 
-def _document(plan: ExperimentPlan, scope: ScopeSpec, split: SplitSpec, left_out: dict[str, str]) -> str:
+def _document(
+    plan: ExperimentPlan, scope: ScopeSpec, split: SplitSpec, left_out: dict[str, str], origin: list[str]
+) -> str:
     shares = share_trials(plan.trials, plan.candidates)
     direction = "higher" if scope.higher_is_better else "lower"
     lines = [
         "# Experiment plan",
         "",
+        *origin,
         f"Target {code(scope.target)}, {scope.task.value}; optimised metric **{plan.metric}** ({direction} is better).",
         "",
         f"- Baseline, which the model must beat on the hold-out rows: {plan.baseline}.",

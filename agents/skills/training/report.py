@@ -6,8 +6,11 @@ from agents.skills.shapes import ExperimentLog, ExperimentPlan, Trial
 from agents.skills.training.experiment import Result
 
 
-def log_document(log: ExperimentLog, result: Result, plan: ExperimentPlan) -> str:
-    """`experiment-log.md`: what was chosen and why, the finalists, and every configuration tried."""
+def log_document(log: ExperimentLog, result: Result, plan: ExperimentPlan, origin: list[str]) -> str:
+    """`experiment-log.md`: what was chosen and why, the finalists, and every configuration tried.
+
+    `origin` are the lines that say so when the rows were generated.
+    """
     direction = "higher" if log.higher_is_better else "lower"
     folds = f"{result.folding.count} {result.folding.kind} folds"
     repeats = f", {result.repeats} times" if result.repeats > 1 else ""
@@ -15,6 +18,7 @@ def log_document(log: ExperimentLog, result: Result, plan: ExperimentPlan) -> st
     lines = [
         "# Experiment log",
         "",
+        *origin,
         f"**Chosen: {log.chosen.model}**, cross-validated {log.metric} {_score(log.chosen)} ({direction} is better);"
         f" the floor is {_score(log.baseline)} ({plan.baseline}).",
         "",

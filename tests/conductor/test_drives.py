@@ -1,0 +1,78 @@
+"""A drive starts once, records selections while it runs, and ends once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from conductor.decide import Refusal
+from conductor.drives import DriveState, decide_drive, evolve_drive
+from schemas import commands as cmd
+from schemas import drive as ev
+from schemas.envelope import CommandEnvelope, StreamId
+from schemas.messages import Command, Event
+from schemas.session import PhaseCompleted
+from tests.conductor.rig import MACHINE
+
+START = cmd.StartDrive(backlog="backlog", repository="/r", policy_version="a" * 64, wip=2, max_tickets=3)
+SELECT = cmd.RecordSelection(order=(3, 1), passed_over={2: "blocked by 1"}, unreadable={"x.md": "no title"})
+END = cmd.EndDrive(
+    completed=("s3",), waiting=("s1",), blocked=(), seconds=1.5, cost_usd=0.25, reason="nothing is left to do"
+)
+
+
+def sent(command: Command, sender: str = "autopilot") -> CommandEnvelope:
+    stream = StreamId("default", "drive", "d-1")
+    return CommandEnvelope("c", stream, datetime.now(UTC), MACHINE, sender, "d-1", "", command)
+
+
+def after(*commands: Command) -> DriveState:
+    state = DriveState("d-1")
+    for command in commands:
+        events = decide_drive(state, sent(command))
+        assert not isinstance(events, Refusal), events
+        for event in events:
+            state = evolve_drive(state, event, state.version + 1)
+    return state
+
+
+def test_from_start_to_end() -> None:
+    state = after(START, SELECT, SELECT, END)
+    assert state == DriveState("d-1", 4, "ended", "backlog", (3, 1), "nothing is left to do")
+
+
+@pytest.mark.parametrize(
+    ("command", "event"), [(START, ev.DriveStarted), (SELECT, ev.SelectionRecorded), (END, ev.DriveEnded)]
+)
+def test_each_command_is_recorded_field_by_field(command: Command, event: type[Event]) -> None:
+    events = decide_drive(after() if command is START else after(START), sent(command))
+    assert events == (event(**dict(command)),)
+
+
+@pytest.mark.parametrize(
+    ("state", "command", "code", "reason"),
+    [
+        ((), SELECT, "drive_not_running", "drive d-1 is new"),
+        ((), END, "drive_not_running", "drive d-1 is new"),
+        ((START,), START, "drive_exists", "drive d-1 exists already"),
+        ((START, END), START, "drive_exists", "drive d-1 exists already"),
+        ((START, END), SELECT, "drive_not_running", "drive d-1 is ended"),
+        ((START, END), END, "drive_not_running", "drive d-1 is ended"),
+        ((START,), cmd.RecordEffect(effect="e", kind="commit"), "not_allowed", "record_effect is not for drives"),
+    ],
+)
+def test_what_is_refused(state: tuple[Command, ...], command: Command, code: str, reason: str) -> None:
+    assert decide_drive(after(*state), sent(command)) == Refusal(code, reason)
+
+
+@pytest.mark.parametrize("command", [START, SELECT, END])
+@pytest.mark.parametrize("sender", ["operator", "lead", "conductor", ""])
+def test_only_the_auto_pilot_drives(command: Command, sender: str) -> None:
+    refusal = decide_drive(after(START), sent(command, sender))
+    assert isinstance(refusal, Refusal)
+    assert refusal.code == "not_allowed"
+
+
+def test_events_of_others_only_count() -> None:
+    assert evolve_drive(after(START), PhaseCompleted(phase="plan-it", attempt=1), 2).version == 2
