@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def note(text: str) -> None:
 def run(*words: str, expect: tuple[int, ...] = (0,), show: bool = True) -> subprocess.CompletedProcess[str]:
     """Type a `valuetrain` command in the scratch repository; an unexpected exit code ends the demo."""
     if show:
-        print(f"\n$ valuetrain {' '.join(words)}", flush=True)
+        print(f"\n$ valuetrain {shlex.join(words)}", flush=True)
     done = subprocess.run(
         [sys.executable, "-m", "cli.main", *words],
         cwd=REPOSITORY,
@@ -132,7 +133,7 @@ def main() -> None:
 
     title("7. The record is intact")
     run("audit", "verify")
-    run("audit", "export", session, "-o", str(SCRATCH / "evidence.zip"))
+    run("audit", "export", session, "-o", "../evidence.zip")
 
     title("8. Where everything lies")
     where(rows)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.conformance.bus")
+pytest.register_assert_rewrite("tests.conformance.bus", "tests.conformance.bus_consuming", "tests.conformance.bus_kit")
 
 from bus import streams  # noqa: E402
 from bus.nats_bus import NatsBus, connect  # noqa: E402
@@ -75,3 +75,12 @@ async def harness(server: EmbeddedServer) -> AsyncIterator[NatsHarness]:
     harness = NatsHarness(server)
     yield harness
     await harness.close()
+
+
+@pytest.fixture(autouse=True)
+async def no_task_is_left_over() -> AsyncIterator[None]:
+    """Whatever a test opens is closed at its end, and no task of the bus lives on."""
+    before = asyncio.all_tasks()
+    yield
+    left = {task for task in asyncio.all_tasks() - before if "bus/" in repr(task.get_coro())}
+    assert not left

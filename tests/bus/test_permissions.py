@@ -18,7 +18,7 @@ from bus.streams import CONSUMERS, agent_consumer
 from schemas.messages import COMMANDS as COMMAND_TYPES
 from schemas.values import Role
 from tests.bus.conftest import NatsHarness
-from tests.conformance.bus import TRAINING, Log, command, events, eventually, stays_quiet
+from tests.conformance.bus_kit import TRAINING, Log, command, events, eventually, stays_quiet
 
 AGENTS = [str(role) for role in Role]
 

@@ -24,7 +24,7 @@ from bus.permissions import ROLES
 from bus.port import BusError, PermissionDenied
 from bus.processes import command_line, end_process, tied_to_parent
 from bus.server import EmbeddedServer, ServerError, find_binary, login, running
-from tests.conformance.bus import DEADLINE, eventually
+from tests.conformance.bus_kit import DEADLINE, eventually
 
 PARENT = """
 import asyncio, sys

@@ -202,9 +202,13 @@ class Rig:
             "artifacts": tuple(artifact(n) for n in phase.artifacts),
             "ticked": tuple(TickedItem(item=i.id, evidence="seen") for i in phase.checklist if i.required),
             "measurements": tuple(
-                Measurement(scope="metrics", name=n, value=v) for n, v in (("rows", 20.0), ("recall", 0.95))
-            )
-            + (Measurement(scope="risk", name="tier", value=0.0),),
+                Measurement(scope=scope, name=name, value=value)
+                for scope, name, value in (
+                    ("metrics", "rows", 20.0),
+                    ("metrics", "recall", 0.95),
+                    ("risk", "tier", 0.0),
+                )
+            ),
             "usage": Usage(wall_seconds=6.0, cpu_seconds=1.0, peak_rss_bytes=100, tokens=5, usd=0.01),
         }
         return cmd.ReportWork(**(fields | changes))

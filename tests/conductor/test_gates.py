@@ -47,7 +47,7 @@ def refusal(rig: Rig, actor: Actor) -> str | None:
         ((), "medium", "low", 1.0, True),
         ((), "medium", "low", 2.0, False),
         ((), "low", "low", -3.0, True),
-        ((), "medium", "high", 0.0, False),  # and never lowers it
+        ((), "low", "high", -3.0, False),  # and never lowers it
         (("judge-it",), "high", "low", 0.0, True),
         (("judge-it", "plan-it"), "high", "low", 0.0, True),
         (("plan-it",), "high", "low", 0.0, False),

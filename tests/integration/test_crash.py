@@ -67,9 +67,9 @@ def _figures(train: Train) -> dict[str, float]:
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
 def test_stopped_in_the_middle_it_continues_to_the_same_result(train: Train, tmp_path: Path, blow: int) -> None:
-    path = train.ticket(1, "Tell the cultivar of a wine", data=train.data("wine.csv"), target="cultivar")
+    path = train.ticket(1, "Predict a vote", data=train.data("votes.csv"), target="vote")
     calm = make(tmp_path / "calm")
-    calm.data("wine.csv")
+    calm.data("votes.csv")
     (calm.repo / "backlog" / path.name).write_bytes(path.read_bytes())
 
     process = train.start("drive")
@@ -93,7 +93,7 @@ def test_stopped_in_the_middle_it_continues_to_the_same_result(train: Train, tmp
 
 
 def test_a_second_drive_and_a_gate_while_a_drive_runs(train: Train) -> None:
-    train.ticket(1, "Tell the cultivar of a wine", data=train.data("wine.csv"), target="cultivar", risk="medium")
+    train.ticket(1, "Predict a vote", data=train.data("votes.csv"), target="vote", risk="medium")
     process = train.start("drive", "--wait")
     try:
         _line(process, "session s1-")
@@ -113,7 +113,7 @@ def test_a_second_drive_and_a_gate_while_a_drive_runs(train: Train) -> None:
 
 def test_agents_as_processes_of_their_own(train: Train) -> None:
     """Data runs apart and completes its phases; the drive's own agents are off, so nobody else can have done it."""
-    train.ticket(1, "Tell the cultivar of a wine", data=train.data("wine.csv"), target="cultivar")
+    train.ticket(1, "Predict a vote", data=train.data("votes.csv"), target="vote")
     drive = train.start("drive", "--no-agents")
     agents: list[subprocess.Popen[str]] = []
     try:

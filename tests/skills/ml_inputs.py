@@ -1,4 +1,4 @@
-"""The artifacts the data and feature skills hand on, made directly from a frame: what the ML skills' tests start from."""
+"""The artifacts the data and feature skills hand on, made straight from a frame: where the ML skills' tests start."""
 
 from __future__ import annotations
 

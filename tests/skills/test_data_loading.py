@@ -134,7 +134,9 @@ def test_ticket_that_names_the_wrong_thing(data_root: Path, ticket: dict[str, st
 # ---- where a file may lie
 
 
-@pytest.mark.parametrize("data", ["../secret.csv", "/etc/passwd", "sub/../../secret.csv", "link.csv", "folder/secret.csv"])
+@pytest.mark.parametrize(
+    "data", ["../secret.csv", "/etc/passwd", "sub/../../secret.csv", "link.csv", "folder/secret.csv"]
+)
 def test_nothing_outside_the_roots_is_read(tmp_path: Path, data: str) -> None:
     root = tmp_path / "root"
     root.mkdir()
@@ -285,7 +287,9 @@ def test_odd_values_are_read_with_a_warning(write_csv: Write, tmp_path: Path) ->
 
 
 def test_dates_that_do_not_exist_stay_text(write_csv: Write, tmp_path: Path) -> None:
-    text = "when,day,y\n" + "".join(f"2024-01-{i % 28 + 1:02d}T10:00:00+02:00,2024-13-{i:02d},{i % 2}\n" for i in range(40))
+    text = "when,day,y\n" + "".join(
+        f"2024-01-{i % 28 + 1:02d}T10:00:00+02:00,2024-13-{i:02d},{i % 2}\n" for i in range(40)
+    )
     found = loaded(write_csv(text), tmp_path)
     assert found.frame["when"].iloc[0] == pd.Timestamp("2024-01-01 08:00")
     assert str(found.frame["day"].dtype) == "str"

@@ -79,7 +79,7 @@ class Experiment:
             self.progress(f"chosen: {chosen.name}; refitting twice on all {self.problem.rows} rows")
             candidate = CATALOGUE[chosen.kind]
             model, again = (self.fit(candidate.build(chosen.params, self.problem)) for _ in range(2))
-            floor = self.fit(baseline(self.problem))
+            floor = self._floor()
             log = ExperimentLog(
                 metric=self.plan.metric,
                 higher_is_better=self.scope.higher_is_better,
@@ -113,6 +113,13 @@ class Experiment:
             warnings.simplefilter("ignore")
             pipeline.fit(self.rows.frame, self.rows.target)
         return dump_model(pipeline)
+
+    def _floor(self) -> bytes:
+        """The baseline on all rows: a pipeline of one step, since it reads no column."""
+        from sklearn.pipeline import Pipeline
+
+        pipeline = Pipeline([("model", baseline(self.problem))])
+        return dump_model(pipeline.fit(self.rows.target.reshape(-1, 1), self.rows.target))
 
     @property
     def _share(self) -> float:

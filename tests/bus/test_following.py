@@ -1,0 +1,139 @@
+"""Following, and reading backwards, when things are missing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+from nats.aio.msg import Msg
+
+from bus import following, streams
+from bus.nats_bus import connect
+from bus.port import (
+    BusUnavailable,
+)
+from bus.server import EmbeddedServer
+from tests.bus.conftest import NatsHarness
+from tests.conformance.bus_kit import (
+    TRAINING,
+    Log,
+    event,
+    events,
+    eventually,
+    published,
+    stays_quiet,
+)
+
+
+async def test_following_a_stream_made_anew_begins_again(harness: NatsHarness) -> None:
+    bus, observer, log = await harness.bus("conductor"), await harness.bus("observer"), Log()
+    async with observer.follow(("vt.*.evt.>",), log.note):
+        await bus.publish_events(events(5))
+        await log.until(5)
+        await harness.lose_disk()
+        await published(bus, events(7))
+        await log.until(12)
+    assert log.names == [*(each.id for each in events(5)), *(each.id for each in events(7))]
+
+
+async def test_following_before_the_stream_is_made(server: EmbeddedServer) -> None:
+    log = Log()
+    async with (
+        await connect(server.login("observer")) as observer,
+        observer.follow(("vt.*.evt.>",), log.note, start=0),
+        await connect(server.login("conductor")) as bus,
+    ):
+        await bus.publish_events(events(1))
+        await log.until(1)
+
+
+async def test_following_only_new_ones_needs_a_server(harness: NatsHarness) -> None:
+    observer = await harness.bus("observer")
+    await harness.kill()
+    await eventually(lambda: not observer.connection.connected)
+    with pytest.raises(BusUnavailable):
+        async with observer.follow(("vt.*.evt.>",), Log().note, start=0):
+            raise AssertionError
+    await harness.server.restart()
+
+
+async def test_a_follower_finds_what_nobody_rang_for(harness: NatsHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(following._Follower, "ring", lambda self, message: None)
+    bus, observer, log = await harness.bus("conductor"), await harness.bus("observer"), Log()
+    async with observer.follow(("vt.*.evt.>",), log.note):
+        await stays_quiet(log, 0.5)
+        await bus.publish_events(events(2))
+        await log.until(2, 2.0)
+
+
+async def test_a_follower_rung_too_early_asks_again(harness: NatsHarness) -> None:
+    """The bell may ring before the replica that answers has the message."""
+    bus, observer, log = await harness.bus("conductor"), await harness.bus("observer"), Log()
+    bell = following._Follower(observer.connection, ("vt.*.evt.>",), log.note)
+    running = asyncio.create_task(bell.run())
+    bell.ring(Msg(observer.connection.client, headers={"Nats-Sequence": "1"}))
+    await stays_quiet(log, 0.2)
+    await bus.publish_events(events(1))
+    await log.until(1, 2.0)
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_messages_lost_on_the_way_are_read_again(harness: NatsHarness) -> None:
+    bus, observer, log = await harness.bus("conductor"), await harness.bus("observer"), Log()
+    await bus.publish_events(events(20))
+    replies, lost = observer.connection.replies, 0
+
+    @contextlib.contextmanager
+    def lossy(handler: Any) -> Any:
+        def receive(message: Msg) -> None:
+            nonlocal lost
+            if (message.headers or {}).get("Nats-Sequence") == "7" and not lost:
+                lost += 1
+                return
+            handler(message)
+
+        with replies(receive) as reply:
+            yield reply
+
+    observer.connection.replies = lossy  # type: ignore[method-assign]
+    async with observer.follow(("vt.*.evt.>",), log.note):
+        await log.until(20)
+    assert lost == 1
+    assert log.names == [each.id for each in events(20)]
+
+
+async def test_a_stream_that_cannot_be_read_now_is_unavailable(harness: NatsHarness) -> None:
+    from bus.reading import read_range
+
+    observer = await harness.bus("observer")
+    replies = observer.connection.replies
+
+    @contextlib.contextmanager
+    def refusing(handler: Any) -> Any:
+        with replies(lambda message: handler(Msg(observer.connection.client, headers={"Status": "408"}))) as reply:
+            yield reply
+
+    observer.connection.replies = refusing  # type: ignore[method-assign]
+    with pytest.raises(BusUnavailable, match="VT_EVENTS cannot be read now: 408"):
+        await read_range(observer.connection, "VT_EVENTS", 1, 10)
+
+
+async def test_holes_do_not_matter_to_who_reads_backwards(
+    harness: NatsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bus import reading
+
+    monkeypatch.setattr(reading, "_PAGE", 3)
+    bus, observer = await harness.bus("conductor"), await harness.bus("observer")
+    # At most one message a subject: the stream deletes the older ones itself, and leaves holes.
+    thin = streams.STREAMS["VT_EVENTS"] | {"max_msgs_per_subject": 1}
+    monkeypatch.setitem(streams.STREAMS, "VT_EVENTS", thin)
+    await harness.prepare(TRAINING)
+    await bus.publish_events([event(f"e{n}", f"kind_{n % 3 if n < 15 else 9}._") for n in range(20)])
+    found = [record.sequence async for record in reading.backwards(observer.connection, "VT_EVENTS")]
+    assert found == [20, 15, 14, 13]
+    assert await bus.last_event() == (20, "e19")
