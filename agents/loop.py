@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,14 +43,18 @@ class Agent:
         directory: Path,
         places: anyio.CapacityLimiter,
         planner: Planner | None = None,
+        facts: Mapping[str, str] | None = None,
     ) -> None:
-        """`directory` is where attempts work; `places` is how many skills may run at once on this machine."""
+        """`directory` is where attempts work; `places` is how many skills may run at once on this machine; `facts` are
+        settings that skills are told (`tracking_uri`): never secrets.
+        """
         self.role = role
         self._bus = bus
         self._blobs = blobs
         self._children = children
         self._directory = directory
         self._places = places
+        self._facts = dict(facts or {})
         self._planner: Planner = planner or Playbook()
         self._holder = f"{role.value}-{short_token()}"
         self._actor = Actor(name=role.value, channel="bus", verified_as=f"login:{role.value}")
@@ -103,9 +107,8 @@ class Agent:
         return Ack()
 
     async def _work(self, envelope: EventEnvelope[Event], attempt: Attempt) -> ReportWork | ReportFailure:
-        bench = Workbench(
-            self.role, attempt, self._blobs, self._children, self._teller(envelope, attempt), self._places
-        )
+        tell = self._teller(envelope, attempt)
+        bench = Workbench(self.role, attempt, self._blobs, self._children, tell, self._places, self._facts)
         phase = attempt.phase
         try:
             runs = await self._planner.work(attempt, bench.run)

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,16 @@ class Workbench:
         children: ForkServer,
         progress: Callable[[str, str], None],
         places: anyio.CapacityLimiter,
+        facts: Mapping[str, str],
     ) -> None:
-        """`places` is how many skills may run at once on this machine."""
+        """`places` is how many skills may run at once on this machine; `facts` are added to what skills are told."""
         self._role = role
         self._attempt = attempt
         self._blobs = blobs
         self._children = children
         self._progress = progress
         self._places = places
+        self._facts = facts
         self._artifacts = {a.name: a for a in attempt.phase.artifacts}
         self._measured = {scope: dict(values) for scope, values in attempt.phase.measured.items()}
         self._started = time.monotonic()
@@ -141,6 +143,7 @@ class Workbench:
             "seconds": seconds,
             "max_data_bytes": phase.max_data_bytes,
             "facts": {
+                **self._facts,
                 "pipeline": phase.pipeline,
                 "artifacts": {name: ref.sha256 for name, ref in self._artifacts.items()},
                 "approvals": list(phase.approvals),

@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 STREAM = "VT_EVENTS"
 LOOK_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
+RETRY_SECONDS = 0.25
 PAGE = 256
 
 FollowHandler = Callable[[str, bytes, dict[str, str], int], Awaitable[None]]
@@ -91,11 +92,11 @@ class _Follower:
                 if self._doubtful:
                     await self._look()
                 await self._read_on()
-                behind = self._rung_for >= self._position
+                pause = PAUSE_SECONDS if self._rung_for >= self._position else LOOK_SECONDS
             except (BusUnavailable, ApiError) as problem:
                 log.debug("bus_follow_waits", position=self._position, problem=str(problem))
-                behind = True
-            if not await self._rung(PAUSE_SECONDS if behind else LOOK_SECONDS) and not behind:
+                pause = RETRY_SECONDS
+            if not await self._rung(pause) and pause == LOOK_SECONDS:
                 self._doubtful = True  # quiet: ask whether there is really nothing
 
     async def _rung(self, seconds: float) -> bool:

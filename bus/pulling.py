@@ -63,7 +63,7 @@ class PullLoop:
         self._number = 0
         self._expected = 0
         self._heard = 0.0
-        self._subscription: Subscription | None = None
+        self._subscription: Subscription
         self._pause_until = 0.0
         self._missing = False
         self._wake = asyncio.Event()
@@ -187,8 +187,7 @@ class PullLoop:
 
     async def _hand_back(self) -> None:
         """Give every unfinished message to somebody else, now and not when its ack_wait is over."""
-        if self._subscription is not None:
-            await self._connection.drain(self._subscription)  # dropped on the way, one would be missing until ack_wait
+        await self._connection.drain(self._subscription)  # dropped on the way, one would be missing until ack_wait
         for arrival in tuple(self._held.values()):
             await self.settle(arrival, b"-NAK")
         await self._connection.round_trip()

@@ -126,9 +126,6 @@ async def _ensure_consumer(connection: Connection, spec: ConsumerSpec) -> None:
     action = ""
     try:
         present = (await connection.api(f"CONSUMER.INFO.{spec.stream}.{spec.name}"))["config"]
-        # The server shows a single filter under another name than it takes it.
-        if "filter_subject" in present:
-            present["filter_subjects"] = [present.pop("filter_subject")]
         changes = _differences(present, wanted)
         if not changes:
             return

@@ -43,9 +43,10 @@ async def _serve(home: Home, role: Role, as_json: bool) -> None:
         ForkServer(PRELOAD) as children,
         await connect(login(home.bus, role.value), name=f"agent-{role.value}") as bus,
     ):
-        at_once = load(home.config).skill_processes
+        settings = load(home.config)
+        at_once = settings.skill_processes
         places = anyio.CapacityLimiter(at_once)
-        agent = Agent(role, bus, Blobs(home.blobs), children, home.attempts, places)
+        agent = Agent(role, bus, Blobs(home.blobs), children, home.attempts, places, facts=settings.facts)
         async with agent.running(replace(agent_consumer(role), max_in_flight=at_once)):
             if as_json:
                 show_json({"agent": role.value, "status": "serving"})

@@ -139,7 +139,7 @@ async def _start_agents(stack: AsyncExitStack, running: System) -> None:
     for role in Role:
         login = running.server.login(role.value)
         bus = await stack.enter_async_context(await connect(login, name=f"agent-{role.value}"))
-        agent = Agent(role, bus, running.blobs, children, running.home.attempts, places)
+        agent = Agent(role, bus, running.blobs, children, running.home.attempts, places, facts=running.settings.facts)
         await stack.enter_async_context(
             agent.running(replace(agent_consumer(role), max_in_flight=running.settings.skill_processes))
         )

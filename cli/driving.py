@@ -17,6 +17,7 @@ from autopilot.feed import Feed
 from autopilot.policyfile import advice, load_policy
 from bus.nats_bus import connect
 from cli.bootstrap import system
+from cli.checks import misplaced
 from cli.errors import CliError, Exit
 from cli.home import Home
 from cli.logs import configure
@@ -42,6 +43,8 @@ def run_drive(
     as_json: bool,
 ) -> Exit:
     """Run one drive and print what it came to; the exit code."""
+    if wrong := misplaced():
+        raise CliError(f"{'; '.join(wrong)}: install valuetrain into an environment of its own")
     place = Home(home.resolve())
     settings = load(place.config)
     repository = _repository(repo or Path.cwd())

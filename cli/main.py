@@ -1,40 +1,23 @@
-"""The `valuetrain` command. Imports stay light: each command brings in what it needs when it runs."""
+"""Entry point of the `valuetrain` command: nothing but what must hold before anything else is imported."""
 
 from __future__ import annotations
 
-import typer
+import signal
+import sys
 
-from cli.commands import audit, gate, operate, schema, session, ticket
-from cli.commands import drive as driving
-
-app = typer.Typer(
-    name="valuetrain",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    help=(
-        "Takes machine learning tickets from a backlog through gated phases to trained, evaluated, documented and "
-        "signed models, and records every decision.\n\n"
-        "**First steps:** `valuetrain init`, then `valuetrain drive --backlog backlog`.\n\n"
-        "Exit codes: 0 all done, 1 error, 2 usage, 3 a person is waited for, 4 something is blocked, "
-        "5 refused by the policy, 130 stopped."
-    ),
-)
-app.command("init")(operate.init)
-app.command("doctor")(operate.doctor)
-app.command("drive")(driving.drive)
-app.command("tail")(operate.tail)
-app.add_typer(ticket.app, name="ticket")
-app.add_typer(session.app, name="session")
-app.add_typer(gate.app, name="gate")
-app.add_typer(audit.app, name="audit")
-app.add_typer(operate.agent_app, name="agent")
-app.add_typer(schema.app, name="schema")
+INTERRUPTED = 130
 
 
 def run() -> None:
-    """Entry point of the `valuetrain` script."""
-    app()
+    """Run the command line. SIGTERM stops it as Ctrl-C does; stopped while still importing, it shows no traceback."""
+    try:
+        signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+        from cli.app import app
+
+        app()
+    except KeyboardInterrupt:
+        sys.stderr.write("valuetrain: stopped\n")
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

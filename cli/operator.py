@@ -74,6 +74,8 @@ async def _deliver(home: Home, settings: Settings, envelope: CommandEnvelope, se
     for _ in range(TRIES):
         verdict = await _through_running(home, envelope)
         if verdict is not None:
+            if settle and verdict["accepted"]:
+                await _carried_out(home, envelope.stream.name)
             return verdict
         try:
             async with system(home, settings, "an operator's command", agents=False, effects=settle) as running:
@@ -84,6 +86,18 @@ async def _deliver(home: Home, settings: Settings, envelope: CommandEnvelope, se
         except HomeBusy:
             await anyio.sleep(PAUSE)
     raise CliError(f"{home.path} stays busy without answering; see `valuetrain doctor`")
+
+
+async def _carried_out(home: Home, session: str) -> None:
+    """Wait until the running system has carried out the session's effects, as its read model shows."""
+    from cli.reading import reading
+
+    for _ in range(TRIES):
+        with reading(home.path) as record:
+            if not record.session(session)["pending_effects"]:
+                return
+        await anyio.sleep(PAUSE)
+    raise CliError(f"the command is recorded, but its effects on {session} are still under way; see `valuetrain tail`")
 
 
 async def _through_running(home: Home, envelope: CommandEnvelope) -> dict[str, Any] | None:

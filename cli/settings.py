@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cli.errors import CliError
@@ -25,6 +26,21 @@ class Settings(BaseSettings):
     """The embedded server's port on loopback; 0 takes a free one."""
     skill_processes: Annotated[int, Field(ge=1, le=64)] = 2
     """How many skills may run at once."""
+    tracking_uri: str | None = None
+    """An MLflow tracking URI (`sqlite:////path/mlflow.db`, a server) for the training runs; needs the extra `tracking`.
+    It reaches the skill's process, so it must hold no password: MLflow reads those from its own credentials file."""
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _no_password(cls, uri: str | None) -> str | None:
+        if uri is not None and urlsplit(uri).password is not None:
+            raise ValueError("must not hold a password; put it into MLflow's own credentials file")
+        return uri
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What skills are told of the settings."""
+        return {"tracking_uri": self.tracking_uri} if self.tracking_uri else {}
 
     @classmethod
     def settings_customise_sources(

@@ -19,6 +19,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 SCRATCH = HERE.parent / ".demo"
 REPOSITORY = SCRATCH / "repository"
+TRACKING = SCRATCH / "mlflow.db"
 APPROVER = "dana"
 
 POLICY = f"""\
@@ -49,7 +50,7 @@ def run(*words: str, expect: tuple[int, ...] = (0,), show: bool = True) -> subpr
         cwd=REPOSITORY,
         text=True,
         stdout=None if show else subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(HERE.parent)},
+        env={**os.environ, "PYTHONPATH": str(HERE.parent), "VALUETRAIN_TRACKING_URI": f"sqlite:///{TRACKING}"},
         check=False,
     )
     if show:
@@ -155,6 +156,7 @@ def where(rows: dict[int, dict[str, Any]]) -> None:
     base = REPOSITORY.relative_to(HERE.parent)
     print(f"\n   repository and branches   git -C {base} branch")
     print(f"   record, bus, artifacts    {base / '.valuetrain'}")
+    print(f"   training runs (MLflow)    {TRACKING.relative_to(HERE.parent)}")
     print(f"   evidence bundle           {(SCRATCH / 'evidence.zip').relative_to(HERE.parent)}")
     card = git("ls-tree", "-r", "--name-only", rows[3]["branch"]).splitlines()
     for path in card:

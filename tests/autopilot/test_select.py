@@ -131,6 +131,10 @@ def test_circles_are_parked_and_named() -> None:
     assert why(selection, 9) == "passed over: blocked by ticket 8, which is open"
 
 
+def test_two_that_wait_for_each_other_are_a_circle() -> None:
+    assert "(1 → 2 → 1)" in why(choose(ticket(1, blocked_by=(2,)), ticket(2, blocked_by=(1,))), 2)
+
+
 def test_a_closed_ticket_breaks_a_circle() -> None:
     selection = choose(ticket(3, blocked_by=(5,)), ticket(5, blocked_by=(3,), state="closed"))
     assert selection.order == (3,)
@@ -202,10 +206,10 @@ ROWS = st.lists(
         st.sampled_from([None, -3, 0, 3, 7, 20]),
         st.sampled_from(list(RiskLevel)),
         st.sampled_from(["open", "open", "open", "closed"]),
-        st.lists(st.integers(1, 10), max_size=2),
+        st.lists(st.integers(1, 6), max_size=2),
         st.sampled_from([None, None, None, "completed", "session", "failed", "failed once"]),
     ),
-    max_size=9,
+    max_size=6,
 )
 
 

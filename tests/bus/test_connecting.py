@@ -12,7 +12,7 @@ import pytest
 
 from bus import connection as connection_module
 from bus import streams
-from bus.connection import ApiError
+from bus.answers import ApiError
 from bus.nats_bus import connect
 from bus.port import (
     BusError,

@@ -283,3 +283,30 @@ async def test_leaving_while_the_server_is_away_does_not_hang(harness: NatsHarne
 def test_the_backoffs_last_step_repeats() -> None:
     assert [pause(TRAINING, attempt) for attempt in (1, 2, 3, 9)] == [0.05, 0.1, 0.1, 0.1]
     assert pause(replace(TRAINING, backoff=()), 1) == 0.0
+
+
+async def test_what_the_server_says_to_an_old_request_does_not_end_the_new_one(harness: NatsHarness) -> None:
+    agent = await harness.bus("training")
+    loop = pulling.PullLoop(agent.connection, TRAINING, capacity=1, chunk=1, largest=1)
+    async with loop:
+        running = asyncio.create_task(loop.run())
+        await eventually(lambda: loop._expected == 1)
+        old = Msg(agent.connection.client, subject=f"{loop._inbox}.0", headers={"Status": "408"})
+        loop._receive(old)
+        assert loop._expected == 1
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_a_batch_of_nothing_but_strays_reaches_no_handler(harness: NatsHarness) -> None:
+    bus, agent, operator = [await harness.bus(role) for role in ("conductor", "training", "operator")]
+
+    async def never(deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        raise AssertionError(f"handed over: {deliveries}")
+
+    # The server's answer to an agent's command, which the agent sent astray.
+    stray = "vt.default.evt.s.phase_started.training"
+    await agent.connection.publish("vt.default.cmd.s.claim_attempt.training", b"x", reply=stray)
+    async with agent.consume_batches(TRAINING, never):
+        await eventually(operator.dead_letters)
+    assert await bus.last_event() is None

@@ -10,6 +10,7 @@ import pytest
 from nats.aio.msg import Msg
 
 from bus import following, streams
+from bus.answers import ApiError
 from bus.nats_bus import connect
 from bus.port import (
     BusUnavailable,
@@ -137,3 +138,26 @@ async def test_holes_do_not_matter_to_who_reads_backwards(
     found = [record.sequence async for record in reading.backwards(observer.connection, "VT_EVENTS")]
     assert found == [20, 15, 14, 13]
     assert await bus.last_event() == (20, "e19")
+
+
+async def test_the_last_event_is_found_before_holes(harness: NatsHarness) -> None:
+    bus = await harness.bus("conductor")
+    await bus.publish_events(events(3))
+    api = bus.connection.api
+
+    async def holed(action: str, body: dict[str, Any] | None = None, timeout: float = 5.0) -> dict[str, Any]:
+        if body == {"seq": 3}:
+            raise ApiError(action, {"code": 404, "err_code": 10037, "description": "no message found"})
+        return await api(action, body, timeout)
+
+    bus.connection.api = holed  # type: ignore[method-assign]
+    assert await bus.last_event() == (2, "e2")
+
+    async def broken(action: str, body: dict[str, Any] | None = None, timeout: float = 5.0) -> dict[str, Any]:
+        if body is not None:
+            raise ApiError(action, {"code": 500, "err_code": 10023, "description": "not enough memory"})
+        return await api(action, body, timeout)
+
+    bus.connection.api = broken  # type: ignore[method-assign]
+    with pytest.raises(ApiError, match="not enough memory"):
+        await bus.last_event()

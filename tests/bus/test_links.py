@@ -8,6 +8,7 @@ import signal
 from typing import Any
 
 import pytest
+import structlog.testing
 from nats import errors
 
 from bus import connection as connection_module
@@ -152,3 +153,21 @@ async def test_errors_of_the_client_are_kept_for_the_report(harness: NatsHarness
     assert str(operator.connection._last_problem) == "nats: something new"
     with pytest.raises(PermissionDenied):
         await operator.connection.request("vt.default.evt.s.x._")
+
+
+async def test_a_login_refused_at_a_reconnect_is_logged(harness: NatsHarness) -> None:
+    operator = await harness.bus("operator")
+    with structlog.testing.capture_logs() as logs:
+        await harness.kill()
+        (harness.server.directory / "credentials" / "operator.seed").unlink()
+        await harness.server.restart()  # with another key for this role
+        await eventually(lambda: any(line["event"] == "bus_login_refused" for line in logs))
+    assert not operator.connection.connected
+
+
+async def test_closing_under_a_consumer_ends_its_context(harness: NatsHarness) -> None:
+    agent = await harness.bus("training")
+    with pytest.raises(BusUnavailable, match="was closed"):
+        async with agent.consume(TRAINING, Log()):
+            await agent.close()
+            await forever()

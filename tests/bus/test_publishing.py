@@ -6,13 +6,14 @@ import asyncio
 import json
 import os
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from nats.aio.msg import Msg
 
 from bus import streams
-from bus.connection import ApiError
+from bus.answers import ApiError
 from bus.nats_bus import connect
 from bus.port import (
     BusError,
@@ -129,3 +130,12 @@ async def test_a_batch_the_server_took_in_part_is_an_error(harness: NatsHarness)
     bus.connection.request = older  # type: ignore[method-assign]
     with pytest.raises(BusError, match="stored None of 2 events"):
         await bus.publish_events(events(2))
+
+
+async def test_what_the_server_refuses_is_told_with_its_reason(harness: NatsHarness) -> None:
+    bus = await harness.bus("conductor")
+    wrong = replace(event("e1"), headers=(("Nats-Expected-Last-Sequence", "99"),))
+    for batch in ([wrong], [wrong, event("e2")]):
+        with pytest.raises(ApiError, match="wrong last sequence"):
+            await bus.publish_events(batch)
+    assert await bus.last_event() is None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bus import sending
+from bus import publishing, sending
 from bus.port import (
     Ack,
     BusUnavailable,
@@ -46,7 +46,7 @@ async def test_a_sender_waiting_for_its_receipt_when_the_server_dies_gets_it_aft
 
     async def handle(delivery: Delivery) -> Outcome:
         await log(delivery)
-        return await answer(delivery) if answering else Ack()  # type: ignore[no-any-return]
+        return await answer(delivery) if answering else Ack()
 
     async with bus.consume(COMMANDS, handle):
         sending_one = asyncio.create_task(operator.send(one, timeout=DEADLINE))
@@ -63,7 +63,7 @@ async def test_a_lost_answer_to_storing_does_not_make_two_commands(
     """The first copy is stored but the server's answer is lost: the same id again finds it there."""
     bus, operator, log = await harness.bus("conductor"), await harness.bus("operator"), Log()
     monkeypatch.setattr(sending, "RESEND_SECONDS", 60.0)
-    store, lost = sending.store, False
+    store, lost = publishing.store, False
 
     async def lossy(*args: Any, **more: Any) -> Any:
         nonlocal lost
@@ -74,7 +74,7 @@ async def test_a_lost_answer_to_storing_does_not_make_two_commands(
         assert stored.duplicate
         return stored
 
-    monkeypatch.setattr(sending, "store", lossy)
+    monkeypatch.setattr("bus.sending.store", lossy)
     one = command()
     sending_one = asyncio.create_task(operator.send(one, timeout=DEADLINE))
     await eventually(lambda: lost)

@@ -21,9 +21,17 @@ from schemas.pipeline import ChecklistItem, GateDefinition, PhaseDefinition, Pip
 from schemas.ticket import CLASSIFICATION_METRICS, REGRESSION_METRICS, Ticket
 from schemas.values import Actor, Task
 
+EPOCH = datetime(1970, 1, 3, tzinfo=UTC)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 ZONES = st.one_of(st.just(UTC), st.integers(-23 * 60, 23 * 60).map(lambda m: timezone(timedelta(minutes=m))))
-MOMENTS = st.datetimes(datetime(1970, 1, 3), datetime(8999, 12, 29), timezones=ZONES)
+MOMENTS = st.builds(
+    lambda seconds, microseconds, zone: (EPOCH + timedelta(seconds=seconds, microseconds=microseconds)).astimezone(
+        zone
+    ),
+    st.integers(0, 7000 * 365 * 24 * 3600),
+    st.integers(0, 999_999),
+    ZONES,
+)
 TOKENS = st.from_regex(r"[!-~]{1,60}", fullmatch=True)
 
 
@@ -97,7 +105,14 @@ def model(cls: type[BaseModel]) -> st.SearchStrategy[Any]:
 def plain(cls: type[BaseModel], **given: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     required = {n: given.get(n, field_of(f)) for n, f in cls.model_fields.items() if f.is_required() or n in given}
     optional = {n: field_of(f) for n, f in cls.model_fields.items() if n not in required}
-    return st.fixed_dictionaries(required, optional=optional).map(lambda fields: cls(**fields))
+
+    @st.composite
+    def build(draw: st.DrawFn) -> BaseModel:
+        fields = {name: draw(values) for name, values in required.items()}
+        fields |= {name: draw(values) for name, values in optional.items() if draw(st.booleans())}
+        return cls(**fields)
+
+    return build()
 
 
 def field_of(field: FieldInfo) -> st.SearchStrategy[Any]:
@@ -118,6 +133,8 @@ def tickets() -> st.SearchStrategy[Ticket]:
         id=st.integers(1, 999),
         blocked_by=st.lists(st.integers(1000, 9999), max_size=2).map(tuple),
         created=st.none() | MOMENTS,
+        task=st.none(),
+        metric=st.none(),
     )
     return st.tuples(base, pairs).map(
         lambda both: Ticket(**(dict(both[0]) | {"task": both[1][0], "metric": both[1][1]}))

@@ -336,6 +336,11 @@ def test_parquet_types_become_the_few_we_know(tmp_path: Path) -> None:
     found = loaded(Ticket(id=1, title="x", data="rows.parquet", target="y"), tmp_path).frame
     kinds = {name: str(found[name].dtype) for name in found.columns}
     assert kinds == {
-        "small": "float64", "flag": "boolean", "kind": "str", "zoned": "datetime64[us]", "lasts": "float64", "y": "float64",
-    }  # fmt: skip
+        "small": "float64",
+        "flag": "boolean",
+        "kind": "str",
+        "zoned": "datetime64[us]",
+        "lasts": "float64",
+        "y": "float64",
+    }
     assert found["zoned"].iloc[0] == pd.Timestamp("2023-12-31 23:00")

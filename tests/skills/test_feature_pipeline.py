@@ -67,8 +67,13 @@ def test_copies_are_dropped_but_not_columns_that_only_resemble() -> None:
 def test_kinds_and_signature() -> None:
     mapped = map_features(MIXED, None, None)
     assert {column.name: column.kind for column in mapped.columns} == {
-        "x": "numeric", "n": "numeric", "word": "categorical", "flag": "boolean", "maybe": "boolean", "when": "datetime",
-    }  # fmt: skip
+        "x": "numeric",
+        "n": "numeric",
+        "word": "categorical",
+        "flag": "boolean",
+        "maybe": "boolean",
+        "when": "datetime",
+    }
     assert mapped.signature == map_features(MIXED.sample(frac=1, random_state=1), None, None).signature
     assert mapped.signature != map_features(MIXED.drop(columns="flag"), None, None).signature
     assert mapped.signature != map_features(MIXED.assign(flag=MIXED["flag"].astype("int64")), None, None).signature
@@ -97,7 +102,9 @@ def test_real_rows_are_transformed_and_so_are_rows_never_seen(prepared: Any) -> 
     transformer = build_transformer(mapped)
     fitted = transformer.fit_transform(prepare_frame(train, mapped))
     applied = transformer.transform(prepare_frame(holdout, mapped))
-    assert fitted.dtype == np.float64 and np.isfinite(fitted).all() and np.isfinite(applied).all()
+    assert fitted.dtype == np.float64
+    assert np.isfinite(fitted).all()
+    assert np.isfinite(applied).all()
     assert applied.shape == (len(holdout), fitted.shape[1])
     assert len(transformer.get_feature_names_out()) == fitted.shape[1]
 
@@ -139,12 +146,14 @@ def test_prepare_frame_with_strange_rows() -> None:
     )
     frame = prepare_frame(strange, mapped)
     assert list(frame.index) == [5, 9, 2]
-    assert frame["n"].tolist()[:1] == [12.0] and frame["n"].isna().tolist() == [False, True, True]
+    assert frame["n"].tolist()[0] == 12.0
+    assert frame["n"].isna().tolist() == [False, True, True]
     assert frame["maybe"].isna().tolist() == [True, True, False]
     assert frame.loc[2, "when|weekday"] == 0.0
     assert np.isfinite(transformer.transform(frame)).all()
     empty = prepare_frame(strange.head(0), mapped)
-    assert list(empty.columns) == list(frame.columns) and len(empty) == 0
+    assert list(empty.columns) == list(frame.columns)
+    assert len(empty) == 0
 
 
 def test_prepare_frame_does_not_change_what_it_is_given() -> None:

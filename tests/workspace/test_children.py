@@ -14,6 +14,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 import pytest_asyncio
 
@@ -188,6 +189,33 @@ async def test_cancelling_kills_and_waits(run: Runner) -> None:
 
 
 @linux
+async def test_a_cancelled_run_does_not_return_before_the_child_is_dead(run: Runner) -> None:
+    marker = f"vt-test-{uuid.uuid4().hex}"
+    ready = run.directory / "ready"
+    returned = anyio.Event()
+
+    async def one(scope: anyio.CancelScope) -> None:
+        with scope:
+            await run("family", seconds=600, marker=marker, ready=str(ready))
+        returned.set()
+
+    async with anyio.create_task_group() as tasks:
+        scope = anyio.CancelScope()
+        tasks.start_soon(one, scope)
+        await until(lambda: ready.exists() and ready.read_text())
+        os.kill(run.server.pid, signal.SIGSTOP)  # so that nobody can end the child yet
+        try:
+            scope.cancel()
+            for _ in range(200):  # long enough for all that a return takes
+                await anyio.to_thread.run_sync(lambda: None)
+            assert not returned.is_set()
+        finally:
+            os.kill(run.server.pid, signal.SIGCONT)
+        await returned.wait()
+        assert processes(marker) == []
+
+
+@linux
 async def test_several_at_once(run: Runner) -> None:
     results: list[ChildResult] = []
 
@@ -321,34 +349,43 @@ async def test_a_killed_server_is_replaced_and_takes_its_children_with_it(run: R
         os.kill(stray, signal.SIGKILL)
 
 
-@linux
-async def test_our_own_kill_9_leaves_no_process(tmp_path: Path) -> None:
-    marker = f"vt-test-{uuid.uuid4().hex}"
-    ready = tmp_path / "ready"
-    program = f"""
-import anyio
-import anyio.lowlevel
+PARENT = """
+import sys, anyio
 from pathlib import Path
 from workspace.children import ForkServer
 
-async def main():
-    async with ForkServer(home=Path({str(tmp_path / marker)!r})) as server:
-        Path({str(tmp_path / "server")!r}).write_text(str(server.pid))
-        await server.run("{HERE}:family", dict(marker={marker!r}, ready={str(ready)!r}),
-                         cwd=Path({str(tmp_path)!r}), log=Path({str(tmp_path / "log")!r}), seconds=600)
-anyio.run(main)
+async def main(marker, place):
+    async with ForkServer(home=place / marker) as server:
+        (place / "server").write_text(str(server.pid))
+        arguments = dict(marker=marker, ready=str(place / "ready"))
+        await server.run("tests.workspace.functions:family", arguments, cwd=place, log=place / "log", seconds=600)
+
+anyio.run(main, sys.argv[1], Path(sys.argv[2]))
 """
-    root = Path(__file__).parents[2]
+
+
+@linux
+@pytest.mark.parametrize("with_server", [False, True], ids=["parent", "parent and server"])
+async def test_our_own_kill_9_leaves_no_process(tmp_path: Path, with_server: bool) -> None:
+    marker = f"vt-test-{uuid.uuid4().hex}"
+    ready, place, root = tmp_path / "ready", tmp_path / "server", Path(__file__).parents[2]
     parent = subprocess.Popen(  # noqa: ASYNC220 - takes milliseconds
-        [sys.executable, "-c", program], cwd=root, env={**os.environ, "PYTHONPATH": os.fspath(root)}
+        [sys.executable, "-c", PARENT, marker, tmp_path], cwd=root, env={**os.environ, "PYTHONPATH": os.fspath(root)}
     )
     try:
-        await until(lambda: ready.exists() and len(processes(marker)) >= 3)
-        pids = [int((tmp_path / name).read_text()) for name in ("server", "ready")]
+        await until(lambda: ready.exists() and ready.read_text() and len(processes(marker)) >= 3)
+        server, child = int(place.read_text()), int(ready.read_text())
     finally:
+        parent.send_signal(signal.SIGSTOP)  # so that it cannot do anything about it
+        if with_server:
+            os.kill(int(place.read_text()), signal.SIGKILL)
         parent.kill()
         parent.wait()
-    await until(lambda: not any(map(alive, pids)) and processes(marker) == [])
+    await until(lambda: not alive(server) and not alive(child))
+    if with_server:  # nobody is left who could find those that the child had started
+        for stray in processes(marker):
+            os.kill(stray, signal.SIGKILL)
+    await until(lambda: processes(marker) == [])
 
 
 @linux

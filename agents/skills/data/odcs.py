@@ -72,9 +72,18 @@ def violations(contract: Mapping[str, Any], dataset: pd.DataFrame) -> list[str]:
     try:
         executable(contract).validate(dataset, lazy=True)
     except pa.errors.SchemaErrors as found:
-        cases = found.failure_cases[["column", "check"]].drop_duplicates()
-        return [f"{row.column}: {row.check}" for row in cases.itertuples()]
+        cases = found.failure_cases
+        if cases is None:
+            return [str(found).splitlines()[0]]
+        told = [_told(str(row.column), str(row.check), str(row.failure_case)) for row in cases.itertuples()]
+        return list(dict.fromkeys(told))
     return []
+
+
+def _told(column: str, check: str, case: str) -> str:
+    """One violation in words; pandera names a missing or unknown column as the failure case of the table."""
+    tables = {"column_in_dataframe": "is missing", "column_in_schema": "is not in the contract"}
+    return f"{case}: {tables[check]}" if check in tables else f"{column}: {check}"
 
 
 def _feature(series: pd.Series[Any]) -> dict[str, Any]:

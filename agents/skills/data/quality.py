@@ -41,7 +41,7 @@ class Quality:
     missing_cells: float
     duplicate_rows: int
     useless_columns: float
-    """Share of columns that are constant, empty, copies of another, or identifiers."""
+    """Share of columns that are constant, empty, copies of another, identifiers, or of too many levels."""
     outlying_cells: float
     """Share of numeric cells more than three interquartile ranges outside the quartiles."""
     rarest_class: float | None
@@ -70,9 +70,9 @@ class DataQuality(Skill[Parameters, SkillOutput]):
     """Count missing, constant, doubled, identifying, outlying and imbalanced data, and score it from 0 to 100.
 
     score = 100 − 40 · share of missing cells − 30 · share of rows that repeat an earlier row (target included)
-    − 20 · share of useless columns (constant, empty, copies, identifiers) − 20 · share of numeric cells more than three
-    interquartile ranges outside the quartiles − 100 · (0.1 − share of the rarest class, if that is positive)
-    − 30 · share of rows dropped for a missing target; never below 0.
+    − 20 · share of useless columns (constant, empty, copies, identifiers, too many levels) − 20 · share of numeric
+    cells more than three interquartile ranges outside the quartiles − 100 · (0.1 − share of the rarest class, if that
+    is positive) − 30 · share of rows dropped for a missing target; never below 0.
     """
 
     name = "data.quality"
@@ -95,7 +95,7 @@ class DataQuality(Skill[Parameters, SkillOutput]):
         context.write_json("data-quality.json", asdict(found) | {"penalties": found.penalties, "score": found.score})
         context.write_text("data-quality.md", _document(found, context.ticket))
         return SkillOutput(
-            summary=f"quality {found.score:g} of 100; {len(found.findings)} findings, {found.duplicate_rows} row copies",
+            summary=f"quality {found.score:g} of 100; {len(found.findings)} findings, {found.duplicate_rows:,} copies",
             ticked=(
                 TickedItem(
                     item="quality-scored",
@@ -144,7 +144,7 @@ def assess(dataset: pd.DataFrame, schema: SchemaSpec, scope: ScopeSpec) -> Quali
     )
 
 
-_USELESS = frozenset({"empty", "constant", "copy", "identifier"})
+_USELESS = frozenset({"empty", "constant", "copy", "identifier", "high cardinality"})
 
 
 def _column_findings(series: pd.Series[Any], copy_of: str | None) -> list[Finding]:

@@ -121,14 +121,14 @@ def _truths(series: pd.Series[Any]) -> pd.Series[Any]:
 def _datetime_parts(series: pd.Series[Any], name: str) -> dict[str, pd.Series[Any]]:
     import pandas as pd
 
-    when = pd.to_datetime(series, errors="coerce", utc=True)
+    when = pd.to_datetime(series, errors="coerce", utc=True, format="ISO8601")
     days = (when - pd.Timestamp("1970-01-01", tz="UTC")).dt.total_seconds() / 86_400
     calendar: dict[str, pd.Series[Any]] = {
         "days": days,
         "year": when.dt.year,
         "month": when.dt.month,
         "day": when.dt.day,
-        "weekday": when.dt.weekday,
+        "weekday": when.dt.day_of_week,
         "hour": when.dt.hour,
     }
     return {part_name(name, part): calendar[part].astype("float64") for part in DATETIME_PARTS}

@@ -1,0 +1,32 @@
+"""The command tree. Imports stay light: each command brings in what it needs when it runs."""
+
+from __future__ import annotations
+
+import typer
+
+from cli.commands import audit, gate, operate, schema, session, ticket
+from cli.commands import drive as driving
+
+app = typer.Typer(
+    name="valuetrain",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help=(
+        "Takes machine learning tickets from a backlog through gated phases to trained, evaluated, documented and "
+        "signed models, and records every decision.\n\n"
+        "**First steps:** `valuetrain init`, then `valuetrain drive --backlog backlog`.\n\n"
+        "Exit codes: 0 all done, 1 error, 2 usage, 3 a person is waited for, 4 something is blocked, "
+        "5 refused by the policy, 130 stopped."
+    ),
+)
+app.command("init")(operate.init)
+app.command("doctor")(operate.doctor)
+app.command("drive")(driving.drive)
+app.command("tail")(operate.tail)
+app.add_typer(ticket.app, name="ticket")
+app.add_typer(session.app, name="session")
+app.add_typer(gate.app, name="gate")
+app.add_typer(audit.app, name="audit")
+app.add_typer(operate.agent_app, name="agent")
+app.add_typer(schema.app, name="schema")

@@ -1,0 +1,50 @@
+"""Identifiers: sorted by time, and of the right version."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.ids import short_token, uuid7
+
+MOMENTS = st.integers(0, 2**48 - 1)
+
+
+@given(MOMENTS)
+def test_version_and_variant(moment: int) -> None:
+    value = uuid.UUID(uuid7(moment))
+    assert (value.version, value.variant) == (7, uuid.RFC_4122)
+    assert value.int >> 80 == moment
+
+
+@given(MOMENTS, MOMENTS)
+def test_later_is_greater_as_number_and_as_text(one: int, other: int) -> None:
+    first, second = sorted((one, other))
+    a, b = uuid7(first), uuid7(second)
+    assert first == second or a < b
+    assert first == second or uuid.UUID(a) < uuid.UUID(b)
+
+
+def test_now_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time_ns", lambda: 1_234_567_890_123_999_999)
+    assert uuid.UUID(uuid7()).int >> 80 == 1_234_567_890_123
+
+
+def test_two_of_the_same_moment_differ() -> None:
+    assert len({uuid7(7) for _ in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize("length", [1, 5, 20])
+def test_tokens_are_read_aloud(length: int) -> None:
+    assert re.fullmatch(rf"[a-hjkmnp-z2-9]{{{length}}}", short_token(length))
+    assert not set("ilo01") & set("".join(short_token(20) for _ in range(100)))
+
+
+def test_tokens_differ() -> None:
+    assert len({short_token(12) for _ in range(500)}) == 500
+    assert len(short_token()) == 5
