@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -102,7 +101,7 @@ class Workbench:
         return bounds[bound], bound
 
     def _stage(self, cls: AnySkill, directory: Path) -> dict[str, str]:
-        """Link the declared artifacts into a fresh directory; sealed ones only for the harness."""
+        """Copy the declared artifacts into a fresh directory; sealed ones only for the harness."""
         shutil.rmtree(directory, ignore_errors=True)
         (directory / "in").mkdir(parents=True, mode=0o700)
         (directory / "out").mkdir(mode=0o700)
@@ -117,10 +116,7 @@ class Workbench:
                 raise AttemptError(FailureClass.POLICY, f"{cls.name} may not read {name}: it is sealed for the harness")
             target = directory / "in" / name
             source = self._blobs.path(ref.sha256, sealed=ref.sealed)
-            try:
-                os.link(source, target)
-            except OSError:
-                shutil.copyfile(source, target)
+            shutil.copyfile(source, target)  # a copy: through a link a skill could write into the artifact store
             inputs[name] = str(target)
         return inputs
 

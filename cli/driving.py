@@ -78,7 +78,7 @@ def run_drive(
                 bus=bus,
                 feed=feed,
                 settings=drive_settings,
-                choose=chooser(source, policy),
+                choose=chooser(source, policy, repository),
                 pipeline=partial(load_pipeline, folders=(place.pipelines,)),
                 base_commit=repository.head_commit,
                 trouble=lambda: running.conductor.trouble,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 from autopilot.board import Board
 from autopilot.drive import Choice
@@ -21,6 +22,10 @@ from cli.home import Home
 from cli.reading import reading
 from schemas.policy import Policy
 from schemas.ticket import Ticket
+from workspace.git import Repository
+
+DELIVERY = "phase/delivery_"
+"""How `workspace.git.branch_name` begins the branches of sessions."""
 
 
 def backlog_at(name: str) -> Backlog:
@@ -37,19 +42,33 @@ def data_roots(backlog: Backlog, policy: Policy, repository: Path) -> tuple[str,
     return tuple(str(root.resolve()) for root in roots)
 
 
-def chooser(backlog: Backlog, policy: Policy) -> Callable[[Board], Awaitable[Choice]]:
-    """What a drive calls to select: reads the backlog anew each time."""
+def chooser(backlog: Backlog, policy: Policy, repository: Repository) -> Callable[[Board], Awaitable[Choice]]:
+    """What a drive calls to select: reads backlog and branches anew each time."""
 
     async def choose(board: Board) -> Choice:
         snapshot = await backlog.snapshot()
         past = [(row.ticket.id, row.digest, row.status, row.id) for row in board.sessions.values()]
-        selection = select(snapshot, policy, history(past, snapshot.digests), datetime.now(UTC))
+        known = {row.branch for row in board.sessions.values()}
+        branches = await anyio.to_thread.run_sync(strangers, repository, known)
+        selection = select(snapshot, policy, history(past, snapshot.digests, branches), datetime.now(UTC))
         return Choice(selection.order, selection.passed_over, snapshot.unreadable, snapshot.tickets, snapshot.digests)
 
     return choose
 
 
-def history(past: Iterable[tuple[int, str, str, str]], digests: Mapping[int, str]) -> dict[int, TicketHistory]:
+def strangers(repository: Repository, known: Collection[str]) -> dict[int, str]:
+    """Branches that serve a ticket although no session in the record accounts for them, by ticket."""
+    found: dict[int, str] = {}
+    for branch in repository.branches(f"{DELIVERY}*"):
+        number = branch.removeprefix(DELIVERY).partition("-")[0]
+        if branch not in known and number.isdigit():
+            found[int(number)] = branch
+    return found
+
+
+def history(
+    past: Iterable[tuple[int, str, str, str]], digests: Mapping[int, str], branches: Mapping[int, str]
+) -> dict[int, TicketHistory]:
     """What sessions did with each ticket, from (ticket, text digest, status, session), oldest first.
 
     A blocked or rolled back session holds its ticket only while the ticket's text is the one it was started with: an
@@ -66,6 +85,8 @@ def history(past: Iterable[tuple[int, str, str, str]], digests: Mapping[int, str
         else:
             before = replace(before, session=session, status=status.replace("_", " "))
         found[ticket] = before
+    for ticket, branch in branches.items():
+        found[ticket] = replace(found.get(ticket, TicketHistory()), branch=branch)
     return found
 
 
@@ -114,4 +135,6 @@ def _look(home_path: Path, backlog: str) -> tuple[Snapshot, Selection, list[dict
         with reading(home_path) as record:
             rows = record.sessions()
     past = [(row["ticket"], row["ticket_digest"], row["status"], row["session"]) for row in rows]
-    return snapshot, select(snapshot, policy, history(past, snapshot.digests), datetime.now(UTC)), rows
+    repository = Repository(Path.cwd())
+    branches = strangers(repository, {row["branch"] for row in rows}) if repository.is_repository() else {}
+    return snapshot, select(snapshot, policy, history(past, snapshot.digests, branches), datetime.now(UTC)), rows

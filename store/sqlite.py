@@ -9,12 +9,9 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
-
-from pydantic_core import from_json
 
 from schemas.envelope import StreamId
 from store import chain
@@ -23,6 +20,7 @@ from store.batch import Batch, TimerRow, ViewRow, microseconds, moment, prepare
 from store.chain import Head
 from store.checkpoints import Checkpoint, claimed_heads
 from store.port import Append, AppendResult, ArmedTimer, Handled, StoreCorrupt, StoredEvent, StoreError, Verification
+from store.rows import head_row, inbox_entry, json_object, stored_event, stored_head, stream_key
 from store.sqlite_file import SqliteFile, ensure, ensure_readable, translate
 
 PAGE = 1_000
@@ -123,7 +121,7 @@ class SqliteStore(StoreBase):
     def _head(self, db: sqlite3.Connection, stream: StreamId) -> Head:
         known = self._heads.get(stream)
         if known is None:
-            row = db.execute(f"{_HEAD} WHERE tenant = ? AND kind = ? AND name = ?", _key(stream)).fetchone()
+            row = db.execute(f"{_HEAD} WHERE tenant = ? AND kind = ? AND name = ?", stream_key(stream)).fetchone()
             known = Head(stream, *row[3:]) if row else Head(stream)
         return known
 
@@ -132,7 +130,7 @@ class SqliteStore(StoreBase):
     def version(self, stream: StreamId) -> int:
         """See the port."""
         with self._file.reader() as db:
-            row = db.execute(f"{_HEAD} WHERE tenant = ? AND kind = ? AND name = ?", _key(stream)).fetchone()
+            row = db.execute(f"{_HEAD} WHERE tenant = ? AND kind = ? AND name = ?", stream_key(stream)).fetchone()
         return row[3] if row else 0
 
     def read_raw(self, stream: StreamId, after: int = 0, up_to: int | None = None) -> Iterator[StoredEvent]:
@@ -140,7 +138,7 @@ class SqliteStore(StoreBase):
         last = _UNBOUNDED if up_to is None else up_to
         while True:
             with self._file.reader() as db:
-                rows = db.execute(_STREAM_PAGE, (*_key(stream), after, last, PAGE)).fetchall()
+                rows = db.execute(_STREAM_PAGE, (*stream_key(stream), after, last, PAGE)).fetchall()
             for position, sequence, id_, raw, hash_ in rows:
                 yield StoredEvent(position, stream, sequence, id_, raw, hash_)
             if len(rows) < PAGE:
@@ -151,7 +149,7 @@ class SqliteStore(StoreBase):
         """See the port. Positions are given out under the write lock, so their order is the commit order."""
         with self._file.reader() as db:
             rows = db.execute(f"{_EVENT} WHERE position > ? ORDER BY position LIMIT ?", (after_position, limit))
-            return list(map(_stored, rows))
+            return list(map(stored_event, rows))
 
     def last_position(self) -> int:
         """See the port."""
@@ -168,7 +166,9 @@ class SqliteStore(StoreBase):
         """See the port."""
         where, values = ("tenant = ?", (tenant,)) if kind is None else ("tenant = ? AND kind = ?", (tenant, kind))
         with self._file.reader() as db:
-            return [_head(row).stream for row in db.execute(f"{_HEAD} WHERE {where} ORDER BY first_position", values)]
+            return [
+                stored_head(row).stream for row in db.execute(f"{_HEAD} WHERE {where} ORDER BY first_position", values)
+            ]
 
     def handled(self, command_id: str) -> Handled | None:
         """See the port."""
@@ -178,8 +178,8 @@ class SqliteStore(StoreBase):
     def commands(self, stream: StreamId) -> list[Handled]:
         """See the port."""
         with self._file.reader() as db:
-            rows = db.execute(f"{_HANDLED} WHERE {_OF_STREAM} ORDER BY position", _key(stream))
-            return list(map(_inbox_entry, rows))
+            rows = db.execute(f"{_HANDLED} WHERE {_OF_STREAM} ORDER BY position", stream_key(stream))
+            return list(map(inbox_entry, rows))
 
     def timers(self, due_before: datetime | None = None) -> list[ArmedTimer]:
         """See the port."""
@@ -202,13 +202,13 @@ class SqliteStore(StoreBase):
         with self._file.reader() as db:
             query = "SELECT body FROM views WHERE tenant = ? AND kind = ? AND id = ?"
             row = db.execute(query, (tenant, kind, id)).fetchone()
-        return _json(row[0]) if row else None
+        return json_object(row[0]) if row else None
 
     def views(self, tenant: str, kind: str) -> list[dict[str, Any]]:
         """See the port."""
         with self._file.reader() as db:
             query = "SELECT body FROM views WHERE tenant = ? AND kind = ? ORDER BY ordinal"
-            return [_json(body) for (body,) in db.execute(query, (tenant, kind))]
+            return [json_object(body) for (body,) in db.execute(query, (tenant, kind))]
 
     # Auditing
 
@@ -216,7 +216,7 @@ class SqliteStore(StoreBase):
         """Heads of all streams with an event after `after_position`, as of one moment."""
         with self._file.reader() as db:
             rows = db.execute(f"{_HEAD} WHERE last_position > ? ORDER BY first_position", (after_position,))
-            return list(map(_head, rows))
+            return list(map(stored_head, rows))
 
     def checkpoints(self) -> list[Checkpoint]:
         """All checkpoints by number."""
@@ -228,53 +228,22 @@ class SqliteStore(StoreBase):
 
         with self._file.snapshot() as db:
             claimed, findings = claimed_heads(_checkpoints(db))
-            heads = map(_head, db.execute(f"{_HEAD} {_OF_TENANT}", (tenant,)))
+            heads = map(stored_head, db.execute(f"{_HEAD} {_OF_TENANT}", (tenant,)))
             verification = chain.verify(
-                map(_stored, db.execute(f"{_EVENT} {_OF_TENANT} ORDER BY position", (tenant,))),
+                map(stored_event, db.execute(f"{_EVENT} {_OF_TENANT} ORDER BY position", (tenant,))),
                 {head.stream: head for head in heads},
                 {stream: versions for stream, versions in claimed.items() if tenant in (None, stream.tenant)},
-                lambda stream: map(_stored, db.execute(f"{_EVENT} WHERE {_OF_STREAM} ORDER BY sequence", _key(stream))),
+                lambda stream: map(
+                    stored_event, db.execute(f"{_EVENT} WHERE {_OF_STREAM} ORDER BY sequence", stream_key(stream))
+                ),
                 whole=tenant is None,
             )
         return replace(verification, findings=(*findings, *verification.findings))
 
 
-def _key(stream: StreamId) -> tuple[str, str, str]:
-    return (stream.tenant, stream.kind, stream.name)
-
-
-# Many rows belong to few streams: looking an id up takes a quarter of the time of making it.
-_stream = lru_cache(maxsize=4_096)(StreamId)
-
-
-def _stored(row: tuple[Any, ...]) -> StoredEvent:
-    position, tenant, kind, stream, sequence, id_, raw, hash_ = row
-    return StoredEvent(position, _stream(tenant, kind, stream), sequence, id_, raw, hash_)
-
-
-def _head(row: tuple[Any, ...]) -> Head:
-    tenant, kind, name, version, hash_, first, last = row
-    return Head(StreamId(tenant, kind, name), version, hash_, first, last)
-
-
 def _handled(db: sqlite3.Connection, command_id: str) -> Handled | None:
     row = db.execute(f"{_HANDLED} WHERE command_id = ?", (command_id,)).fetchone()
-    return _inbox_entry(row) if row else None
-
-
-def _inbox_entry(row: tuple[Any, ...]) -> Handled:
-    command_id, raw, accepted, verdict = row
-    return Handled(command_id, raw, bool(accepted), _json(verdict))
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        value: dict[str, Any] = from_json(text)
-    except ValueError as problem:
-        raise StoreCorrupt(
-            f"a stored JSON object cannot be read ({problem}): restore the record from a backup"
-        ) from problem
-    return value
+    return inbox_entry(row) if row else None
 
 
 def _checkpoints(db: sqlite3.Connection) -> list[Checkpoint]:
@@ -291,17 +260,13 @@ def _write(db: sqlite3.Connection, batch: Batch) -> None:
                 f"an event with the same id is stored already ({problem}): every event needs its own"
             ) from problem
         raise StoreCorrupt(f"the stream heads do not fit the events ({problem}): verify the record") from problem
-    db.executemany(_SET_HEAD, map(_head_row, batch.heads.values()))
+    db.executemany(_SET_HEAD, map(head_row, batch.heads.values()))
     db.executemany(_INSERT_INBOX, batch.inbox)
     # Setting and clearing may alternate for one key, so only neighbours of the same sort may go together.
     for cleared, timers in groupby(batch.timers, _is_cleared):
         db.executemany(_CLEAR_TIMER if cleared else _SET_TIMER, (row[:4] if cleared else row for row in timers))
     for removed, views in groupby(batch.views, _is_removed):
         db.executemany(_REMOVE_VIEW if removed else _SET_VIEW, (row[:3] if removed else row for row in views))
-
-
-def _head_row(head: Head) -> tuple[str, str, str, int, bytes, int, int]:
-    return (*_key(head.stream), head.version, head.hash, head.first_position, head.last_position)
 
 
 def _is_cleared(row: TimerRow) -> bool:

@@ -17,7 +17,9 @@ pytest.register_assert_rewrite("tests.conformance.bus", "tests.conformance.bus_c
 from bus import streams  # noqa: E402
 from bus.nats_bus import NatsBus, connect  # noqa: E402
 from bus.port import BusError, ConsumerSpec  # noqa: E402
+from bus.processes import PROC  # noqa: E402
 from bus.server import EmbeddedServer  # noqa: E402
+from tests.conformance.bus_kit import eventually  # noqa: E402
 
 
 class NatsHarness:
@@ -46,6 +48,15 @@ class NatsHarness:
         os.kill(self.server.info.pid, signal.SIGKILL)
         assert await self.server.exited() == -signal.SIGKILL
 
+    async def freeze(self) -> None:
+        """The server says nothing any more, but its connections stay."""
+        pid = self.server.info.pid
+        os.kill(pid, signal.SIGSTOP)
+        await eventually(lambda: _stopped(pid))  # each of its threads finishes what it is at
+
+    def thaw(self) -> None:
+        os.kill(self.server.info.pid, signal.SIGCONT)
+
     async def crash(self) -> None:
         await self.kill()
         await self.server.restart()
@@ -58,6 +69,13 @@ class NatsHarness:
 
     async def close(self) -> None:
         await asyncio.gather(*(bus.close() for bus in self._open))
+
+
+def _stopped(pid: int) -> bool:
+    if not PROC.is_dir():
+        return True
+    states = [path.read_text().rpartition(")")[2].split()[0] for path in (PROC / str(pid) / "task").glob("*/stat")]
+    return set(states) == {"T"}
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from typing import Any
 
 import pytest
@@ -56,12 +54,12 @@ async def test_a_connection_closed_for_good_ends_what_relies_on_it(harness: Nats
 async def test_closing_ends_what_waits(harness: NatsHarness) -> None:
     await harness.bus("conductor")
     operator = await harness.bus("operator")
-    os.kill(harness.server.info.pid, signal.SIGSTOP)
+    await harness.freeze()
     waiting = asyncio.create_task(operator.last_sequence())
     await asyncio.sleep(0)
     closing = asyncio.create_task(operator.close())
     await asyncio.wait({closing}, timeout=DEADLINE)
-    os.kill(harness.server.info.pid, signal.SIGCONT)
+    harness.thaw()
     assert closing.done()
     with pytest.raises(BusUnavailable):
         await waiting

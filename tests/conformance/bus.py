@@ -130,7 +130,7 @@ class BusConformance(ConsumingConformance):
             first = await (await harness.bus("operator")).send(one)
             began = loop.time()
             assert await (await harness.bus("operator")).send(one) == first
-        assert loop.time() - began < 1.0
+        assert loop.time() - began < 1.9
 
     async def test_a_command_nobody_answers_gives_no_receipt(self, harness: Harness) -> None:
         operator = await harness.bus("operator")

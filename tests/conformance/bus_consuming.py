@@ -153,7 +153,7 @@ class ConsumingConformance:
     async def test_a_long_handler_keeps_its_message(self, harness: Harness) -> None:
         bus = await harness.bus("conductor")
         one, two = await harness.bus("training"), await harness.bus("training")
-        spec = replace(TRAINING, ack_wait=0.6)
+        spec = replace(TRAINING, ack_wait=1.0)
         release, log, other = asyncio.Event(), Log(), Log()
 
         async def slow(delivery: Delivery) -> Outcome:
@@ -167,9 +167,9 @@ class ConsumingConformance:
             await bus.publish_events(events(1))
             await log.until(1)
             async with two.consume(spec, other):
-                await stays_quiet(other, 1.8)
+                await stays_quiet(other, 2.5)
                 release.set()
-                await stays_quiet(other, 0.8)
+                await stays_quiet(other, 1.2)
         assert len(log.deliveries) == 1
 
     async def test_on_leaving_unfinished_messages_are_handed_back_at_once(self, harness: Harness) -> None:

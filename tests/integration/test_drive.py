@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tests.integration.train import Train
@@ -14,11 +12,13 @@ def _sessions(train: Train) -> dict[int, dict[str, object]]:
 
 
 def test_three_kinds_of_model_and_gates(train: Train) -> None:
-    """Binary without a person; multi-class and a regression over time whose few hold-out rows ask for one."""
+    """Binary without a person; multi-class and regression whose few hold-out rows ask for one; a useless model vetoed."""
     train.ticket(11, "Tell the cultivar of a wine", data=train.data("wine.csv"), target="cultivar",
                  metric="balanced_accuracy", acceptance=["metrics.balanced_accuracy_lower >= 0.7"])  # fmt: skip
     train.ticket(12, "Estimate unemployment", data=train.data("economy.csv"), target="unemp", time="quarter_start",
                  acceptance=["metrics.rows >= 30.0"])  # fmt: skip
+    train.ticket(14, "Estimate a wine's colour", data="data/wine.csv", target="color_intensity", task="regression",
+                 acceptance=["metrics.mae < baseline.mae"])  # fmt: skip
     train.ticket(13, "Predict a vote", data=train.data("votes.csv"), target="vote", metric="roc_auc")
 
     ran = train.run("drive", "--no-wait", "--json")
@@ -27,30 +27,34 @@ def test_three_kinds_of_model_and_gates(train: Train) -> None:
     assert ran.code == 3, ran.out + ran.err
     assert set(summary) == {"drive", "completed", "waiting", "blocked", "skipped", "seconds", "cost_usd"}
     assert [row["ticket"] for row in summary["completed"]] == [13]
-    assert [row["ticket"] for row in summary["waiting"]] == [11, 12]
-    gates = [row["gate"] for row in summary["waiting"]]
-    assert [row["gate"] for row in train.run("gate", "list", "--json").json] == gates
+    assert sorted(row["ticket"] for row in summary["waiting"]) == [11, 14]
+    assert [row["ticket"] for row in summary["blocked"]] == [12]
+    assert "risk.veto" in summary["blocked"][0]["reason"], "extrapolating unemployment is worse than a constant guess"
+    gates = [row["gate"] for row in sorted(summary["waiting"], key=lambda row: row["ticket"])]
+    assert sorted(row["gate"] for row in train.run("gate", "list", "--json").json) == sorted(gates)
 
     assert train.run("gate", "approve", gates[0], "--as", "alice").code == 5, "the requester may not approve"
     assert train.run("gate", "approve", gates[0], "--as", "mallory", "--json").json["error"]["exit"] == 5
     assert train.run("gate", "reject", gates[1], "--as", "dana").code == 1, "a rejection needs a reason"
-    assert train.run("gate", "reject", gates[1], "--as", "dana", "--reason", "too few quarters").code == 0
+    assert train.run("gate", "reject", gates[1], "--as", "dana", "--reason", "too few bottles").code == 0
     assert train.run("gate", "approve", gates[0], "--as", "dana").code == 0
     assert train.run("gate", "approve", gates[0], "--as", "dana").code == 1, "a gate is decided once"
     again = train.run("drive", "--json")
     assert again.code == 4, again.out
     assert [row["ticket"] for row in again.json["completed"]] == [11]
-    assert "too few quarters" in again.json["blocked"][0]["reason"]
-    explained = train.run("ticket", "explain", "12", "--json").json
+    assert any("too few bottles" in row["reason"] for row in again.json["blocked"])
+    explained = train.run("ticket", "explain", "14", "--json").json
     assert "already serves it" in explained["verdict"]
     assert explained["sessions"][0]["status"] == "blocked"
-    assert train.run("session", "retry", str(_sessions(train)[12]["session"]), "--as", "dana").code == 0
+    assert train.run("session", "retry", str(_sessions(train)[14]["session"]), "--as", "dana").code == 0
     waits = train.run("drive", "--json")
     assert waits.code == 3
     assert train.run("gate", "approve", waits.json["waiting"][0]["gate"], "--as", "dana").code == 0
-    assert train.run("drive", "--json").code == 0
+    last = train.run("drive", "--json")
+    assert last.code == 4
+    assert [row["ticket"] for row in last.json["completed"]] == [14]
 
-    for row in _sessions(train).values():
+    for row in (r for r in _sessions(train).values() if r["status"] == "completed"):
         branch = str(row["branch"])
         files = train.git("ls-tree", "-r", "--name-only", branch).split()
         folder = f"tickets/delivery_{row['ticket']}"
@@ -62,9 +66,9 @@ def test_three_kinds_of_model_and_gates(train: Train) -> None:
         assert "- [ ]" not in train.git("show", f"{branch}:{folder}/checklist.md")
         replayed = train.run("session", "replay", str(row["session"]), "--verify", "--json").json
         assert replayed["difference"] is None
-        assert replayed["commands"] > 40
+        assert replayed["commands"] > 30
     assert train.run("audit", "verify", "--json").json["findings"] == []
-    assert not train.git("worktree", "list").strip().count("\n"), "checkouts of ended sessions are removed"
+    assert len(train.git("worktree", "list").splitlines()) == 2, "only the blocked session keeps its checkout"
 
 
 def test_rollback_and_retry(train: Train) -> None:
@@ -110,4 +114,4 @@ def test_the_event_stream_validates_against_the_exported_schemas(train: Train) -
     assert {"session_started", "attempt_failed", "session_blocked", "drive_ended"} <= {e["type"] for e in events}
     for event in events:
         jsonschema.validate(event, schemas[f"events/{event['type']}.json"])
-    assert json.dumps(schemas["asyncapi.json"]).count("commands/") > 0
+    assert "command_decide_gate" in schemas["asyncapi.json"]["components"]["messages"]
