@@ -40,21 +40,19 @@ class EffectExecutor:
 
     def __init__(self, bus: Bus, tenant: str, blobs: Blobs, worktrees: Path, key: Path) -> None:
         self._bus = bus
-        self._feed = Feed(bus, tenant, self._cleared)
+        self._feed = Feed(bus, tenant)
         self._blobs = blobs
         self._worktrees = worktrees
         self._key = key
-        self._ended: list[SessionRow] = []
 
     @asynccontextmanager
     async def running(self, spec: ConsumerSpec) -> AsyncIterator[None]:
         """Carry out effects while the context is open."""
         async with self._feed.running(), self._bus.consume(spec, self.handle):
+            for row in self._feed.board.sessions.values():
+                if row.status in ("completed", "aborted"):
+                    await self._clear(row)  # ended while nobody was here, or a crash came between
             yield
-
-    def _cleared(self, envelope: EventEnvelope[Event], row: SessionRow | None) -> None:
-        if row is not None and envelope.type in ("session_completed", "session_aborted"):
-            self._ended.append(row)
 
     async def handle(self, delivery: Delivery) -> Outcome:
         """One EffectRequested. Acknowledged only after the conductor's receipt."""
@@ -82,7 +80,9 @@ class EffectExecutor:
             return Retry(1.0, str(problem))
         if not verdict["accepted"]:
             _log.info("effect_receipt_refused", effect=effect.effect, reason=verdict["reason"])
-        await self._clear()
+        elif any(name == "session_completed" for name, _ in verdict["events"]):
+            with anyio.CancelScope(shield=True):
+                await self._clear(row)
         return Ack()
 
     async def _row(self, envelope: EventEnvelope[Event]) -> SessionRow | None:
@@ -118,15 +118,16 @@ class EffectExecutor:
         sha256, size = self._blobs.put(sign(self._blobs.read(artifact.sha256), key))
         return ArtifactRef(name=f"{artifact.name}.dsse.json", sha256=sha256, size=size, media_type="application/json")
 
-    async def _clear(self) -> None:
-        """Remove the checkouts of ended sessions, so that their branches can be checked out elsewhere."""
-        while self._ended:
-            row = self._ended.pop()
-            tree = Worktree(Repository(Path(row.repository)), self._worktrees / row.id, row.branch, row.base_commit)
-            try:
-                await anyio.to_thread.run_sync(tree.remove)
-            except GitError as problem:
-                _log.warning("checkout_not_removed", session=row.id, reason=str(problem))
+    async def _clear(self, row: SessionRow) -> None:
+        """Remove the checkout of an ended session, so that its branch can be checked out elsewhere."""
+        directory = self._worktrees / row.id
+        if not directory.exists():
+            return
+        tree = Worktree(Repository(Path(row.repository)), directory, row.branch, row.base_commit)
+        try:
+            await anyio.to_thread.run_sync(tree.remove)
+        except GitError as problem:
+            _log.warning("checkout_not_removed", session=row.id, reason=str(problem))
 
     def _envelope(self, cause: EventEnvelope[Event], command: Command) -> CommandEnvelope:
         return CommandEnvelope(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +20,8 @@ from bus.port import (
 )
 from bus.server import EmbeddedServer
 from tests.bus.conftest import NatsHarness
-from tests.conformance.bus_kit import DEADLINE, (
+from tests.conformance.bus_kit import (
+    DEADLINE,
     TRAINING,
     Log,
     command,

@@ -12,7 +12,7 @@ def _sessions(train: Train) -> dict[int, dict[str, object]]:
 
 
 def test_three_kinds_of_model_and_gates(train: Train) -> None:
-    """Binary without a person; multi-class and regression whose few hold-out rows ask for one; a useless model vetoed."""
+    """Binary without a person; multi-class and regression with few rows ask for one; a useless model is vetoed."""
     train.ticket(11, "Tell the cultivar of a wine", data=train.data("wine.csv"), target="cultivar",
                  metric="balanced_accuracy", acceptance=["metrics.balanced_accuracy_lower >= 0.7"])  # fmt: skip
     train.ticket(12, "Estimate unemployment", data=train.data("economy.csv"), target="unemp", time="quarter_start",

@@ -59,6 +59,7 @@ class _Raw:
 
     frame: pd.DataFrame
     kind: Literal["csv", "parquet", "sklearn", "statsmodels", "synthetic"]
+    uri: str
     shown: str
     sha256: str
     size: int
@@ -82,7 +83,7 @@ def load(ticket: Ticket, roots: Sequence[Path], max_data_bytes: int) -> Loaded:
         raise InputError(f"{raw.shown} has no column besides the target {target!r}", "add columns to predict it from")
     kept, more = _with_target(frame, target, raw.shown)
     source = SourceSpec(
-        uri=ticket.data or "",
+        uri=raw.shown if Path(raw.uri).is_absolute() else raw.uri,
         kind=raw.kind,
         rows=len(frame),
         columns=tuple(names),
@@ -123,7 +124,7 @@ def _file(data: str, roots: Sequence[Path], max_data_bytes: int) -> _Raw:
     else:
         frame, warnings = tables.read_csv(content, file.shown)
     digest = hashlib.sha256(content).hexdigest()
-    return _Raw(frame, kind, file.shown, digest, len(content), f"File {file.shown} of the requester.", warnings)
+    return _Raw(frame, kind, data, file.shown, digest, len(content), f"File {file.shown} of the requester.", warnings)
 
 
 def _packaged(
@@ -131,7 +132,7 @@ def _packaged(
 ) -> _Raw:
     """A packaged or generated set; its digest is that of its canonical CSV (comma, line feed, no index)."""
     content = frame.to_csv(index=False, lineterminator="\n").encode()
-    return _Raw(frame, kind, data, hashlib.sha256(content).hexdigest(), len(content), description, [])
+    return _Raw(frame, kind, data, data, hashlib.sha256(content).hexdigest(), len(content), description, [])
 
 
 def _target_name(ticket: Ticket, names: list[str], shown: str) -> str:
