@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from conductor.decide import Refusal, decide
+from conductor.evolve import evolve
 from conductor.process import follow
-from conductor.state import SessionState, evolve
+from conductor.state import SessionState
 from schemas import session as ev
 from schemas.envelope import CommandEnvelope, EventEnvelope
 from schemas.messages import Event

@@ -1,6 +1,7 @@
 """The rulebook under any sequence of commands, held against what a reader of the events alone would demand.
 
-Set `VT_MACHINE_EXAMPLES` and `VT_MACHINE_STEPS` for a longer search (then with new random numbers each time).
+Set `VT_MACHINE_EXAMPLES` and `VT_MACHINE_STEPS` for a longer search, then with new random numbers each time (and
+`-o faulthandler_timeout=0`, which otherwise ends it after five minutes).
 """
 
 from __future__ import annotations

@@ -230,6 +230,8 @@ def test_clean_rows_score_a_hundred_and_the_formula_is_the_published_one() -> No
     assert quality.assess(dataset_of(), SCHEMA, SCOPE).score == 100.0
     frame = dataset_of(z=[1] * 100, gap=[None] * 50 + list(np.random.default_rng(2).normal(size=50)))
     frame = pd.concat([frame, frame.head(10)], ignore_index=True)
+    hidden = frame.assign(serial=range(len(frame)))
+    assert quality.assess(hidden, SCHEMA, SCOPE).duplicate_rows == 10, "a row number hides no copies"
     found = quality.assess(frame, SCHEMA.model_copy(update={"dropped_rows": 11}), SCOPE)
     assert found.duplicate_rows == 10
     missing, useless, dropped = 60 / 330, 1 / 3, 11 / 121

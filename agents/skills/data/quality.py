@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.data import columns
+from agents.skills.data import columns, twins
 from agents.skills.data.markdown import figure, origin_note, table
 from agents.skills.data.schema import SchemaSpec
 from agents.skills.shapes import ROW_COLUMN, TARGET_COLUMN, ScopeSpec
@@ -69,10 +69,10 @@ class Quality:
 class DataQuality(Skill[Parameters, SkillOutput]):
     """Count missing, constant, doubled, identifying, outlying and imbalanced data, and score it from 0 to 100.
 
-    score = 100 − 40 · share of missing cells − 30 · share of rows that repeat an earlier row (target included)
-    − 20 · share of useless columns (constant, empty, copies, identifiers, too many levels) − 20 · share of numeric
-    cells more than three interquartile ranges outside the quartiles − 100 · (0.1 − share of the rarest class, if that
-    is positive) − 30 · share of rows dropped for a missing target; never below 0.
+    score = 100 − 40 · share of missing cells − 30 · share of rows that repeat an earlier row (target included,
+    identifiers not) − 20 · share of useless columns (constant, empty, copies, identifiers, too many levels)
+    − 20 · share of numeric cells more than three interquartile ranges outside the quartiles − 100 · (0.1 − share of
+    the rarest class, if that is positive) − 30 · share of rows dropped for a missing target; never below 0.
     """
 
     name = "data.quality"
@@ -129,7 +129,8 @@ def assess(dataset: pd.DataFrame, schema: SchemaSpec, scope: ScopeSpec) -> Quali
     rarest = float(dataset[TARGET_COLUMN].value_counts(normalize=True).iloc[-1]) if scope.classes else None
     if rarest is not None and rarest < 0.1:
         findings.append(Finding("rare class", schema.target, rarest, "accuracy says little; intervals are wide"))
-    repeated = int(dataset.drop(columns=ROW_COLUMN).duplicated().sum())
+    compared = [*twins.key_columns(table_, features), TARGET_COLUMN]
+    repeated = int(dataset.duplicated(subset=compared).sum())
     total = len(dataset) + schema.dropped_rows
     return Quality(
         rows=len(dataset),
@@ -201,7 +202,7 @@ def _document(found: Quality, ticket: Ticket) -> str:
             ("penalty for", "points"), [(cause, f"{points:.2f}") for cause, points in found.penalties.items() if points]
         ),
         "",
-        f"Missing cells: {found.missing_cells:.2%}. Rows that repeat an earlier one, target included: "
+        f"Missing cells: {found.missing_cells:.2%}. Rows that repeat an earlier one, target included, identifiers not: "
         f"{found.duplicate_rows:,}.",
         "",
         "## Findings",

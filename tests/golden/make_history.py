@@ -1,0 +1,267 @@
+"""Records a whole session of the shipped `ml-delivery` pipeline: refusals, retries, a gate, a rollback, the end.
+
+    python -m tests.golden.make_history
+
+Each line of `ml-delivery.history.jsonl` is a message's canonical bytes: a command, then the events it caused. The file
+is committed once and replayed for ever (`test_history.py`); make it again only while nobody has such a record yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from conductor.fold import handle
+from conductor.pipelines import load
+from conductor.state import Stage, Status, initial
+from schemas import commands as cmd
+from schemas.envelope import CommandEnvelope, EventEnvelope, StreamId, encode_command, encode_event
+from schemas.messages import Command
+from schemas.pipeline import PipelineDefinition
+from schemas.policy import Approver, Policy
+from schemas.ticket import Budget, Ticket
+from schemas.values import Actor, ArtifactRef, FailureClass, Measurement, RiskLevel, Task, TickedItem, Usage
+
+HISTORY = Path(__file__).parent / "ml-delivery.history.jsonl"
+STREAM = StreamId("default", "session", "s12-golde")
+
+BUS = {name: Actor(name=name, channel="bus", verified_as=f"login:{name}") for name in ("autopilot", "lead", "agent")}
+SYSTEM = Actor(name="conductor", channel="system", verified_as="conductor")
+DANA = Actor(name="dana", channel="cli", verified_as="os:dana")
+ERIK = Actor(name="erik", channel="github", verified_as="4711")
+ALICE = Actor(name="alice", channel="cli", verified_as="os:alice")
+OLGA = Actor(name="olga", channel="console", verified_as="session:9")
+
+TICKET = Ticket(
+    id=12,
+    title="Flag malignant tumours from cell measurements",
+    labels=("Task", "auto", "now"),
+    data="data/cells.csv",
+    target="malignant",
+    task=Task.CLASSIFICATION,
+    metric="roc_auc",
+    groups="patient_id",
+    acceptance=("metrics.roc_auc_lower >= 0.95", "metrics.recall >= 0.90"),
+    risk=RiskLevel.LOW,
+    budget=Budget(usd=5.0, minutes=30.0),
+    requester="Alice",
+    created=datetime(2026, 11, 1, 9, tzinfo=UTC),
+    body="Free text: why, for whom, what good looks like.",
+)
+POLICY = Policy(
+    approvers=(
+        Approver(name="dana", os_users=("dana",)),
+        Approver(name="erik", phases=("risk-review",)),
+        Approver(name="alice"),
+        Approver(name="lowly", up_to_risk=RiskLevel.LOW),
+    ),
+    operators=("olga",),
+    usd_per_cpu_hour=0.05,
+)
+MEASURED: dict[str, dict[str, float]] = {
+    "extraction": {"data.rows": 569.0},
+    "preparation": {"data.twin_fraction_after": 0.0, "data.quality": 0.98},
+    "feature-engineering": {"leakage.suspects": 0.0},
+    "training": {"training.trials": 12.0},
+    "validation": {
+        "metrics.rows": 114.0, "metrics.roc_auc": 0.991, "metrics.roc_auc_lower": 0.962, "metrics.recall": 0.93,
+        "baseline.roc_auc": 0.5,
+    },
+    "risk-review": {"risk.tier": 1.0, "risk.veto": 0.0},
+}  # fmt: skip
+
+
+class Recorder:
+    """Plays all parts and writes down every word."""
+
+    def __init__(self) -> None:
+        self.state = initial(STREAM.name)
+        self.now = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
+        self.lines: list[bytes] = []
+        self.commands = self.events = self.commits = 0
+
+    def say(self, command: Command, sender: str, actor: Actor, accepted: bool = True) -> None:
+        self.now += timedelta(seconds=7, microseconds=125_000)
+        self.commands += 1
+        envelope = CommandEnvelope(f"c-{self.commands:04}", STREAM, self.now, actor, sender, STREAM.name, "", command)
+        outcome = handle(self.state, envelope)
+        assert (outcome.refusal is None) == accepted, (self.commands, command, outcome.refusal)
+        self.lines.append(encode_command(envelope))
+        for offset, event in enumerate(outcome.events, 1):
+            self.events += 1
+            recorded = EventEnvelope(
+                id=f"e-{self.events:04}",
+                stream=STREAM,
+                sequence=self.state.version + offset,
+                time=envelope.time,
+                actor=actor,
+                correlation_id=STREAM.name,
+                causation_id=envelope.id,
+                event=event,
+            )
+            self.lines.append(encode_event(recorded))
+        self.state = outcome.state
+
+    def start(self, pipeline: PipelineDefinition) -> None:
+        command = cmd.StartSession(
+            ticket=TICKET,
+            ticket_digest="12" * 32,
+            drive="d-golden",
+            pipeline=pipeline,
+            policy=POLICY,
+            policy_version="34" * 32,
+            repository="/srv/repository",
+            base_commit="0" * 40,
+            branch="phase/12",
+            roots=("data",),
+            seed=20261121,
+        )
+        self.say(command, "autopilot", BUS["autopilot"])
+
+    def agent(self, command: Command, accepted: bool = True, sender: str | None = None) -> None:
+        self.say(command, sender or self.state.definition.agent.value, BUS["agent"], accepted)
+
+    def operator(self, command: Command, actor: Actor = OLGA, accepted: bool = True) -> None:
+        self.say(command, "operator", actor, accepted)
+
+    def claim(self) -> None:
+        self.agent(cmd.ClaimAttempt(phase=self.state.phase, attempt=self.state.attempt, holder="replica-1"))
+
+    def report(self, **figures: float) -> cmd.ReportWork:
+        phase = self.state.definition
+        measured = MEASURED.get(phase.name, {}) | {n.replace("__", "."): v for n, v in figures.items()}
+        return cmd.ReportWork(
+            phase=phase.name,
+            attempt=self.state.attempt,
+            lease=self.state.lease,
+            summary=f"{phase.name} is done",
+            artifacts=tuple(
+                ArtifactRef(name=name, sha256=f"{index:02x}" * 32, size=1000 + index, sealed="labels" in name)
+                for index, name in enumerate(phase.artifacts, len(phase.name))
+            ),
+            ticked=tuple(TickedItem(item=i.id, evidence=f"see {phase.artifacts[0]}") for i in phase.checklist),
+            measurements=tuple(
+                Measurement(scope=key.split(".")[0], name=key.split(".")[1], value=value)
+                for key, value in measured.items()
+            ),
+            acceptance=(*TICKET.acceptance, "metrics.rows >= 50.0") if phase.name == "scope" else (),
+            warnings=("only one hospital",) if phase.name == "data-sources" else (),
+            usage=Usage(wall_seconds=12.5, cpu_seconds=20.25, peak_rss_bytes=250_000_000, tokens=0, usd=0.001),
+        )
+
+    def failure(self, kind: FailureClass, reason: str) -> None:
+        state = self.state
+        command = cmd.ReportFailure(
+            phase=state.phase, attempt=state.attempt, lease=state.lease, failure=kind, reason=reason,
+            detail="Traceback …", usage=Usage(wall_seconds=3.0, cpu_seconds=1.0),
+        )  # fmt: skip
+        self.agent(command)
+
+    def effects(self) -> None:
+        while self.state.effects:
+            effect = self.state.effects[0]
+            self.commits += 1
+            commit, signed = f"{self.commits:040x}", ()
+            if effect.kind == "sign":
+                commit = ""
+                signed = (ArtifactRef(name=f"{effect.target}.dsse.json", sha256="ab" * 32, size=900),)
+            command = cmd.RecordEffect(effect=effect.id, kind=effect.kind, commit=commit, artifacts=signed)  # type: ignore[arg-type]
+            self.say(command, "autopilot", BUS["autopilot"])
+
+    def phase(self, **figures: float) -> None:
+        self.claim()
+        self.agent(self.report(**figures))
+        self.effects()
+
+    def until(self, phase: str) -> None:
+        while self.state.phase != phase:
+            self.phase()
+
+    def timer(self, kind: Callable[..., Command], accepted: bool = True) -> None:
+        command = kind(phase=self.state.phase, attempt=self.state.attempt)
+        self.say(command, "conductor", SYSTEM, accepted)
+
+    def decide(self, actor: Actor, decision: Any, reason: str = "", accepted: bool = True) -> None:
+        gate = next(g.id for g in reversed(list(self.state.gates.values())))
+        self.operator(cmd.DecideGate(gate=gate, decision=decision, reason=reason), actor, accepted)
+
+
+def record(pipeline: PipelineDefinition) -> Recorder:
+    """The story, on a pipeline with the phases of `ml-delivery`."""
+    tape = Recorder()
+    tape.operator(cmd.AbortSession(reason="before it began"), accepted=False)
+    tape.start(pipeline)
+    tape.agent(tape.report(), accepted=False)  # not claimed
+    tape.claim()
+    tape.agent(tape.report(), accepted=False, sender="data")  # not the owner
+    late = tape.report()
+    tape.claim()
+    tape.agent(late, accepted=False)  # a lease that was taken over
+    tape.agent(tape.report().model_copy(update={"ticked": ()}))  # a required item is missing
+    tape.timer(cmd.StartRetry)
+    tape.phase()
+    tape.until("extraction")
+    tape.timer(cmd.ExpireAttempt)  # nobody came
+    tape.timer(cmd.StartRetry)
+    tape.claim()
+    tape.failure(FailureClass.TRANSIENT, "the file server is away")
+    tape.timer(cmd.StartRetry)
+    tape.phase(data__rows=12.0)  # too few rows: blocked
+    assert tape.state.status is Status.BLOCKED
+    tape.agent(late, accepted=False)
+    tape.operator(cmd.RetryPhase(reason="more rows were added"), ERIK)
+    tape.phase()
+    tape.until("training")
+    tape.claim()
+    tape.failure(FailureClass.AGENT, "the search found no model")
+    tape.timer(cmd.StartRetry)
+    tape.claim()
+    tape.failure(FailureClass.AGENT, "the search found no model")
+    tape.operator(cmd.RollbackSession(phase="feature-engineering", reason="other features"))
+    tape.operator(cmd.RetryPhase(), accepted=False)  # the branch has not followed yet
+    broken = cmd.RecordEffectFailure(effect=tape.state.effects[0].id, kind="restore", reason="index.lock exists")
+    tape.say(broken, "autopilot", BUS["autopilot"])
+    tape.operator(cmd.RetryPhase(), accepted=False)
+    tape.operator(cmd.RollbackSession(phase="feature-engineering", reason="the lock is removed"))
+    tape.effects()
+    tape.operator(cmd.RetryPhase())
+    tape.until("risk-review")
+    tape.phase()
+    assert tape.state.status is Status.WAITING
+    tape.operator(cmd.RollbackSession(phase="risk-review", reason="the profile is thin"), DANA)
+    tape.effects()
+    tape.operator(cmd.RetryPhase())
+    tape.phase()
+    tape.decide(ALICE, "approve", accepted=False)  # her own ticket
+    tape.decide(verified(DANA, "os:mallory"), "approve", accepted=False)
+    tape.decide(DANA, "reject", accepted=False)  # without a reason
+    tape.decide(DANA, "reject", "name the population it was trained on")
+    tape.operator(cmd.RetryPhase())
+    tape.phase()
+    tape.decide(ERIK, "approve", "it is named now")
+    assert tape.state.phase == "deployment"
+    tape.phase()
+    assert tape.state.status is Status.COMPLETED
+    tape.operator(cmd.AbortSession(reason="too late"), accepted=False)
+    tape.operator(cmd.RollbackSession(phase="deployment", reason="a new base image"))
+    tape.effects()
+    tape.operator(cmd.RetryPhase())
+    tape.phase()
+    assert (tape.state.status, tape.state.stage) == (Status.COMPLETED, Stage.IDLE)
+    return tape
+
+
+def verified(actor: Actor, verified_as: str) -> Actor:
+    return actor.model_copy(update={"verified_as": verified_as})
+
+
+def main() -> None:
+    tape = record(load("ml-delivery"))
+    HISTORY.write_bytes(b"".join(line + b"\n" for line in tape.lines))
+    print(f"{HISTORY.name}: {tape.commands} commands, {tape.events} events")
+
+
+if __name__ == "__main__":
+    main()
