@@ -177,7 +177,8 @@ class Connection:
         # Never cancelled while the link is up: nats-py keeps the place of a cancelled flush, and its reader dies in
         # silence when the late answer comes to it.
         await asyncio.wait({flushing}, timeout=timeout)
-        return flushing.done() and not flushing.cancelled() and flushing.result()
+        # While it reconnects nats-py's flush returns at once, having sent nothing.
+        return flushing.done() and not flushing.cancelled() and flushing.result() and self.connected
 
     async def _flush(self) -> bool:
         try:

@@ -71,7 +71,10 @@ def parse(text: str, source: str, name: str | None = None) -> PipelineDefinition
 
 
 def _refuse_doubles(tree: Any, source: str) -> None:
-    """YAML keeps the last of two equal keys; a criterion must not vanish like that. Raises PipelineError."""
+    """YAML keeps the last of two equal keys; a criterion must not vanish like that. Raises PipelineError.
+
+    `tree` was constructed before, so every key is a scalar.
+    """
     seen: set[int] = set()  # an alias may point back to what holds it
     nodes = [tree]
     while nodes:
@@ -84,10 +87,9 @@ def _refuse_doubles(tree: Any, source: str) -> None:
         elif isinstance(node, yaml.MappingNode):
             keys: set[Any] = set()
             for key, value in node.value:
-                if isinstance(key, yaml.ScalarNode):
-                    if key.value in keys:
-                        raise PipelineError(f"{source}:{key.start_mark.line + 1}: {key.value!r} is given twice")
-                    keys.add(key.value)
+                if key.value in keys:
+                    raise PipelineError(f"{source}:{key.start_mark.line + 1}: {key.value!r} is given twice")
+                keys.add(key.value)
                 nodes.append(value)
 
 

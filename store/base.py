@@ -8,7 +8,21 @@ from collections.abc import Iterator, Sequence
 from schemas.envelope import EventEnvelope, StreamId
 from schemas.messages import Event
 from store.chain import GENESIS, checked
-from store.port import Append, AppendResult, StoredEvent
+from store.port import Append, AppendResult, Lease, StoredEvent
+
+
+class _AlwaysHeld:
+    """The lease on a record that only one process can have."""
+
+    def acquire(self) -> bool:
+        """Yes."""
+        return True
+
+    def renew(self) -> None:
+        """Nothing can take it away."""
+
+    def release(self) -> None:
+        """Nobody waits for it."""
 
 
 class StoreBase(ABC):
@@ -32,3 +46,7 @@ class StoreBase(ABC):
         for row in self.read_raw(stream, after - 1, after):
             previous = row.hash
         return checked(self.read_raw(stream, after, up_to), stream, after, previous)
+
+    def lease(self, name: str) -> Lease:
+        """See the port. This one is for a record that one process at a time has: the home's lock sees to that."""
+        return _AlwaysHeld()

@@ -19,7 +19,11 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):
-    """The database cannot be reached, is locked by another program, or its disk is full. Nothing was written."""
+    """The database cannot be reached, is locked by another program, or its disk is full. Nothing was written.
+
+    One exception: a database server that went away in the middle of a commit may find, when it is back, that it did
+    write. Whoever tries again, with the same command id and version, learns it.
+    """
 
 
 class StoreCorrupt(StoreError):
@@ -156,6 +160,19 @@ class Verification:
     findings: tuple[Finding, ...] = field(default=())
 
 
+class Lease(Protocol):
+    """Something that one process at a time holds. Blocking calls, from one thread at a time."""
+
+    def acquire(self) -> bool:
+        """Take it if it is free; whether it is held. Raises StoreUnavailable."""
+
+    def renew(self) -> None:
+        """Say, every few seconds, that the holder is alive. Raises StoreUnavailable when the lease is lost."""
+
+    def release(self) -> None:
+        """Let go of it, if it is held. Never raises."""
+
+
 class Store(Protocol):
     """The record of everything that happened."""
 
@@ -215,6 +232,9 @@ class Store(Protocol):
 
     def verify(self, tenant: str | None = None) -> Verification:
         """Walk every hash chain and say what is wrong, naming each stream's first bad event."""
+
+    def lease(self, name: str) -> Lease:
+        """The lease called `name`, among all processes that have this record open. Not held yet."""
 
     def close(self) -> None:
         """Release the database. Idempotent."""

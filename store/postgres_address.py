@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -14,21 +15,22 @@ from store.port import StoreError
 _SECRETS = ("password", "sslpassword")
 
 # A server that is away must be noticed, not waited for as long as the kernel likes (two hours by default).
-_DEFAULTS: Mapping[str, str | int] = {
+_DEFAULTS: Mapping[str, Any] = {
     "connect_timeout": 5,  # seconds, as the next three
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,  # milliseconds
     "fallback_application_name": "valuetrain",
+    "client_encoding": "utf8",
 }
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Address:
-    """How to reach the record's database. `where` names it without any secret, for messages."""
+    """How to reach the record's database: libpq's parameters, and `where` to name it in messages, without secrets."""
 
-    parameters: Mapping[str, str | int]
+    parameters: Mapping[str, Any]
     where: str
 
     def scrub(self, problem: BaseException) -> str:

@@ -13,9 +13,8 @@ enough: what this process remembers is checked by the server on the way, and all
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import psycopg
 from psycopg import errors
@@ -24,7 +23,7 @@ from psycopg.pq import TransactionStatus
 from schemas.envelope import StreamId
 from store.batch import Batch, Prepared, TimerRow, ViewRow
 from store.chain import Head
-from store.port import AppendResult, Handled, StoreCorrupt, StoreError
+from store.port import AppendResult, StoreCorrupt, StoreError
 from store.postgres_link import Connection, PostgresLink, Row, lock_key
 from store.rows import head_row, inbox_entry, stored_head, stream_key
 
@@ -63,10 +62,8 @@ class _Insert:
         """`table` names its columns, `types` are theirs, `or_else` what to do about a row that is there."""
         values = ", ".join("%b" for _ in types)
         arrays = ", ".join(f"%b::{name}[]" for name in types)
-        return cls(
-            f"INSERT INTO {table} VALUES ({values}) {or_else}",
-            f"INSERT INTO {table} SELECT * FROM unnest({arrays}) {or_else}",
-        )
+        insert = f"INSERT INTO {table}"  # noqa: S608  # our own words only
+        return cls(f"{insert} VALUES ({values}) {or_else}", f"{insert} SELECT * FROM unnest({arrays}) {or_else}")
 
     def rows(self, db: Connection, rows: Sequence[Row]) -> None:
         """Insert `rows`, if there are any."""
@@ -177,14 +174,14 @@ class Appender:
         self, db: Connection, prepared: Sequence[Prepared], attempt: _Attempt
     ) -> list[AppendResult] | None:
         """None when what is remembered does not suffice or is outdated; then nothing was written."""
-        heads = {each.append.stream: self._heads.get(each.append.stream) for each in prepared}
-        known = [head for head in heads.values() if head is not None and head.version]
-        if self._last is None or len(known) < len(heads):
+        streams = {each.append.stream for each in prepared}
+        heads = {stream: self._heads[stream] for stream in streams if stream in self._heads}
+        if self._last is None or len(heads) < len(streams):
             return None
-        batch = Batch(*self._last, heads.__getitem__, lambda _: None)  # type: ignore[arg-type]  # all are known
+        batch = Batch(*self._last, heads.__getitem__, lambda _: None)
         results = [batch.add(each) for each in prepared]
         attempt.batch, attempt.results = batch, results
-        states = [(*stream_key(head.stream), head.version, head.hash) for head in known]
+        states = [(*stream_key(head.stream), head.version, head.hash) for head in heads.values()]
         try:
             with db.pipeline():
                 db.execute(_BEGIN)
@@ -214,11 +211,11 @@ class Appender:
             return doubt.results
         heads = {head.stream: head for head in map(stored_head, reading_heads.fetchall())}
         handled = {entry.command_id: entry for entry in map(inbox_entry, reading_inbox.fetchall())}
-        (last,) = reading_last.fetchall()
-        self._alone = last == self._last
+        ((position, count),) = reading_last.fetchall()
+        self._alone = self._last == (position, count)
         if not self._alone:
             self._heads.clear()
-        batch = Batch(*last, lambda stream: heads.get(stream) or Head(stream), handled.get)
+        batch = Batch(position, count, lambda stream: heads.get(stream) or Head(stream), handled.get)
         results = [batch.add(each) for each in prepared]
         attempt.batch, attempt.results = batch, results
         with db.pipeline():

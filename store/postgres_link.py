@@ -28,7 +28,6 @@ _SETTINGS = """SELECT
         ELSE current_setting('synchronous_commit') END, false),
     set_config('lock_timeout', %s, false),
     set_config('idle_in_transaction_session_timeout', %s, false),
-    set_config('statement_timeout', '0', false),
     set_config('default_transaction_read_only', %s, false),
     set_config('jit', 'off', false)"""
 IDLE_IN_TRANSACTION = 5.0
@@ -70,7 +69,7 @@ def connect(address: Address, *, read_only: bool = False, busy_timeout: float = 
 
     `busy_timeout` is how many seconds to wait for a lock. Raises psycopg.Error.
     """
-    db: Connection = psycopg.connect(**{**address.parameters, "client_encoding": "utf8"}, autocommit=True)
+    db: Connection = psycopg.connect(**address.parameters, autocommit=True)
     try:
         # One size for all numbers: the size of the value would otherwise make another prepared statement of each.
         db.adapters.register_dumper(int, Int8BinaryDumper)
@@ -127,8 +126,7 @@ class PostgresLink:
         """
         self.check_open()
         try:
-            db = self._take()
-            if db is not None:
+            if (db := self._take()) is not None:
                 try:
                     return self._run(db, query, values)
                 except psycopg.Error:
@@ -143,7 +141,8 @@ class PostgresLink:
         try:
             rows = db.execute(query, values, binary=True).fetchall()
         except BaseException:
-            db.close() if not db.broken else None
+            if not db.broken:
+                db.close()  # with whatever it was in the middle of
             raise
         self._give(db)
         return rows

@@ -86,8 +86,7 @@ def _upgrade(address: Address, schema: str) -> None:
     try:
         with engine.connect() as connection:
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (lock_key("schema", schema),))
-            driver = connection.connection.driver_connection
-            assert isinstance(driver, psycopg.Connection)
+            driver: Any = connection.connection.driver_connection
             if _outdated(driver, address):
                 migrate.upgrade(connection)
                 connection.commit()

@@ -169,3 +169,17 @@ async def test_closing_under_a_consumer_ends_its_context(harness: NatsHarness) -
         async with agent.consume(TRAINING, Log()):
             await agent.close()
             await forever()
+
+
+async def test_while_cut_off_nothing_is_subscribed(harness: NatsHarness) -> None:
+    observer, agent = await harness.bus("observer"), await harness.bus("training")
+    await harness.kill()
+    await eventually(lambda: not (observer.connection.connected or agent.connection.connected))
+    assert not await observer.connection.round_trip()
+    with pytest.raises(BusUnavailable, match="did not confirm"):
+        async with observer.subscribe("vt.*.tel.>", Log().live):
+            raise AssertionError
+    with pytest.raises(BusUnavailable, match="did not confirm"):
+        async with agent.consume(TRAINING, Log()):
+            raise AssertionError
+    await harness.server.restart()

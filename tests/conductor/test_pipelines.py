@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
-from conductor.pipelines import PipelineError, load, parse
+from conductor.pipelines import PipelineError, _line, load, parse
 
 GOOD = """\
 name: mine
@@ -86,6 +87,15 @@ def test_what_is_wrong_and_where(old: str, new: str, said: str | None) -> None:
 def test_what_is_no_definition_at_all(text: str) -> None:
     with pytest.raises(PipelineError, match=r"x\.yaml:1: the file: Input should be"):
         parse(text, "x.yaml")
+
+
+def test_the_line_of_what_is_not_there_is_that_of_what_should_hold_it() -> None:
+    tree = yaml.compose(GOOD, Loader=yaml.SafeLoader)
+    assert _line(tree, ("phases", 1, "gate", "when")) == 16
+    assert _line(tree, ("phases", 1, "agent", "deeper", 0)) == 17
+    assert _line(tree, ("phases", 9, "agent")) == 3
+    assert _line(tree, ()) == 1
+    assert _line(None, ("name",)) == 1
 
 
 def test_an_anchor_that_holds_itself() -> None:

@@ -132,6 +132,13 @@ def test_the_point_lies_in_its_interval(seed: int, rows: int, classes: int) -> N
         assert np.isfinite([interval.lower, interval.upper, interval.se]).all(), name
 
 
+def test_a_point_outside_its_own_percentiles_widens_the_interval() -> None:
+    drawn = np.array([0.91, 0.93, np.nan, 0.95])
+    assert bootstrap.percentile_interval(0.9, drawn).lower == 0.9
+    assert bootstrap.percentile_interval(0.97, drawn).upper == 0.97
+    assert bootstrap.percentile_interval(0.5, np.array([np.nan])) == bootstrap.Interval(0.5, 0.5, 0.5, 0.0)
+
+
 def test_the_same_seed_gives_the_same_interval_and_another_another() -> None:
     outcome = class_outcome(80, 3, 5)
     assert all_intervals(outcome, 1) == all_intervals(outcome, 1)
@@ -457,7 +464,7 @@ def test_synthetic_rows_and_hostile_names_show_as_what_they_are(trained: dict[st
         "scope.json": write_json(tmp_path / "scope.json", scope),
         "data-source.json": write_json(tmp_path / "data-source.json", source),
     }
-    hostile = ticket(title="Costs $5\n# and $x_{ <img src=x> @everyone | [a](b)")
+    hostile = ticket(title="Costs $x_{ $\n# and <img src=x> @everyone | [a](b)")
     _, files, _ = measure(tmp_path, artifacts, ticket=hostile)
     text = files["evaluation-report.md"].read_text("utf-8")
     assert "**Synthetic data.**" in text

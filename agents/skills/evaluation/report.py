@@ -146,7 +146,7 @@ def _limits(found: Evaluation, scope: ScopeSpec, split: SplitSpec, synthetic: bo
         "",
         f"- They hold for rows like these {found.rows}. Other places, later times and other ways of recording differ.",
         "- They show association, not what happens when somebody acts on a prediction.",
-        f"- Intervals resample rows {found.resamples} times; what training and splitting left to chance is not in them.",
+        f"- Intervals resample rows {found.resamples} times; chance in training and splitting is not in them.",
     ]
     if split.strategy in ("grouped", "time"):
         lines.append(f"- Rows of a {split.strategy} split resemble each other: the intervals are a little too narrow.")
