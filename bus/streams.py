@@ -61,12 +61,16 @@ STREAMS: dict[str, dict[str, Any]] = {
 }
 
 CONDUCTOR = ConsumerSpec("VT_COMMANDS", "conductor", (f"{ROOT}.*.cmd.>",), max_in_flight=256)
-EFFECTS = ConsumerSpec("VT_EVENTS", "autopilot-effects", (f"{ROOT}.*.evt.*.effect_requested.*",))
+RESTARTS = 64
+"""Deliveries of long work before it is given up: each time a drive is stopped in the middle counts as one."""
+
+EFFECTS = ConsumerSpec("VT_EVENTS", "autopilot-effects", (f"{ROOT}.*.evt.*.effect_requested.*",), max_deliver=RESTARTS)
 
 
 def agent_consumer(role: Role | str) -> ConsumerSpec:
     """The phases handed to one agent; its replicas share it."""
-    return ConsumerSpec("VT_EVENTS", agent_consumer_name(role), (f"{ROOT}.*.evt.*.phase_started.{role}",))
+    phases = (f"{ROOT}.*.evt.*.phase_started.{role}",)
+    return ConsumerSpec("VT_EVENTS", agent_consumer_name(role), phases, max_deliver=RESTARTS)
 
 
 CONSUMERS: tuple[ConsumerSpec, ...] = (CONDUCTOR, EFFECTS, *(agent_consumer(role) for role in Role))

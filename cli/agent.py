@@ -22,6 +22,9 @@ from schemas.values import Role
 from workspace.blobs import Blobs
 from workspace.children import ForkServer
 
+LOOK_SECONDS = 0.5
+GONE_SECONDS = 5.0
+
 
 def run_agent(home_path: Path, role_name: str, as_json: bool) -> None:
     """Serve until stopped. Raises CliError for an unknown role or when nothing runs on this home."""
@@ -52,7 +55,9 @@ async def _serve(home: Home, role: Role, as_json: bool) -> None:
                 show_json({"agent": role.value, "status": "serving"})
             else:
                 say(f"{role.value} is serving; stop it with Ctrl-C")
-            while running(home.bus) is not None:  # noqa: ASYNC110 - another process's life: nothing tells us
-                await anyio.sleep(0.5)
+            away = 0.0  # a server that crashed is started again within a second or two: wait for that
+            while away < GONE_SECONDS:
+                await anyio.sleep(LOOK_SECONDS)
+                away = 0.0 if running(home.bus) is not None else away + LOOK_SECONDS
     if not as_json:
         say(f"the system of {home.path} ended; {role.value} stops")

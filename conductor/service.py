@@ -21,6 +21,7 @@ from bus.port import Ack, Bus, Delivery, GiveUp, Outcome, Retry
 from conductor.decide import Refusal
 from conductor.drives import DriveState, decide_drive, evolve_drive
 from conductor.fold import fold, handle
+from conductor.letters import LETTER, LetterState, decide_letter, evolve_letter, letter_view
 from conductor.process import Alarm, timers
 from conductor.state import SessionState, Stage, initial
 from conductor.views import gate_view, session_view
@@ -56,7 +57,7 @@ CONDUCTOR = Actor(name="conductor", channel="system", verified_as="conductor")
 CACHED_STREAMS = 4096
 TIMER = "timer."
 """How the ids of fired timers begin. Nobody else may use it: an id taken before its time would silence the timer."""
-Aggregate = SessionState | DriveState
+Aggregate = SessionState | DriveState | LetterState
 Verdict = dict[str, Any]
 
 
@@ -116,8 +117,8 @@ class Conductor:
             raise UnreadableMessage(f"the command's bytes and its subject {delivery.subject} disagree")
         if envelope.stream.kind != envelope.command.message_type.stream:
             raise UnreadableMessage(f"{envelope.type} is not for a {envelope.stream.kind} stream")
-        if envelope.id.startswith(TIMER):
-            raise UnreadableMessage(f"the id {envelope.id!r} is a timer's: use a random one")
+        if envelope.id.startswith((TIMER, LETTER)):
+            raise UnreadableMessage(f"the id {envelope.id!r} is the conductor's own: use a random one")
         return envelope.sent_by(sender)
 
     async def handle_commands(self, envelopes: Sequence[CommandEnvelope]) -> list[Verdict]:
@@ -208,12 +209,17 @@ class Conductor:
             for envelope in self._store.read(stream):
                 drive = evolve_drive(drive, envelope.event, envelope.sequence)
             return drive
+        if stream.kind == "system":
+            letter = LetterState(stream.name)
+            for envelope in self._store.read(stream):
+                letter = evolve_letter(letter, envelope.event, envelope.sequence)
+            return letter
         return fold(initial(stream.name), self._store.read(stream))
 
     def _plan(self, envelope: CommandEnvelope) -> _Planned:
         state = self.load(envelope.stream)
-        if isinstance(state, DriveState):
-            return self._plan_drive(state, envelope)
+        if not isinstance(state, SessionState):
+            return self._plan_small(state, envelope)
         outcome = handle(state, envelope)
         verdict = _verdict(outcome.events, state.version, outcome.refusal)
         changes: list[TimerSet | TimerCleared] = []
@@ -235,13 +241,23 @@ class Conductor:
         )
         return _Planned(append, outcome.state)
 
-    def _plan_drive(self, state: DriveState, envelope: CommandEnvelope) -> _Planned:
-        decision = decide_drive(state, envelope)
+    def _plan_small(self, state: DriveState | LetterState, envelope: CommandEnvelope) -> _Planned:
+        """A drive's or a dead letter's command: one decision, nothing that follows by itself, no timers."""
+        after: DriveState | LetterState = state
+        if isinstance(state, DriveState):
+            decision = decide_drive(state, envelope)
+        else:
+            decision = decide_letter(state, envelope)
         events = () if isinstance(decision, Refusal) else decision
         refusal = decision if isinstance(decision, Refusal) else None
-        after = state
         for offset, event in enumerate(events, 1):
-            after = evolve_drive(after, event, state.version + offset)
+            sequence = state.version + offset
+            after = (
+                evolve_drive(after, event, sequence)
+                if isinstance(after, DriveState)
+                else evolve_letter(after, event, sequence)
+            )
+        views = (View("letter", after.id, letter_view(after)),) if isinstance(after, LetterState) and events else ()
         append = Append(
             stream=envelope.stream,
             expected_version=state.version,
@@ -249,6 +265,7 @@ class Conductor:
             handled=Handled(
                 envelope.id, encode_command(envelope), refusal is None, _verdict(events, state.version, refusal)
             ),
+            views=views,
         )
         return _Planned(append, after)
 

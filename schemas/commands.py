@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import AwareDatetime
+
 from schemas.messages import Command
 from schemas.pipeline import PipelineDefinition
 from schemas.policy import Policy
@@ -160,3 +162,37 @@ class EndDrive(Command, stream="drive", senders=_AUTOPILOT):
     seconds: float
     cost_usd: float
     reason: str
+
+
+class RecordDeadLetter(Command, stream="system", senders=(Sender.CONDUCTOR,)):
+    """Take a message that was given up into the record."""
+
+    consumer: str
+    source: str
+    subject: str
+    sequence: int
+    deliveries: int
+    reason: str
+    trace: str
+    given_up: AwareDatetime
+    sha256: Sha256
+    size: int
+
+
+class RequeueDeadLetter(Command, stream="system", senders=_OPERATOR):
+    """Put a message that was given up back on its subject."""
+
+    reason: str = ""
+
+
+class DiscardDeadLetter(Command, stream="system", senders=_OPERATOR):
+    """Close a message that was given up, without trying it again."""
+
+    reason: str
+
+
+class RecordRequeue(Command, stream="system", senders=(Sender.CONDUCTOR,)):
+    """A released message was put back on its subject, or could not be (then `problem` says why)."""
+
+    message_id: str
+    problem: str = ""

@@ -3,5 +3,6 @@
 from schemas import commands as commands
 from schemas import drive as drive
 from schemas import session as session
+from schemas import system as system
 from schemas.messages import COMMANDS as COMMANDS
 from schemas.messages import EVENTS as EVENTS

@@ -62,8 +62,10 @@ class _Insert:
         """`table` names its columns, `types` are theirs, `or_else` what to do about a row that is there."""
         values = ", ".join("%b" for _ in types)
         arrays = ", ".join(f"%b::{name}[]" for name in types)
-        insert = f"INSERT INTO {table}"  # noqa: S608  # our own words only
-        return cls(f"{insert} VALUES ({values}) {or_else}", f"{insert} SELECT * FROM unnest({arrays}) {or_else}")
+        return cls(
+            f"INSERT INTO {table} VALUES ({values}) {or_else}",  # noqa: S608  # our own words only
+            f"INSERT INTO {table} SELECT * FROM unnest({arrays}) {or_else}",  # noqa: S608
+        )
 
     def rows(self, db: Connection, rows: Sequence[Row]) -> None:
         """Insert `rows`, if there are any."""

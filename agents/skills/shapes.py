@@ -1,6 +1,6 @@
 """The shapes of the JSON artifacts that skills hand to each other.
 
-Each is written with `context.write_json(name, shape.model_dump(mode="json"))` and read with `Shape.model_validate(...)`.
+Each is written with `context.write_json(name, shape.model_dump(mode="json"))`, read with `Shape.model_validate(...)`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ TARGET_COLUMN = "__target__"
 ROW_COLUMN = "__row__"
 """Integer row number in the extracted dataset; joins features, labels and predictions."""
 GROUP_COLUMN = "__group__"
-"""Integer group id in `train.parquet` (same id: must not be split across folds); each row its own group if ungrouped."""
+"""Integer group id in `train.parquet` (same id: not to be split across folds); each row its own group if ungrouped."""
 
 
 class ScopeSpec(Value):

@@ -240,6 +240,7 @@ def test_a_planted_bad_slice_is_named_and_chance_is_not() -> None:
     worst = report.worst[0]
     assert (worst.column, worst.values, worst.clearly_worse) == ("region", "south", True)
     assert worst.baseline == 0.5
+    assert worst.gain.value == pytest.approx(worst.interval.value - 0.5)
     assert report.formed == report.judged == 4 + 4 + 1 + 2  # regions, age ranges, missing ages, flags
     assert not any(part.clearly_worse for seed in range(5) for part in sliced(bad=0, seed=seed).worst)
 

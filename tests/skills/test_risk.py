@@ -43,7 +43,7 @@ def ordinary() -> dict[str, Any]:
             "gain": {"roc_auc": interval(0.49, 0.01)}, "calibration": {"ece": interval(0.04, 0.02), "bins": []},
             "slices": {"metric": "roc_auc", "judged": 60, "worst": [
                 {"column": "age", "values": "old", "rows": 40, "clearly_worse": False, "baseline": 0.5,
-                 **interval(0.95, 0.05)},
+                 "gain": interval(0.45, 0.05), **interval(0.95, 0.05)},
             ]},
         },
         "experiment-log.json": {
@@ -171,7 +171,7 @@ def _overfitted(record: dict[str, Any]) -> None:
 
 
 def _weak_slice(record: dict[str, Any]) -> None:
-    record["metrics.json"]["slices"]["worst"][0] |= {"clearly_worse": True, "value": 0.48}
+    record["metrics.json"]["slices"]["worst"][0] |= {"clearly_worse": True, "gain": interval(-0.1, 0.05)}
 
 
 def _uncalibrated(record: dict[str, Any]) -> None:
@@ -215,38 +215,33 @@ def test_what_is_raised_asks_a_person_and_has_a_mitigation(tmp_path: Path, chang
     assert raised["title"] in text
 
 
-def test_a_slice_that_still_beats_the_baseline_is_noted_and_not_raised(tmp_path: Path) -> None:
+def test_a_hard_slice_is_noted_and_not_raised(tmp_path: Path) -> None:
+    """Close calls are hard for any model: only clearly less than the baseline is a failure."""
+
     def worse(record: dict[str, Any]) -> None:
-        record["metrics.json"]["slices"]["worst"][0] |= {"clearly_worse": True, "value": 0.8}
+        record["metrics.json"]["slices"]["worst"][0] |= {"clearly_worse": True, "gain": interval(-0.05, 0.1)}
 
     output, found, _ = profile(tmp_path, changed(worse))
     assert figures(output)["tier"] == 0.0
     (slice_risk,) = [each for each in found["risks"] if each["id"] == "weak-slice"]
-    assert "still better than the baseline" in slice_risk["evidence"]
+    assert "not clearly below the baseline" in slice_risk["evidence"]
 
 
 def test_errors_count_the_other_way_round(tmp_path: Path) -> None:
-    """For an error, a hold-out value above cross-validation is worse, and a slice above its baseline useless."""
+    """For an error, a hold-out value above cross-validation is worse."""
 
     def error(record: dict[str, Any]) -> None:
         metrics = record["metrics.json"]
         metrics |= {"metric": "mae", "higher_is_better": False, "classes": [], "class_rows": [], "confusion": []}
         metrics |= {"metrics": {"mae": interval(2.0, 0.1)}, "gain": {"mae": interval(0.5, 0.1)}, "calibration": {}}
-        metrics["slices"]["metric"] = "mae"
-        metrics["slices"]["worst"][0] |= {"clearly_worse": True, "value": 3.0, "baseline": 4.0}
         record["experiment-log.json"] |= {"metric": "mae", "higher_is_better": False}
         record["experiment-log.json"]["chosen"] = record["experiment-log.json"]["chosen"] | {"mean": 2.0}
-
-    def useless(record: dict[str, Any]) -> None:
-        error(record)
-        record["metrics.json"]["slices"]["worst"][0]["baseline"] = 2.5
 
     def overfitted(record: dict[str, Any]) -> None:
         error(record)
         record["experiment-log.json"]["chosen"]["mean"] = 1.0
 
     assert figures(profile(tmp_path, changed(error))[0])["tier"] == 0.0
-    assert figures(profile(tmp_path, changed(useless))[0])["tier"] == 1.0
     assert figures(profile(tmp_path, changed(overfitted))[0])["tier"] >= 1.0
 
 

@@ -1,16 +1,22 @@
-"""Fixtures of the SQLite record."""
+"""Fixtures of both records."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 pytest.register_assert_rewrite("tests.conformance.store", "tests.conformance.store_machine")
 
+from store.postgres import PostgresStore  # noqa: E402
 from store.sqlite import SqliteStore  # noqa: E402
+from store.tables import Table  # noqa: E402
+from tests.store.postgres_server import PostgresServer  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +55,65 @@ def reopen(path: Path) -> Iterator[Callable[[], SqliteStore]]:
 def store(reopen: Callable[[], SqliteStore]) -> SqliteStore:
     """An empty record, open."""
     return reopen()
+
+
+# PostgreSQL
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A server, one for each worker of the test run."""
+    server = PostgresServer()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def empty_databases(postgres: PostgresServer) -> list[str]:
+    """Names of databases that hold an empty record and that no test is using."""
+    return []
+
+
+@pytest.fixture
+def new_database(postgres: PostgresServer) -> Iterator[str]:
+    """The name of a database with nothing in it."""
+    name = postgres.create()
+    yield name
+    postgres.drop(name)
+
+
+@pytest.fixture
+def database(postgres: PostgresServer, empty_databases: list[str]) -> Iterator[str]:
+    """The name of a database with an empty record, the test's own."""
+    if not empty_databases:
+        empty_databases.append(postgres.create())
+        PostgresStore.open(postgres.url(empty_databases[0])).close()
+    name = empty_databases.pop()
+    yield name
+    try:
+        postgres.empty(name, Table.metadata.tables)
+    except psycopg.Error:  # a table is gone or locked: a new one for the next test
+        postgres.drop(name)
+    else:
+        empty_databases.append(name)
+
+
+@pytest.fixture
+def url(postgres: PostgresServer, database: str) -> str:
+    """Where that record is."""
+    return postgres.url(database)
+
+
+@pytest.fixture
+def open_postgres(url: str) -> Iterator[Callable[..., PostgresStore]]:
+    """Opens that record, once more each time; all are closed when the test ends."""
+    with ExitStack() as stack:
+
+        def open_one(**settings: Any) -> PostgresStore:
+            store = PostgresStore.open(url, **settings)
+            stack.callback(store.close)
+            return store
+
+        yield open_one

@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from agents.skills.evaluation.bootstrap import Interval, percentile_interval, resample
+from agents.skills.evaluation.bootstrap import Interval, paired_gain, percentile_interval, resample
 from agents.skills.evaluation.scores import ClassOutcome, Outcome, score, statistics
 from schemas.ticket import LOWER_IS_BETTER
 
@@ -35,8 +35,9 @@ _SHOWN = 5
 class Slice:
     """Rows with one thing in common.
 
-    `baseline` is the baseline's score on the same rows. `clearly_worse` than all rows: by more standard errors than
-    chance explains among as many slices as were compared (Bonferroni, 95 %).
+    `baseline` is the baseline's score on the same rows, `gain` the paired gain over it (positive is better).
+    `clearly_worse` than all rows: by more standard errors than chance explains among as many slices as were compared
+    (Bonferroni, 95 %). Rows that are hard for any model can be that; only a gain below zero is the model's own fault.
     """
 
     column: str
@@ -44,6 +45,7 @@ class Slice:
     rows: int
     interval: Interval
     baseline: float
+    gain: Interval
     clearly_worse: bool
 
     def as_dict(self) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class Slice:
             "values": self.values,
             "rows": self.rows,
             "baseline": self.baseline,
+            "gain": self.gain.as_dict(),
             "clearly_worse": self.clearly_worse,
             **self.interval.as_dict(),
         }
@@ -102,19 +105,20 @@ def measure_slices(model: Outcome, baseline: Outcome, features: pd.DataFrame, me
 
 
 def _measured(part: _Part, model: Outcome, baseline: Outcome, metric: str, compared: int, seed: int) -> Slice:
-    outcome = model.take(part.mask)
-    rows = len(outcome.truth)
-    drawn = resample({metric: statistics(outcome)[metric]}, rows, _RESAMPLES, seed)[metric]
-    interval = percentile_interval(score(outcome, metric), drawn)
-    overall = score(model, metric)
-    worse_by = (interval.value - overall) * (1.0 if metric in LOWER_IS_BETTER else -1.0)
+    outcomes = {"model": model.take(part.mask), "baseline": baseline.take(part.mask)}
+    rows = len(outcomes["model"].truth)
+    drawn = resample({name: statistics(each)[metric] for name, each in outcomes.items()}, rows, _RESAMPLES, seed)
+    interval, floor = (percentile_interval(score(each, metric), drawn[name]) for name, each in outcomes.items())
+    better = metric not in LOWER_IS_BETTER
+    worse_by = (score(model, metric) - interval.value) * (1.0 if better else -1.0)
     threshold = NormalDist().inv_cdf(1 - 0.025 / compared) * interval.se
     return Slice(
         column=part.column,
         values=part.values,
         rows=rows,
         interval=interval,
-        baseline=score(baseline.take(part.mask), metric),
+        baseline=floor.value,
+        gain=paired_gain(interval, floor, drawn["model"], drawn["baseline"], better),
         clearly_worse=worse_by > threshold > 0,
     )
 

@@ -6,7 +6,6 @@ from math import hypot
 
 from agents.skills.risk.record import Record
 from agents.skills.risk.register import Risk
-from schemas.ticket import LOWER_IS_BETTER
 
 MIN_HOLDOUT = 30
 """Fewer hold-out rows cannot carry a decision."""
@@ -125,26 +124,26 @@ def _overfitting(record: Record) -> Risk:
 
 
 def _weak_slice(record: Record) -> Risk:
+    """A hard slice is not a failure (close calls are hard for any model); one that does worse than no model is."""
     slices = record.metrics.get("slices", {})
     worse = [part for part in slices.get("worst", []) if part["clearly_worse"]]
-    sign = -1 if slices.get("metric") in LOWER_IS_BETTER else 1
-    useless = [part for part in worse if sign * (part["value"] - part["baseline"]) <= 0]
-    shown = useless or worse
+    harmed = [part for part in worse if part["gain"]["upper"] < 0]
+    shown = harmed or worse
     evidence = f"metrics.json: {slices.get('judged', 0)} slices judged, none clearly worse than the whole"
     if shown:
         where = f"{shown[0]['column']} {shown[0]['values']} ({shown[0]['rows']} rows)"
         evidence = f"metrics.json: clearly worse for {where}"
-        evidence += ", no better than the baseline there" if useless else ", still better than the baseline there"
+        evidence += ", clearly below the baseline there" if harmed else ", not clearly below the baseline there"
     return Risk(
         id="weak-slice",
         title="A group the model fails",
         kind="model",
         cause="few or different rows of one kind",
         effect="some people or cases are served worse than by no model at all",
-        signal="a slice no better than the baseline",
+        signal="a slice clearly below the baseline",
         mitigation="slices are measured and the worst is named; use is restricted where the model does not help",
         owner="evaluation",
-        likelihood=3 if useless else 1,
+        likelihood=3 if harmed else 1,
         impact=4,
         evidence=evidence,
     )

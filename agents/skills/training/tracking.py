@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import time
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 from agents.skill import SkillContext
@@ -47,9 +50,10 @@ class MlflowTracker:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
         from mlflow import MlflowClient
 
-        self._client: Any = MlflowClient(tracking_uri=uri)
-        found = self._client.get_experiment_by_name(experiment)
-        self._experiment = found.experiment_id if found else self._client.create_experiment(experiment)
+        with _alone(uri):
+            self._client: Any = MlflowClient(tracking_uri=uri)
+            found = self._client.get_experiment_by_name(experiment)
+            self._experiment = found.experiment_id if found else self._client.create_experiment(experiment)
         self._metric = metric
         self._trials = 0
         parent = self._client.create_run(
@@ -89,6 +93,18 @@ class MlflowTracker:
             metrics=[Metric(name, value, now, 0) for name, value in figures.items()],
             params=[Param(name, str(value)) for name, value in trial.parameters.items()],
         )
+
+
+@contextlib.contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """One process at a time for a SQLite store: MLflow makes its tables on first use, and two at once fail."""
+    path = uri.removeprefix("sqlite:///")
+    if path == uri:
+        yield
+        return
+    with open(f"{path}.lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def open_tracker(context: SkillContext, metric: str) -> tuple[Tracker, str]:
