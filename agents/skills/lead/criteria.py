@@ -10,7 +10,7 @@ import difflib
 import re
 
 from agents.skill import InputError
-from schemas.ticket import CLASSIFICATION_METRICS, LOWER_IS_BETTER, REGRESSION_METRICS
+from schemas.ticket import CLASSIFICATION_METRICS, REGRESSION_METRICS
 from schemas.values import Task
 
 _STRING = re.compile(r"\"[^\"]*\"|'[^']*'")
@@ -66,10 +66,8 @@ def check(criterion: str, known: tuple[str, ...]) -> None:
 
 
 def propose(metric: str) -> str:
-    """The least a model must do: be better than the baseline with its bound nearest to it."""
-    if metric in LOWER_IS_BETTER:
-        return f"metrics.{metric}_upper < baseline.{metric}"
-    return f"metrics.{metric}_lower > baseline.{metric}"
+    """The least a model must do: be surely better than the baseline on the same rows (the paired gain's lower bound)."""
+    return f"metrics.{metric}_gain_lower > 0.0"
 
 
 def _try(criterion: str, known: tuple[str, ...]) -> None:

@@ -88,7 +88,7 @@ def _linear_build(params: Params, problem: Problem) -> Any:
 
 
 def _forest_defaults(problem: Problem) -> Params:
-    params: Params = {"max_depth": 10, "min_samples_leaf": 2, "max_features": 0.5}
+    params: Params = {"max_depth": 10, "min_samples_leaf": 2, "max_features": "sqrt" if problem.classification else 0.5}
     return params | _unweighted(problem)
 
 
