@@ -66,7 +66,7 @@ def check(criterion: str, known: tuple[str, ...]) -> None:
 
 
 def propose(metric: str) -> str:
-    """The least a model must do: be surely better than the baseline on the same rows (the paired gain's lower bound)."""
+    """The least a model must do: surely gain on the baseline (the lower bound of the paired difference)."""
     return f"metrics.{metric}_gain_lower > 0.0"
 
 
