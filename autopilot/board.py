@@ -5,7 +5,7 @@ Auto-Pilot has no access to the store; it sees what every observer sees.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -47,6 +47,26 @@ class GateRow:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What of a row a rollback to an event brings back."""
+
+    phases: dict[str, PhaseRow]
+    acceptance: tuple[str, ...]
+    reason: str
+
+
+_RESTING = (
+    ev.SessionStarted, ev.PhaseCompleted, ev.GateOpened, ev.ApprovalGiven, ev.SessionBlocked, ev.SessionCompleted,
+    ev.EffectRecorded,
+)  # fmt: skip
+"""The events after which a session may rest; more than needed do no harm."""
+
+
+def _copied(phases: dict[str, PhaseRow]) -> dict[str, PhaseRow]:
+    return {n: replace(p, ticked=dict(p.ticked), artifacts=dict(p.artifacts)) for n, p in phases.items()}
+
+
 @dataclass(slots=True)
 class SessionRow:
     """One session, as far as the stream was read."""
@@ -74,6 +94,14 @@ class SessionRow:
     pending_effects: set[str] = field(default_factory=set)
     line: str = ""
     """The newest line of live progress."""
+    back: str = ""
+    """Where the newest rollback goes to, in words."""
+    returning: RowStatus | None = None
+    """What the session is once the branch has followed a rollback to an event."""
+    before: str = ""
+    """And its reason then."""
+    rests: dict[int, Rest] = field(default_factory=dict)
+    """What the row held after each event at which a session may rest."""
 
     @property
     def gate(self) -> GateRow | None:
@@ -120,6 +148,9 @@ class Board:
         self._work(row, event)
         self._gates(row, event)
         self._ends(row, event)
+        self._returns(row, event)
+        if isinstance(event, _RESTING):
+            row.rests[row.version] = Rest(_copied(row.phases), row.acceptance, row.reason)
         return row
 
     def _work(self, row: SessionRow, event: Event) -> None:
@@ -186,12 +217,37 @@ class Board:
                 row.pending_effects.clear()
             case ev.SessionRolledBack():
                 row.status = "rolled_back"
-                row.reason = f"rolled back to the start of {event.phase} by {event.by.name}"
+                row.back = f"the start of {event.phase}"
+                row.reason = f"rolled back to {row.back} by {event.by.name}"
                 row.phase = event.phase
                 row.pending_effects.clear()
                 names = list(row.phases)
                 for later in names[names.index(event.phase) :]:
                     fresh = PhaseRow(later, row.phases[later].agent, attempt=row.phases[later].attempt)
                     row.phases[later] = fresh
+            case _:
+                pass
+
+    def _returns(self, row: SessionRow, event: Event) -> None:
+        match event:
+            case ev.SessionRestored():
+                row.status, row.phase, row.back = "rolled_back", event.phase, f"event {event.to_sequence}"
+                row.reason = f"rolled back to {row.back} by {event.by.name}"
+                row.returning = event.to_status
+                row.pending_effects.clear()
+                rest = row.rests[max(n for n in row.rests if n <= event.to_sequence)]
+                attempts = {name: phase.attempt for name, phase in row.phases.items()}
+                row.acceptance, row.phases = rest.acceptance, _copied(rest.phases)
+                for name, phase in row.phases.items():
+                    phase.attempt = attempts[name]
+                row.before = rest.reason
+            case ev.EffectRecorded(kind="restore") if row.returning is not None:
+                # A gate opens anew with the next events; between two phases it stays rolled back.
+                row.status = "active" if row.returning == "waiting" else row.returning
+                if row.returning != "rolled_back":
+                    row.reason = row.before
+                row.returning = None
+            case ev.EffectFailed():
+                row.returning = None
             case _:
                 pass

@@ -44,6 +44,8 @@ class EffectExecutor:
         self._blobs = blobs
         self._worktrees = worktrees
         self._key = key
+        self._trees: dict[str, Worktree] = {}
+        """Checkouts that were made sure of in this process: looking again costs ten calls of git each time."""
 
     @asynccontextmanager
     async def running(self, spec: ConsumerSpec) -> AsyncIterator[None]:
@@ -72,6 +74,7 @@ class EffectExecutor:
         try:
             command = await anyio.to_thread.run_sync(self._carry_out, effect, row, envelope.time)
         except (GitError, BlobError, SignatureError, OSError) as problem:
+            self._trees.pop(row.id, None)
             _log.warning("effect_failed", effect=effect.effect, reason=str(problem))
             command = RecordEffectFailure(effect=effect.effect, kind=effect.kind, reason=str(problem))
         try:
@@ -97,10 +100,10 @@ class EffectExecutor:
     def _carry_out(self, effect: EffectRequested, row: SessionRow, when: datetime) -> RecordEffect:
         if effect.kind == "sign":
             return RecordEffect(effect=effect.effect, kind="sign", artifacts=(self._sign(effect.artifacts[0], row),))
-        tree = Worktree.create(Repository(Path(row.repository)), self._worktrees / row.id, row.branch, row.base_commit)
+        tree = self._tree(row)
         trailers = {EFFECT: effect.effect, "Value-Train-Session": row.id}
         if effect.kind == "restore":
-            message = f"Roll back to the start of {effect.phase}\n\nTicket {row.ticket.id}: {row.ticket.title}"
+            message = f"Roll back to {row.back}\n\nTicket {row.ticket.id}: {row.ticket.title}"
             commit = tree.restore(effect.target, message, when, trailers)
             tree.remove()
             return RecordEffect(effect=effect.effect, kind="restore", commit=commit)
@@ -113,6 +116,15 @@ class EffectExecutor:
         )
         return RecordEffect(effect=effect.effect, kind="commit", commit=commit)
 
+    def _tree(self, row: SessionRow) -> Worktree:
+        """The session's checkout. Raises GitError."""
+        tree = self._trees.get(row.id)
+        if tree is None or not tree.directory.exists():
+            repository = Repository(Path(row.repository))
+            tree = Worktree.create(repository, self._worktrees / row.id, row.branch, row.base_commit)
+            self._trees[row.id] = tree
+        return tree
+
     def _sign(self, artifact: ArtifactRef, row: SessionRow) -> ArtifactRef:
         key = load_or_create_key(Path(row.signing_key) if row.signing_key else self._key)
         sha256, size = self._blobs.put(sign(self._blobs.read(artifact.sha256), key))
@@ -120,6 +132,7 @@ class EffectExecutor:
 
     async def _clear(self, row: SessionRow) -> None:
         """Remove the checkout of an ended session, so that its branch can be checked out elsewhere."""
+        self._trees.pop(row.id, None)
         directory = self._worktrees / row.id
         if not directory.exists():
             return

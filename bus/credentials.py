@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nkeys
 
-from bus.port import BusError
+from bus.port import BusError, Login
 
 SEEDS = "credentials"
 
@@ -32,6 +32,30 @@ def read_seed(directory: Path, role: str) -> str:
     except (nkeys.NkeysError, ValueError) as problem:
         raise BusError(f"{path} holds no nkey seed: remove it, the next start makes a new one") from problem
     return seed
+
+
+def handed_out(login: Login, tenant: str) -> str:
+    """A login as a file to hand out: what it is for, where to connect, and the seed in the notation of NATS.
+
+    NATS's own tools read the seed from it (`nats --nkey FILE`); `docs/observers.md` describes the format.
+    """
+    return (
+        f"A login of AgenticOps Value Train. Secret: whoever has this file can connect with it. Keep it at mode 0600.\n"
+        f"url: {login.url}\nrole: {login.role}\ntenant: {tenant}\n"
+        f"-----BEGIN USER NKEY SEED-----\n{login.seed}\n------END USER NKEY SEED------\n"
+    )
+
+
+def read_handed_out(text: str) -> Login:
+    """The login in such a file. Raises BusError when it is none."""
+    lines = [line.strip() for line in text.splitlines()]
+    fields = dict(line.split(": ", 1) for line in lines if ": " in line)
+    seed = next((line for line in lines if line.startswith("SU")), "")
+    try:
+        _public_key(seed)
+        return Login(fields["url"], fields["role"], seed)
+    except (nkeys.NkeysError, ValueError, KeyError) as problem:
+        raise BusError("this is no login: make one with `valuetrain credentials observer`") from problem
 
 
 def ensure_credentials(directory: Path, roles: Iterable[str]) -> dict[str, str]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from bus.connection import Connection
-from bus.messages import Arrival, line, stored_headers, unline
-from bus.port import ConsumerSpec
+from bus.messages import REQUEUED, Arrival, line, stored_headers, unline
+from bus.port import BusError, ConsumerSpec
 from bus.publishing import store
-from bus.reading import Record, backwards
+from bus.reading import Record, backwards, read_range, stream_state
 from schemas.subjects import ROOT
 
 STREAM = "VT_DEAD"
 _PREFIX = "Vt-Dead-"
+_PAGE = 64
+_HOMES = {"cmd": "VT_COMMANDS", "evt": "VT_EVENTS"}
 
 
 def dead_subject(arrival: Arrival, spec: ConsumerSpec) -> str:
@@ -46,6 +48,26 @@ async def newest_dead_letters(connection: Connection, limit: int) -> list[dict[s
             if len(found) == limit:
                 break
     return found
+
+
+async def dead_letters_from(connection: Connection, start: int) -> tuple[list[dict[str, Any]], int]:
+    """See `bus.port.Bus.dead_letters_from`."""
+    state = await stream_state(connection, STREAM)
+    if start > state.last + 1:  # made anew: its sequences mean something else now
+        start = 1
+    if state.last < start:
+        return [], start
+    records, _ = await read_range(connection, STREAM, start, _PAGE)
+    return [_shown(record) for record in records], (records[-1].sequence + 1 if records else state.last + 1)
+
+
+async def put_back(connection: Connection, subject: str, raw: bytes, message_id: str) -> None:
+    """See `bus.port.Bus.put_back`. Raises BusError for a subject that no consumer reads from."""
+    tokens = subject.split(".")
+    stream = _HOMES.get(tokens[2]) if len(tokens) > 3 and tokens[0] == ROOT else None
+    if stream is None:
+        raise BusError(f"{subject!r} is neither a command's nor an event's subject: nothing would read a message there")
+    await store(connection, stream, subject, raw, stored_headers(stream, message_id) | {REQUEUED: message_id})
 
 
 def _shown(record: Record) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from bus.answers import ApiError
 from bus.background import beside
 from bus.connection import Connection
-from bus.messages import is_ours, matches
+from bus.messages import is_first, matches
 from bus.permissions import LIVE
 from bus.port import BusUnavailable
 from bus.reading import Record, State, read_range, stream_state
@@ -128,4 +128,4 @@ class _Follower:
         # Rung for, but not readable: stored on the leader and not yet on the replica that answered. `run` asks again.
 
     def _wanted(self, record: Record) -> bool:
-        return is_ours(record.headers, STREAM) and any(matches(each, record.subject) for each in self._filters)
+        return is_first(record.headers, STREAM) and any(matches(each, record.subject) for each in self._filters)

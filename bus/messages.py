@@ -13,6 +13,9 @@ EXPECTED_STREAM = "Nats-Expected-Stream"
 REPLY_TO = "Vt-Reply-To"
 """Inbox where a command's sender waits for the receipt."""
 
+REQUEUED = "Vt-Requeued"
+"""On a message that was given up and put back: its first copy, which everybody saw, carries no such header."""
+
 _ACK_PREFIX = "$JS.ACK."
 
 
@@ -28,6 +31,12 @@ def stored_headers(stream: str, message_id: str) -> dict[str, str]:
 def is_ours(headers: dict[str, str], stream: str) -> bool:
     """Whether the bus published this message; the server's own answers, led astray into a stream, have no headers."""
     return headers.get(EXPECTED_STREAM) == stream and MSG_ID in headers
+
+
+def is_first(headers: dict[str, str], stream: str) -> bool:
+    """Whether the bus published this message, and it is not the second copy of one that was given up: that one is for
+    the consumer that gave up, not for those who follow."""
+    return is_ours(headers, stream) and REQUEUED not in headers
 
 
 def line(text: str, limit: int = 4000) -> str:

@@ -16,9 +16,9 @@ from bus import consuming, following, publishing, reading, sending, streams
 from bus.background import beside
 from bus.connection import Connection
 from bus.consuming import BatchHandler
-from bus.dead_letters import newest_dead_letters
+from bus.dead_letters import dead_letters_from, newest_dead_letters, put_back
 from bus.following import FollowHandler
-from bus.messages import is_ours
+from bus.messages import is_first
 from bus.port import BusError, BusUnavailable, ConsumerSpec, Delivery, Handler, Login, OutgoingEvent
 from schemas.envelope import CommandEnvelope
 from schemas.values import Sender
@@ -88,7 +88,7 @@ class NatsBus:
     async def last_sequence(self) -> int:
         """See the port."""
         async for record in reading.backwards(self.connection, "VT_EVENTS"):
-            if is_ours(record.headers, "VT_EVENTS"):  # a follower waits for no other
+            if is_first(record.headers, "VT_EVENTS"):  # a follower waits for no other
                 return record.sequence
         return 0
 
@@ -152,6 +152,14 @@ class NatsBus:
     async def dead_letters(self, limit: int = 100) -> list[dict[str, Any]]:
         """See the port; newest first."""
         return await newest_dead_letters(self.connection, limit)
+
+    async def dead_letters_from(self, start: int) -> tuple[list[dict[str, Any]], int]:
+        """See the port."""
+        return await dead_letters_from(self.connection, start)
+
+    async def put_back(self, subject: str, raw: bytes, message_id: str) -> None:
+        """See the port."""
+        await put_back(self.connection, subject, raw, message_id)
 
     async def close(self) -> None:
         """See the port."""

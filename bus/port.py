@@ -160,5 +160,14 @@ class Bus(Protocol):
     async def dead_letters(self, limit: int = 100) -> list[dict[str, Any]]:
         """The newest dead letters, newest first: consumer, subject, reason, deliveries, time, the message itself."""
 
+    async def dead_letters_from(self, start: int) -> tuple[list[dict[str, Any]], int]:
+        """Dead letters from JetStream sequence `start` of VT_DEAD on, oldest first, and where to go on; empty when
+        there is no more. Some of them only, when they are many. A stream made anew is read from its beginning."""
+
+    async def put_back(self, subject: str, raw: bytes, message_id: str) -> None:
+        """Put a message that was given up on its subject again, under a new `message_id`; the same id again changes
+        nothing for two minutes. Its consumer gets it; those who follow do not see it twice. Only the login that may
+        publish on `subject` can. Raises PermissionDenied, BusUnavailable (it may or may not be there), BusError."""
+
     async def close(self) -> None:
         """Drain and close. Never raises on a dead link. Idempotent."""

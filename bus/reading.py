@@ -13,7 +13,7 @@ from nats.aio.msg import Msg
 
 from bus.answers import ApiError, description, status
 from bus.connection import ANSWER_SECONDS, Connection
-from bus.messages import MSG_ID, is_ours
+from bus.messages import MSG_ID, is_first
 from bus.port import BusUnavailable
 
 _NOT_FOUND = 10037
@@ -111,7 +111,8 @@ def _record(message: Msg) -> Record:
 
 
 async def newest(connection: Connection, stream: str) -> tuple[int, str] | None:
-    """Sequence and message id of the newest message the bus published there; None when there is none.
+    """Sequence and message id of the newest message the bus published there; None when there is none. One that was put
+    back counts as little as a stray answer.
 
     Asks the stream's leader, not a direct get, which a replica that lags may answer.
     """
@@ -124,7 +125,7 @@ async def newest(connection: Connection, stream: str) -> tuple[int, str] | None:
                 raise
             continue  # a hole
         headers = _stored(found.get("hdrs", ""))
-        if is_ours(headers, stream):
+        if is_first(headers, stream):
             return sequence, headers[MSG_ID]
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli.commands import audit, gate, operate, schema, session, ticket
+from cli.commands import audit, credentials, db, dlq, gate, operate, schema, session, ticket
 from cli.commands import drive as driving
 
 app = typer.Typer(
@@ -28,5 +28,8 @@ app.add_typer(ticket.app, name="ticket")
 app.add_typer(session.app, name="session")
 app.add_typer(gate.app, name="gate")
 app.add_typer(audit.app, name="audit")
+app.add_typer(db.app, name="db")
+app.add_typer(dlq.app, name="dlq")
 app.add_typer(operate.agent_app, name="agent")
+app.add_typer(credentials.app, name="credentials")
 app.add_typer(schema.app, name="schema")

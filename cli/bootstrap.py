@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,11 +13,14 @@ import anyio.to_thread
 import structlog
 
 from bus.nats_bus import connect
-from bus.port import Bus, BusError
+from bus.port import Bus, BusError, Login
 from bus.server import EmbeddedServer
 from bus.streams import CONDUCTOR, EFFECTS, agent_consumer
+from cli.checkpointing import Checkpointing
 from cli.home import Home
 from cli.settings import Settings
+from conductor.dead_letters import DeadLetters
+from conductor.letters import LetterState
 from conductor.service import Conductor
 from conductor.state import SessionState
 from schemas import registry as _registry  # noqa: F401  # declares every message before any is decoded
@@ -45,14 +48,17 @@ class System:
     relay: Relay
     operator: Bus
     blobs: Blobs
+    dead_letters: DeadLetters
 
     async def settled(self, stream: StreamId, seconds: float = 60.0) -> None:
-        """Wait until the session's requested effects are carried out. Raises TimeoutError after `seconds`."""
+        """Wait until the session's requested effects, or the dead letter's way back, are carried out. Raises
+        TimeoutError after `seconds`."""
         with anyio.fail_after(seconds):
             while True:
                 committed = self.conductor.committed
                 state = await anyio.to_thread.run_sync(self.conductor.load, stream)
-                if not isinstance(state, SessionState) or not state.effects:
+                effects = isinstance(state, SessionState) and state.effects
+                if not effects and not (isinstance(state, LetterState) and state.status == "released"):
                     return
                 with anyio.move_on_after(1.0):
                     await committed.wait()
@@ -76,6 +82,8 @@ async def system(
         stack.enter_context(home.locked(purpose))
         store = await anyio.to_thread.run_sync(SqliteStore.open, home.record)
         stack.callback(store.close)
+        checkpoints = await anyio.to_thread.run_sync(Checkpointing, store, home.record_key)
+        stack.push_async_callback(checkpoints.finish)  # after everything that writes has stopped
         server = await stack.enter_async_context(
             EmbeddedServer(
                 home.bus, binary=settings.nats_server, port=settings.nats_port or None, tenant=settings.tenant
@@ -88,12 +96,18 @@ async def system(
         await relay.reconcile()
         while await relay.step():
             pass
-        running = System(home, settings, server, store, conductor, relay, operator, Blobs(home.blobs))
+        blobs = Blobs(home.blobs)
+        letters = DeadLetters(
+            conductor, store, bus, settings.tenant, blobs.put, blobs.read, partial(_put_back, server.login)
+        )
+        running = System(home, settings, server, store, conductor, relay, operator, blobs, letters)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
         tasks.start_soon(_keep_server, server)
         tasks.start_soon(_run_relay, relay, conductor)
         tasks.start_soon(conductor.run_timers)
+        tasks.start_soon(checkpoints.run, lambda: conductor.committed)
+        tasks.start_soon(letters.run)
         await stack.enter_async_context(bus.consume_batches(CONDUCTOR, partial(conductor.handle_batch, bus)))
         if agents:
             await _start_agents(stack, running)
@@ -126,6 +140,12 @@ async def _run_relay(relay: Relay, conductor: Conductor) -> None:
             lost = True
         with anyio.move_on_after(RELAY_PAUSE):
             await committed.wait()
+
+
+async def _put_back(login: Callable[[str], Login], role: str, subject: str, raw: bytes, message_id: str) -> None:
+    """Under the login that spoke first, which the server lets publish there and nowhere else."""
+    async with await connect(login(role), name="requeue") as bus:
+        await bus.put_back(subject, raw, message_id)
 
 
 async def _start_agents(stack: AsyncExitStack, running: System) -> None:

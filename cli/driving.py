@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from autopilot.drive import Drive, DriveSettings, Summary
 from autopilot.feed import Feed
 from autopilot.policyfile import advice, load_policy
 from bus.nats_bus import connect
+from bus.port import BusError
 from cli.bootstrap import system
 from cli.checks import misplaced
 from cli.errors import CliError, Exit
@@ -28,6 +30,7 @@ from cli.settings import load
 from conductor.pipelines import load as load_pipeline
 from schemas.policy import Policy
 from schemas.values import Sender
+from store.port import StoreUnavailable
 from workspace.git import GitError, Repository
 
 
@@ -66,7 +69,7 @@ def run_drive(
         wait=wait,
     )
 
-    async def main() -> Summary:
+    async def main() -> tuple[Summary, list[dict[str, Any]]]:
         progress = Progress(quiet=as_json)
         async with (
             system(place, settings, "a drive", agents=agents) as running,
@@ -83,13 +86,23 @@ def run_drive(
                 base_commit=repository.head_commit,
                 trouble=lambda: running.conductor.trouble,
             )
-            return await drive.run()
+            before = {row["letter"] for row in running.store.views(settings.tenant, "letter")}
+            summary = await drive.run()
+            with suppress(BusError, StoreUnavailable):  # the drive is done; a bus that is away hides no summary
+                await running.dead_letters.look()  # what was given up a moment ago belongs to this drive, too
+            rows = running.store.views(settings.tenant, "letter")
+            return summary, [row for row in rows if row["status"] == "open" and row["letter"] not in before]
 
-    summary = anyio.run(main)
+    summary, letters = anyio.run(main)
     if as_json:
-        show_json(asdict(summary))
+        given_up = [{name: row[name] for name in ("letter", "subject", "reason")} for row in letters]
+        show_json(asdict(summary) | ({"dead_letters": given_up} if given_up else {}))
     else:
         _print(summary, say)
+        for row in letters:
+            say(
+                f"  given up   {row['subject']}: {row['reason'].splitlines()[0]}  (valuetrain dlq show {row['letter']})"
+            )
     return exit_code(summary)
 
 

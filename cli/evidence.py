@@ -1,34 +1,41 @@
-"""Evidence: the check of a whole home, and one session's bundle."""
+"""Evidence: the check of a whole home."""
 
 from __future__ import annotations
 
-import json
-import zipfile
+import contextlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from cli.errors import CliError
 from cli.home import Home
 from cli.reading import Record
-from schemas.envelope import EventEnvelope, timestamp
+from schemas.envelope import EventEnvelope, StreamId
 from schemas.messages import Event
 from schemas.values import ArtifactRef
+from store import checkpoints
+from store.chain import LOG
+from store.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore, fingerprint, load_public_key, parse
+from store.port import StoreCorrupt, StoreError
 from workspace.blobs import BlobError, Blobs
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # ZIP's first moment: the same bundle has the same bytes
 
+def check(record: Record, home: Home, key_files: Sequence[Path] = ()) -> dict[str, Any]:
+    """Every hash chain, the signed checkpoints over them, and every artifact that an event names.
 
-def check(record: Record, home: Home) -> dict[str, Any]:
-    """Every hash chain, and every artifact that an event names, against its digest."""
-    verification = record.store.verify(record.tenant)
+    The checkpoints must be by one of the public keys in `key_files`, or else by one of the home's own. Raises
+    StoreError for a file that holds no such key.
+    """
+    paths = [*key_files] or home.record_public_keys
+    keys = [load_public_key(path) for path in paths]
+    store = cast(CheckpointStore, record.store)
+    verification = checkpoints.verify(store, *keys)
     findings = [
-        {"where": f"{f.stream.kind} {f.stream.name} event {f.sequence}", "problem": f.problem, "detail": f.detail}
-        for f in verification.findings
+        {"where": _where(f.stream, f.sequence), "problem": f.problem, "detail": f.detail} for f in verification.findings
     ]
     blobs = Blobs(home.blobs)
     seen: dict[str, ArtifactRef] = {}
     for stream in record.store.streams(record.tenant, "session"):
-        for ref in artifacts(list(record.store.read(stream))):
+        for ref in _readable_artifacts(record, stream):
             if ref.sha256 in seen:
                 continue
             seen[ref.sha256] = ref
@@ -42,7 +49,39 @@ def check(record: Record, home: Home) -> dict[str, Any]:
         "streams": verification.streams,
         "events": verification.events,
         "artifacts": len(seen),
+        "checkpoints": _newest(store.checkpoints(), record.store.last_position()),
+        "trusted": [{"key": fingerprint(k), "from": str(p)} for k, p in zip(keys, paths, strict=True)],
         "findings": findings,
+    }
+
+
+def _where(stream: StreamId, sequence: int) -> str:
+    if stream == CHECKPOINTS:
+        return f"checkpoint {sequence}"
+    if stream == LOG:
+        return f"log position {sequence}"
+    return f"{stream.kind} {stream.name} event {sequence}"
+
+
+def _readable_artifacts(record: Record, stream: StreamId) -> list[ArtifactRef]:
+    """The artifacts named before the stream's first bad event, which the chain's walk has reported already."""
+    envelopes: list[EventEnvelope[Event]] = []
+    with contextlib.suppress(StoreCorrupt):
+        envelopes.extend(record.store.read(stream))
+    return artifacts(envelopes)
+
+
+def _newest(made: list[Checkpoint], last_position: int) -> dict[str, Any]:
+    """How far the record is signed. Whoever notes number and digest elsewhere would notice that the newest are gone."""
+    signed = 0
+    if made:
+        with contextlib.suppress(StoreError):  # an unreadable one is among the findings
+            signed = parse(made[-1].body).position
+    return {
+        "count": len(made),
+        "digest": made[-1].digest if made else None,
+        "signed_events": signed,
+        "unsigned_events": max(0, last_position - signed),
     }
 
 
@@ -54,48 +93,3 @@ def artifacts(envelopes: list[EventEnvelope[Event]]) -> list[ArtifactRef]:
             for ref in getattr(envelope.event, "artifacts", ()):
                 found[(ref.name, ref.sha256)] = ref
     return list(found.values())
-
-
-def write_bundle(record: Record, home: Home, session: str, output: Path) -> dict[str, Any]:
-    """A ZIP with `events.jsonl` (the stored bytes), `chain.json`, `artifacts/`, the public key and `report.md`."""
-    stream = record.stream(session)
-    stored = list(record.store.read_raw(stream))
-    envelopes = list(record.store.read(stream))
-    blobs = Blobs(home.blobs)
-    refs = artifacts(envelopes)
-    files: dict[str, bytes] = {
-        "events.jsonl": b"".join(row.raw + b"\n" for row in stored),
-        "chain.json": json.dumps([row.hash.hex() for row in stored], indent=1).encode(),
-        "report.md": _report(session, envelopes, refs).encode(),
-    }
-    public = home.key.with_name(home.key.name + ".pub")
-    if public.exists():
-        files["keys/signing.pub.pem"] = public.read_bytes()
-    for ref in refs:
-        if not ref.sealed:
-            files[f"artifacts/{ref.sha256[:12]}-{ref.name}"] = blobs.read(ref.sha256)
-    try:
-        with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as bundle:
-            for name, content in sorted(files.items()):
-                bundle.writestr(zipfile.ZipInfo(name, EPOCH), content, zipfile.ZIP_DEFLATED)
-    except OSError as problem:
-        raise CliError(f"{output} cannot be written: {problem.strerror}") from problem
-    return {"session": session, "file": str(output), "events": len(stored), "artifacts": len(refs)}
-
-
-def _report(session: str, envelopes: list[EventEnvelope[Event]], refs: list[ArtifactRef]) -> str:
-    lines = [f"# Session {session}", "", "| # | time | event | by | what |", "|---|---|---|---|---|"]
-    for e in envelopes:
-        what = "; ".join(
-            f"{name} {value}"
-            for name, value in e.event
-            if name in ("phase", "attempt", "gate", "commit", "reason", "summary", "passed", "lease") and value != ""
-        )
-        lines.append(f"| {e.sequence} | {timestamp(e.time)} | {e.type} | {e.actor.name} | {_cell(what)} |")
-    lines += ["", "## Artifacts", "", "| name | SHA-256 | bytes | in this bundle |", "|---|---|---|---|"]
-    lines += [f"| {r.name} | {r.sha256} | {r.size} | {'no (sealed)' if r.sealed else 'yes'} |" for r in refs]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")[:400]

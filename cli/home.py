@@ -74,6 +74,16 @@ class Home:
         return self.path / "keys" / "signing.pem"
 
     @property
+    def record_key(self) -> Path:
+        """The ed25519 key that signs the record's checkpoints and bundles; its public half lies beside it (`.pub`)."""
+        return self.path / "keys" / "record.pem"
+
+    @property
+    def record_public_keys(self) -> list[Path]:
+        """The public halves of this home's record keys, the retired ones (`record-….pem.pub`) included."""
+        return sorted(self.record_key.parent.glob("record*.pem.pub"))
+
+    @property
     def log(self) -> Path:
         """What went wrong inside, for a bug report."""
         return self.path / "valuetrain.log"

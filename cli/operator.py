@@ -40,16 +40,36 @@ def ask(home_path: Path, session: str, command: Command, as_name: str | None, se
     """
     home = Home(home_path.resolve()).existing()
     settings = load(home.config)
+    _known(home, settings, session)
+    return _say(home, settings, StreamId(settings.tenant, "session", session), command, as_name, settle)
+
+
+def ask_letter(home_path: Path, letter: str, command: Command, as_name: str | None) -> dict[str, Any]:
+    """Send `command` to the dead letter `letter`, wait until it is done, and return the verdict, with `by` added.
+
+    Raises CliError when there is no such dead letter, and the bus's and store's own errors.
+    """
+    from cli.reading import reading
+
+    home = Home(home_path.resolve()).existing()
+    settings = load(home.config)
+    with reading(home.path) as record:
+        record.letter(letter)
+    return _say(home, settings, StreamId(settings.tenant, "system", letter), command, as_name, settle=True)
+
+
+def _say(
+    home: Home, settings: Settings, stream: StreamId, command: Command, as_name: str | None, settle: bool
+) -> dict[str, Any]:
     configure(home.log)
     actor = person(as_name)
-    _known(home, settings, session)
     envelope = CommandEnvelope(
         id=uuid7(),
-        stream=StreamId(settings.tenant, "session", session),
+        stream=stream,
         time=datetime.now(UTC),
         actor=actor,
         sender=Sender.OPERATOR.value,
-        correlation_id=session,
+        correlation_id=stream.name,
         causation_id="",
         command=command,
     )
@@ -71,14 +91,15 @@ async def _deliver(home: Home, settings: Settings, envelope: CommandEnvelope, se
     """Through the running system, or through one of our own; a drive that starts or ends meanwhile is waited out."""
     from cli.bootstrap import system
 
+    effects = settle and envelope.stream.kind == "session"
     for _ in range(TRIES):
         verdict = await _through_running(home, envelope)
         if verdict is not None:
             if settle and verdict["accepted"]:
-                await _carried_out(home, envelope.stream.name)
+                await _carried_out(home, envelope.stream)
             return verdict
         try:
-            async with system(home, settings, "an operator's command", agents=False, effects=settle) as running:
+            async with system(home, settings, "an operator's command", agents=False, effects=effects) as running:
                 verdict = await running.operator.send(envelope)
                 if settle and verdict["accepted"]:
                     await running.settled(envelope.stream)
@@ -88,16 +109,22 @@ async def _deliver(home: Home, settings: Settings, envelope: CommandEnvelope, se
     raise CliError(f"{home.path} stays busy without answering; see `valuetrain doctor`")
 
 
-async def _carried_out(home: Home, session: str) -> None:
-    """Wait until the running system has carried out the session's effects, as its read model shows."""
+async def _carried_out(home: Home, stream: StreamId) -> None:
+    """Wait until the running system has done what the command asks for, as its read model shows."""
     from cli.reading import reading
 
     for _ in range(TRIES):
         with reading(home.path) as record:
-            if not record.session(session)["pending_effects"]:
-                return
+            if stream.kind == "system":
+                under_way = record.letter(stream.name)["status"] == "released"
+            else:
+                under_way = bool(record.session(stream.name)["pending_effects"])
+        if not under_way:
+            return
         await anyio.sleep(PAUSE)
-    raise CliError(f"the command is recorded, but its effects on {session} are still under way; see `valuetrain tail`")
+    raise CliError(
+        f"the command is recorded, but its effects on {stream.name} are still under way; see `valuetrain tail`"
+    )
 
 
 async def _through_running(home: Home, envelope: CommandEnvelope) -> dict[str, Any] | None:

@@ -40,6 +40,18 @@ class Record:
             raise CliError(f"there is no session {name!r}; the newest are: {known}")
         return row
 
+    def letters(self) -> list[dict[str, Any]]:
+        """Rows of the dead letters' read model, oldest first."""
+        return self.store.views(self.tenant, "letter")
+
+    def letter(self, name: str) -> dict[str, Any]:
+        """One dead letter's row. Raises CliError naming the open ones when there is none of that name."""
+        row = self.store.view(self.tenant, "letter", name)
+        if row is None:
+            waiting = ", ".join(r["letter"] for r in self.letters() if r["status"] == "open") or "none"
+            raise CliError(f"there is no dead letter {name!r}; open are: {waiting}")
+        return row
+
     def stream(self, name: str) -> StreamId:
         """The event stream of session `name`, which must exist."""
         self.session(name)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from conductor import criteria, gates
+from conductor import criteria, gates, rests
 from conductor.process import block, fail, start_phase
 from conductor.state import Effect, SessionState, Stage, Status
 from schemas import commands as cmd
@@ -29,6 +29,7 @@ class Refusal:
 
 
 Decision = tuple[Event, ...] | Refusal
+_AFTER_THE_END = cmd.RollbackSession | cmd.RestoreSession | cmd.RecordEffect
 C = TypeVar("C", bound=Command)
 
 
@@ -44,7 +45,7 @@ def decide(state: SessionState, envelope: CommandEnvelope) -> Decision:
         return Refusal("unknown_session", f"there is no session {state.id}; `valuetrain session list` shows them")
     if state.status is Status.ABORTED:
         return Refusal("session_over", f"session {state.id} was aborted; nothing can be done to it any more")
-    if state.status is Status.COMPLETED and not isinstance(command, cmd.RollbackSession | cmd.RecordEffect):
+    if state.status is Status.COMPLETED and not isinstance(command, _AFTER_THE_END):
         return Refusal("session_over", f"session {state.id} is completed; only a rollback is possible")
     return rule(state, command, envelope)
 
@@ -254,14 +255,55 @@ def _rollback(state: SessionState, command: cmd.RollbackSession, at: CommandEnve
     back = ev.SessionRolledBack(
         phase=command.phase, to_sequence=mark.version, by=at.actor, reason=command.reason, commit=mark.commit
     )
-    restore = ev.EffectRequested(
+    restore = _restore_branch(state, command.phase, mark.commit)
+    return (*_superseded(state, f"rolled back to {command.phase}"), back, restore)
+
+
+def _restore_branch(state: SessionState, phase: str, commit: str) -> ev.EffectRequested:
+    return ev.EffectRequested(
         effect=f"{state.id}.restore.{state.version + 1}",
         kind="restore",
-        phase=command.phase,
-        attempt=state.phases[command.phase].attempt,
-        target=mark.commit,
+        phase=phase,
+        attempt=state.phases[phase].attempt,
+        target=commit,
     )
-    return (*_superseded(state, f"rolled back to {command.phase}"), back, restore)
+
+
+def _restore(state: SessionState, command: cmd.RestoreSession, at: CommandEnvelope) -> Decision:
+    if reason := gates.may_operate(state, at.actor):
+        return Refusal("not_an_operator", reason)
+    sequence = command.sequence
+    if not 1 <= sequence <= state.version:
+        return Refusal("unknown_event", f"{state.id} has events 1 to {state.version}, and no {sequence}")
+    then = rests.find(state, sequence)
+    if then is None:
+        near = " and ".join(map(str, rests.nearest(state, sequence))) or "none"
+        what = (
+            f"{state.id} did not rest after event {sequence}, so that state cannot be brought back; the nearest: {near}"
+        )
+        return Refusal("not_at_rest", what)
+    if rests.find(state, state.version) is then:
+        return Refusal("already_there", f"nothing happened in {state.id} since event {sequence}")
+    between = rests.starts_next(then) if then.status is Status.ACTIVE else ""
+    phase = between or then.phase
+    back = ev.SessionRestored(
+        phase=phase,
+        to_sequence=sequence,
+        to_status=_RETURNS.get(then.status, "rolled_back"),
+        by=at.actor,
+        reason=command.reason,
+        commit=then.commit,
+    )
+    restore = _restore_branch(state, phase, then.commit)
+    return (*_superseded(state, f"rolled back to event {sequence}"), back, restore)
+
+
+_RETURNS: dict[Status, Literal["waiting", "blocked", "completed"]] = {
+    Status.WAITING: "waiting",
+    Status.BLOCKED: "blocked",
+    Status.COMPLETED: "completed",
+}
+"""What a session comes to by itself after going back; from anywhere else a retry goes on."""
 
 
 def _superseded(state: SessionState, reason: str) -> tuple[Event, ...]:
@@ -286,4 +328,5 @@ _RULES: dict[type[Command], Callable[..., Decision]] = {
     cmd.RetryPhase: _rule(_retry),
     cmd.AbortSession: _rule(_abort),
     cmd.RollbackSession: _rule(_rollback),
+    cmd.RestoreSession: _rule(_restore),
 }

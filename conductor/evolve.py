@@ -12,6 +12,7 @@ from functools import singledispatch
 from types import MappingProxyType
 from typing import Any
 
+from conductor.rests import find, kept
 from conductor.state import NOTHING, Effect, GateState, PhaseState, SessionState, Stage, Status
 from schemas import session as ev
 from schemas.messages import Event
@@ -20,7 +21,8 @@ from schemas.values import Approval, ArtifactRef
 
 def evolve(state: SessionState, event: Event, sequence: int) -> SessionState:
     """The state after `event`, which is number `sequence` of the stream."""
-    return replace(_evolve(event, state), version=sequence)
+    after = replace(_evolve(event, state), version=sequence)
+    return after if isinstance(event, ev.CommandRefused) else kept(state, event, after)
 
 
 def _put(mapping: Mapping[str, Any], key: str, value: Any) -> Mapping[str, Any]:
@@ -61,7 +63,8 @@ def _(event: ev.SessionStarted, state: SessionState) -> SessionState:
 
 @_evolve.register
 def _(event: ev.PhaseStarted, state: SessionState) -> SessionState:
-    marks = state.marks if event.phase in state.marks else _put(state.marks, event.phase, replace(state, marks=NOTHING))
+    mark = replace(state, marks=NOTHING, rests=NOTHING)
+    marks = state.marks if event.phase in state.marks else _put(state.marks, event.phase, mark)
     return replace(
         state,
         status=Status.ACTIVE,
@@ -155,7 +158,7 @@ def _(event: ev.EffectRecorded, state: SessionState) -> SessionState:
     phases = state.phases
     if event.artifacts:
         phases = _phase(state, event.phase, artifacts=(*state.phases[event.phase].artifacts, *event.artifacts))
-    return replace(
+    done = replace(
         state,
         stage=stage,
         effects=left,
@@ -165,12 +168,25 @@ def _(event: ev.EffectRecorded, state: SessionState) -> SessionState:
         artifacts=_artifacts(phases),
         phases=phases,
     )
+    return _returned(done) if event.kind == "restore" else done
+
+
+def _returned(state: SessionState) -> SessionState:
+    """The branch has followed: the session is again what it was. A gate is bound to a commit, and this is a new one, so
+    from `RECORDED` on the criteria are held and the gate is opened once more."""
+    then = state.returning
+    if then is None:
+        return state
+    if then.status is Status.WAITING:
+        return replace(state, status=Status.ACTIVE, stage=Stage.RECORDED, reason="", returning=None)
+    return replace(state, status=then.status, stage=then.stage, reason=then.reason, returning=None)
 
 
 @_evolve.register
 def _(event: ev.EffectFailed, state: SessionState) -> SessionState:
     left = tuple(e for e in state.effects if e.id != event.effect)
-    return replace(state, effects=left, stage=Stage.IDLE, unrestored=state.unrestored or event.kind == "restore")
+    unrestored = state.unrestored or event.kind == "restore"
+    return replace(state, effects=left, stage=Stage.IDLE, unrestored=unrestored, returning=None)
 
 
 @_evolve.register
@@ -290,4 +306,30 @@ def _(event: ev.SessionRolledBack, state: SessionState) -> SessionState:
         commit=state.commit,
         reason=f"rolled back to the start of {event.phase} by {event.by.name}",
         marks=MappingProxyType({n: m for n, m in state.marks.items() if n in reached}),
+    )
+
+
+@_evolve.register
+def _(event: ev.SessionRestored, state: SessionState) -> SessionState:
+    """Back to where it rested, except for what cannot be taken back: attempts, money, decisions, effects."""
+    then = find(state, event.to_sequence)
+    if then is None:  # not by these rules; what is in the record happened all the same
+        return state
+    phases = {n: replace(p, attempt=state.phases[n].attempt) for n, p in then.phases.items()}
+    return replace(
+        then,
+        status=Status.ROLLED_BACK,
+        stage=Stage.IDLE,
+        phase=event.phase,
+        attempt=phases[event.phase].attempt,
+        lease=0,
+        holder="",
+        phases=MappingProxyType(phases),
+        gates=state.gates,
+        usage=state.usage,
+        interventions=state.interventions + 1,
+        effects_done=state.effects_done,
+        commit=state.commit,
+        reason=f"rolled back to event {event.to_sequence} by {event.by.name}",
+        returning=then if event.to_status != "rolled_back" else None,
     )

@@ -35,6 +35,11 @@ class Calm:
     key: str
 
 
+_CALMING = (
+    ev.WorkReported, ev.AttemptFailed, ev.SessionBlocked, ev.SessionAborted, ev.SessionRolledBack, ev.SessionRestored,
+)  # fmt: skip
+
+
 def follow(state: SessionState, at: datetime) -> tuple[Event, ...]:
     """The events that follow from `state` at time `at`, or none."""
     if state.status is not Status.ACTIVE or state.pipeline is None:
@@ -153,8 +158,9 @@ def _hold_criteria(state: SessionState) -> tuple[Event, ...]:
 def _open_gate(state: SessionState, at: datetime) -> tuple[Event, ...]:
     phase = state.definition
     person, reason = gates.needs_person(state, phase)
+    name = f"{state.id}.{phase.name}.{state.attempt}"
     gate = ev.GateOpened(
-        gate=f"{state.id}.{phase.name}.{state.attempt}",
+        gate=name if name not in state.gates else f"{name}.{state.version + 1}",  # opened anew after a rollback
         phase=phase.name,
         attempt=state.attempt,
         kind="human" if person else "automatic",
@@ -178,8 +184,6 @@ def timers(events: Sequence[Event]) -> tuple[Alarm | Calm, ...]:
             changes["attempt"] = Alarm("attempt", due, command)
         elif isinstance(event, ev.RetryScheduled):
             changes["attempt"] = Alarm("attempt", event.due, cmd.StartRetry(phase=event.phase, attempt=event.attempt))
-        elif isinstance(
-            event, ev.WorkReported | ev.AttemptFailed | ev.SessionBlocked | ev.SessionAborted | ev.SessionRolledBack
-        ):
+        elif isinstance(event, _CALMING):
             changes["attempt"] = Calm("attempt")
     return tuple(changes.values())

@@ -34,6 +34,20 @@ def state_at(store: Store, stream: StreamId, sequence: int | None = None) -> tup
     return fold(initial(stream.name), envelopes), at
 
 
+def sequence_at(store: Store, stream: StreamId, time: datetime) -> int:
+    """The last event before the first one that is later than `time`; 0 when that is the very first.
+
+    Events carry the time of the command that caused them, and senders' clocks differ: of an event that stands after a
+    later one it is not said that it had happened.
+    """
+    sequence = 0
+    for envelope in store.read(stream):
+        if envelope.time > time:
+            break
+        sequence = envelope.sequence
+    return sequence
+
+
 def verify_decisions(store: Store, stream: StreamId) -> ReplayReport:
     """Decide every recorded command of a session again, from the first, and compare each event with the record."""
     if stream.kind != "session":

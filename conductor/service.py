@@ -118,7 +118,7 @@ class Conductor:
         if envelope.stream.kind != envelope.command.message_type.stream:
             raise UnreadableMessage(f"{envelope.type} is not for a {envelope.stream.kind} stream")
         if envelope.id.startswith((TIMER, LETTER)):
-            raise UnreadableMessage(f"the id {envelope.id!r} is the conductor's own: use a random one")
+            raise UnreadableMessage(f"the id {envelope.id!r} is a timer's or a dead letter's: use a random one")
         return envelope.sent_by(sender)
 
     async def handle_commands(self, envelopes: Sequence[CommandEnvelope]) -> list[Verdict]:

@@ -18,10 +18,10 @@ from schemas.policy import Policy
 from schemas.ticket import Ticket
 from schemas.values import Approval, ArtifactRef, Measurement, Usage
 
-NOTHING: Mapping[str, Any] = MappingProxyType({})
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 
-def _nothing() -> Mapping[str, Any]:
+def _nothing() -> Mapping[Any, Any]:
     return NOTHING
 
 
@@ -136,6 +136,12 @@ class SessionState:
     """How often a person decided something: the automation rate counts sessions with none."""
     marks: Mapping[str, SessionState] = field(default_factory=_nothing)
     """For each started phase the state just before it first started: where a rollback goes back to."""
+    rests: Mapping[int, SessionState] = field(default_factory=_nothing, repr=False)
+    """The states in which nothing was going on, by the event they began with; see `conductor.rests`."""
+    resting: bool = False
+    """Whether this is one of them."""
+    returning: SessionState | None = field(default=None, repr=False)
+    """What a rollback to an event brings back as soon as the branch has followed."""
 
     @property
     def definition(self) -> PhaseDefinition:

@@ -135,6 +135,13 @@ class RollbackSession(Command, stream="session", senders=_OPERATOR):
     reason: str = ""
 
 
+class RestoreSession(Command, stream="session", senders=_OPERATOR):
+    """Take state and branch back to where the session rested after event `sequence`; also undoes a rollback."""
+
+    sequence: int
+    reason: str = ""
+
+
 class StartDrive(Command, stream="drive", senders=_AUTOPILOT):
     """Begin an Auto-Pilot run over a backlog."""
 

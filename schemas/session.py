@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from schemas.messages import Event
 from schemas.pipeline import PipelineDefinition
@@ -239,6 +240,19 @@ class SessionRolledBack(Event, stream="session"):
 
     phase: PhaseName
     to_sequence: int
+    by: Actor
+    reason: str = ""
+    commit: str
+
+
+class SessionRestored(Event, stream="session"):
+    """State goes back to what it was after event `to_sequence`; the branch follows by a `restore` effect."""
+
+    phase: PhaseName
+    """The phase the session stands in then; between two phases the one that a retry starts."""
+    to_sequence: int
+    to_status: Literal["rolled_back", "waiting", "blocked", "completed"]
+    """What it comes to once the branch has followed. A gate that waited is opened anew, for the new commit."""
     by: Actor
     reason: str = ""
     commit: str

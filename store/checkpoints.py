@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -97,15 +97,25 @@ def load_key(path: Path) -> Ed25519PrivateKey:
 
 def load_public_key(path: Path) -> Ed25519PublicKey:
     """The public key in the PEM file `path`. Raises StoreError for anything else."""
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise StoreError(f"the public key {path} cannot be read: {problem}") from problem
+    return public_key_of(content, str(path))
+
+
+def public_key_of(content: bytes, where: str) -> Ed25519PublicKey:
+    """The public key in the PEM bytes `content`, which come from `where`. Raises StoreError for anything else."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
-        key = load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError) as problem:
-        raise StoreError(f"the public key {path} cannot be read: {problem}") from problem
+        key = load_pem_public_key(content)
+    except (ValueError, UnsupportedAlgorithm) as problem:
+        raise StoreError(f"the public key {where} cannot be read: {problem}") from problem
     if not isinstance(key, Ed25519PublicKey):
-        raise StoreError(f"the public key {path} is not an ed25519 key")
+        raise StoreError(f"the public key {where} is not an ed25519 key")
     return key
 
 
@@ -194,9 +204,12 @@ def claimed_heads(
     return claimed, findings
 
 
-def verify(store: CheckpointStore, public_key: Ed25519PublicKey) -> Verification:
-    """Walk every hash chain, hold it to the checkpoints, and check the checkpoints' signatures and their own chain."""
-    forged = _first_bad(store.checkpoints(), public_key)
+def verify(store: CheckpointStore, *public_keys: Ed25519PublicKey) -> Verification:
+    """Walk every hash chain, hold it to the checkpoints, and check the checkpoints' signatures and their own chain.
+
+    Several keys may be trusted: after a key was replaced, the older checkpoints are still by the one before.
+    """
+    forged = _first_bad(store.checkpoints(), public_keys)
     verified = store.verify()
     if forged is None:
         return verified
@@ -204,21 +217,36 @@ def verify(store: CheckpointStore, public_key: Ed25519PublicKey) -> Verification
     return replace(verified, findings=(forged, *rest))
 
 
-def _first_bad(checkpoints: Iterable[Checkpoint], public_key: Ed25519PublicKey) -> Finding | None:
+def signature_problem(checkpoint: Checkpoint, public_keys: Sequence[Ed25519PublicKey]) -> str | None:
+    """Why none of `public_keys` vouches for a checkpoint's bytes; None when one does."""
+    if any(holds(key, checkpoint.signature, checkpoint.body) for key in public_keys):
+        return None
+    names = ", ".join(f"{fingerprint(key)[:16]}…" for key in public_keys) or "there is none"
+    return f"the signature (key {checkpoint.key[:16]}…) is not by a trusted key ({names})"
+
+
+def holds(public_key: Ed25519PublicKey, signature: bytes, body: bytes) -> bool:
+    """Is `signature` the key's, over exactly these bytes?"""
     from cryptography.exceptions import InvalidSignature
 
+    try:
+        public_key.verify(signature, body)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _first_bad(checkpoints: Iterable[Checkpoint], public_keys: Sequence[Ed25519PublicKey]) -> Finding | None:
     previous = _NO_DIGEST
     for number, each in enumerate(checkpoints, start=1):
         if each.number != number:
             return Finding(CHECKPOINTS, number, "removed", f"the next checkpoint found is {each.number}")
+        if problem := signature_problem(each, public_keys):
+            return Finding(CHECKPOINTS, number, "changed", problem)
         try:
-            public_key.verify(each.signature, each.body)
             claim = parse(each.body)
-        except InvalidSignature:
-            detail = f"the signature (key {each.key[:16]}…) is not by key {fingerprint(public_key)[:16]}…"
-            return Finding(CHECKPOINTS, number, "changed", detail)
-        except StoreError as problem:
-            return Finding(CHECKPOINTS, number, "unreadable", str(problem))
+        except StoreError as unreadable:
+            return Finding(CHECKPOINTS, number, "unreadable", str(unreadable))
         if (claim.number, claim.previous) != (number, previous):
             return Finding(CHECKPOINTS, number, "inserted", "it does not follow the checkpoint before")
         previous = each.digest

@@ -7,24 +7,23 @@ side, but then any long transaction of the whole server, a backup say, holds up 
 The lock is an advisory one since a lock on a table would wait for its vacuum.
 
 The first trip locks and reads (heads, inbox), the second writes and commits. While nobody else writes, one trip is
-enough: what this process remembers is checked by the server on the way, and all is undone should it be outdated.
+enough: the server checks on the way whether what this process remembers is still so, and otherwise writes nothing.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psycopg
 from psycopg import errors
-from psycopg.pq import TransactionStatus
 
 from schemas.envelope import StreamId
 from store.batch import Batch, Prepared, TimerRow, ViewRow
 from store.chain import Head
 from store.port import AppendResult, StoreCorrupt, StoreError
-from store.postgres_link import Connection, PostgresLink, Row, lock_key
+from store.postgres_link import Connection, Cursor, PostgresLink, Row, lock_key
 from store.rows import head_row, inbox_entry, stored_head, stream_key
 
 _REMEMBERED_HEADS = 10_000
@@ -32,21 +31,22 @@ _REMEMBERED_HEADS = 10_000
 # Each statement sees what was committed before it began, so those after the lock see everything.
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _LOCK = "SELECT pg_advisory_xact_lock(%b)"
-_LAST = "SELECT coalesce((SELECT max(position) FROM events), 0), coalesce((SELECT max(position) FROM inbox), 0)"
+# Every statement that writes asks this setting, which lasts as long as the transaction. (An error would stop them too,
+# but fill the server's log, and psycopg would take for prepared what the error kept from being so.)
+_GO = "current_setting('valuetrain.go')::bool"
+_LAST = """SELECT coalesce((SELECT max(position) FROM events), 0), coalesce((SELECT max(position) FROM inbox), 0),
+    set_config('valuetrain.go', 'true', true)"""
+_STILL_SO = """SELECT set_config('valuetrain.go', (
+    coalesce((SELECT max(position) FROM events), 0) = %b AND coalesce((SELECT max(position) FROM inbox), 0) = %b
+    AND NOT EXISTS (SELECT FROM inbox WHERE command_id = ANY(%b))
+    AND %b = (SELECT count(*) FROM streams WHERE (tenant, kind, name, version, hash) IN
+        (SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::int8[], %b::bytea[])))
+    )::text, true)"""
 _HEADS = """SELECT tenant, kind, name, version, hash, first_position, last_position FROM streams
     WHERE (tenant, kind, name) IN (SELECT * FROM unnest(%b::text[], %b::text[], %b::text[]))"""
 _HANDLED = "SELECT command_id, raw, accepted, verdict FROM inbox WHERE command_id = ANY(%b)"
 _HAS_EVENT = "SELECT EXISTS (SELECT FROM events WHERE position = %b AND id = %b)"
 _HAS_COMMAND = "SELECT EXISTS (SELECT FROM inbox WHERE position = %b AND command_id = %b)"
-
-# Only an error keeps the statements that are already on their way from being carried out. `concat` is not computed
-# before it is needed; the text is what the server's log will say.
-_STILL_SO = """SELECT CASE WHEN
-    coalesce((SELECT max(position) FROM events), 0) = %b AND coalesce((SELECT max(position) FROM inbox), 0) = %b
-    AND NOT EXISTS (SELECT FROM inbox WHERE command_id = ANY(%b))
-    AND %b = (SELECT count(*) FROM streams WHERE (tenant, kind, name, version, hash) IN
-        (SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::int8[], %b::bytea[])))
-    THEN 0 ELSE concat('valuetrain: another process appended meanwhile; this is repeated')::int END"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +63,16 @@ class _Insert:
         values = ", ".join("%b" for _ in types)
         arrays = ", ".join(f"%b::{name}[]" for name in types)
         return cls(
-            f"INSERT INTO {table} VALUES ({values}) {or_else}",  # noqa: S608  # our own words only
-            f"INSERT INTO {table} SELECT * FROM unnest({arrays}) {or_else}",  # noqa: S608
+            f"INSERT INTO {table} SELECT {values} WHERE {_GO} {or_else}",
+            f"INSERT INTO {table} SELECT * FROM unnest({arrays}) WHERE {_GO} {or_else}",  # noqa: S608
         )
 
-    def rows(self, db: Connection, rows: Sequence[Row]) -> None:
+    def rows(self, cursor: Cursor, rows: Sequence[Row]) -> None:
         """Insert `rows`, if there are any."""
         if len(rows) == 1:
-            db.execute(self.one, rows[0])
+            cursor.execute(self.one, rows[0])
         elif rows:
-            db.execute(self.many, _columns(rows))
+            cursor.execute(self.many, _columns(rows))
 
 
 _KEY = ("text", "text", "text")
@@ -100,18 +100,19 @@ _VIEWS = _Insert.into(
     (*_KEY, "text"),
     "ON CONFLICT (tenant, kind, id) DO UPDATE SET body = excluded.body",
 )
-_CLEAR_TIMERS = """DELETE FROM timers WHERE (tenant, kind, stream, key) IN
-    (SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[]))"""
-_REMOVE_VIEWS = """DELETE FROM views WHERE (tenant, kind, id) IN
-    (SELECT * FROM unnest(%b::text[], %b::text[], %b::text[]))"""
+_CLEAR_TIMERS = f"""DELETE FROM timers WHERE {_GO} AND (tenant, kind, stream, key) IN
+    (SELECT * FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[]))"""  # noqa: S608
+_REMOVE_VIEWS = f"""DELETE FROM views WHERE {_GO} AND (tenant, kind, id) IN
+    (SELECT * FROM unnest(%b::text[], %b::text[], %b::text[]))"""  # noqa: S608
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """What was sent to be committed, if it came to that."""
+    """What was sent to be committed, if it came to that, and whether the connection broke."""
 
     batch: Batch | None = None
-    results: list[AppendResult] | None = None
+    results: list[AppendResult] = field(default_factory=list)
+    lost: bool = False
 
 
 class Appender:
@@ -137,12 +138,11 @@ class Appender:
             self._link.check_writable()
             attempt = _Attempt()
             try:
-                if self._db is not None:
-                    try:
-                        return self._append(prepared, attempt)
-                    except psycopg.Error:
-                        if self._db is not None:
-                            raise
+                try:
+                    return self._append(prepared, attempt, _Attempt())
+                except psycopg.Error:
+                    if not attempt.lost:
+                        raise
                 return self._append(prepared, _Attempt(), doubt=attempt)
             except errors.UniqueViolation as problem:
                 raise _not_unique(problem) from problem
@@ -156,19 +156,19 @@ class Appender:
                 self._db.close()
                 self._db = None
 
-    def _append(
-        self, prepared: Sequence[Prepared], attempt: _Attempt, doubt: _Attempt | None = None
-    ) -> list[AppendResult]:
+    def _append(self, prepared: Sequence[Prepared], attempt: _Attempt, doubt: _Attempt) -> list[AppendResult]:
+        """One try, noted in `attempt`; `doubt` is the one before, if its connection was lost."""
+        db = self._db = self._db or self._link.connect()
         try:
-            db = self._db = self._db or self._link.connect()
             results = self._in_one_trip(db, prepared, attempt) if self._alone else None
             if results is None:
-                results = self._in_two_trips(db, prepared, attempt, doubt or _Attempt())
-        except psycopg.Error:
-            self._roll_back()
-            raise
+                results = self._in_two_trips(db, prepared, attempt, doubt)
         except BaseException:
-            self._disconnect()  # in the middle of whatever it was
+            # In whatever state it is: another one costs a few milliseconds, and this is rare.
+            attempt.lost = db.broken
+            db.close()
+            self._db = None
+            self._forget()
             raise
         return results
 
@@ -184,15 +184,15 @@ class Appender:
         results = [batch.add(each) for each in prepared]
         attempt.batch, attempt.results = batch, results
         states = [(*stream_key(head.stream), head.version, head.hash) for head in heads.values()]
-        try:
-            with db.pipeline():
-                db.execute(_BEGIN)
-                db.execute(_LOCK, (self._key,))
-                db.execute(_STILL_SO, (*self._last, _command_ids(prepared), len(states), *_columns(states)))
-                _write(db, batch)
-                db.execute("COMMIT")
-        except errors.InvalidTextRepresentation:
-            self._roll_back()
+        cursor = db.cursor()  # one for all that is not read: making a cursor costs as much as using it
+        with db.pipeline():
+            cursor.execute(_BEGIN)
+            cursor.execute(_LOCK, (self._key,))
+            checking = db.execute(_STILL_SO, (*self._last, _command_ids(prepared), len(states), *_columns(states)))
+            _write(cursor, batch)
+            cursor.execute("COMMIT")
+        if checking.fetchone() != ("true",):
+            self._alone = False
             attempt.batch = None
             return None
         self._remember(batch)
@@ -202,18 +202,19 @@ class Appender:
         self, db: Connection, prepared: Sequence[Prepared], attempt: _Attempt, doubt: _Attempt
     ) -> list[AppendResult]:
         keys = list({stream_key(each.append.stream): None for each in prepared})
+        cursor = db.cursor()
         with db.pipeline():
-            db.execute(_BEGIN)
-            db.execute(_LOCK, (self._key,))
+            cursor.execute(_BEGIN)
+            cursor.execute(_LOCK, (self._key,))
             reading_last = db.execute(_LAST, binary=True)
             reading_heads = db.execute(_HEADS, _columns(keys), binary=True)
             reading_inbox = db.execute(_HANDLED, (_command_ids(prepared),), binary=True)
-        if doubt.batch is not None and doubt.results is not None and _is_stored(db, doubt.batch):
-            db.execute("ROLLBACK")
+        if doubt.batch is not None and _is_stored(cursor, doubt.batch):
+            cursor.execute("COMMIT")
             return doubt.results
         heads = {head.stream: head for head in map(stored_head, reading_heads.fetchall())}
         handled = {entry.command_id: entry for entry in map(inbox_entry, reading_inbox.fetchall())}
-        ((position, count),) = reading_last.fetchall()
+        ((position, count, _),) = reading_last.fetchall()
         self._alone = self._last == (position, count)
         if not self._alone:
             self._heads.clear()
@@ -221,8 +222,8 @@ class Appender:
         results = [batch.add(each) for each in prepared]
         attempt.batch, attempt.results = batch, results
         with db.pipeline():
-            _write(db, batch)
-            db.execute("COMMIT")
+            _write(cursor, batch)
+            cursor.execute("COMMIT")
         self._heads.update(heads)
         self._remember(batch)
         return results
@@ -232,24 +233,6 @@ class Appender:
             self._heads.clear()
         self._heads.update(batch.heads)
         self._last = (batch.last_position, batch.last_handled)
-
-    def _roll_back(self) -> None:
-        """Make the connection usable again, or drop it."""
-        self._forget()
-        db = self._db
-        if db is None:
-            return
-        try:
-            if db.info.transaction_status != TransactionStatus.IDLE:
-                db.execute("ROLLBACK")
-        except psycopg.Error:
-            self._disconnect()
-
-    def _disconnect(self) -> None:
-        self._forget()
-        if self._db is not None:
-            self._db.close()
-            self._db = None
 
     def _forget(self) -> None:
         self._heads.clear()
@@ -265,31 +248,31 @@ def _command_ids(prepared: Sequence[Prepared]) -> list[str]:
     return [each.append.handled.command_id for each in prepared if each.append.handled]
 
 
-def _is_stored(db: Connection, batch: Batch) -> bool:
+def _is_stored(cursor: Cursor, batch: Batch) -> bool:
     """Was `batch` committed after all? One that has neither event nor command can just be written again."""
     if batch.events:
         position, *_, id_, _raw, _hash = batch.events[-1]
-        row = db.execute(_HAS_EVENT, (position, id_), binary=True).fetchone()
+        row = cursor.execute(_HAS_EVENT, (position, id_)).fetchone()
     elif batch.inbox:
-        row = db.execute(_HAS_COMMAND, batch.inbox[-1][:2], binary=True).fetchone()
+        row = cursor.execute(_HAS_COMMAND, batch.inbox[-1][:2]).fetchone()
     else:
         return False
     return bool(row and row[0])
 
 
-def _write(db: Connection, batch: Batch) -> None:
+def _write(cursor: Cursor, batch: Batch) -> None:
     """Send the batch's rows. A statement may touch a row once, so of several words on one key only the last goes."""
-    _EVENTS.rows(db, batch.events)
-    _STREAMS.rows(db, list(map(head_row, batch.heads.values())))
-    _INBOX.rows(db, batch.inbox)
+    _EVENTS.rows(cursor, batch.events)
+    _STREAMS.rows(cursor, list(map(head_row, batch.heads.values())))
+    _INBOX.rows(cursor, batch.inbox)
     cleared, armed = _timers(batch.timers)
     if cleared:
-        db.execute(_CLEAR_TIMERS, _columns(cleared))
-    _TIMERS.rows(db, armed)
+        cursor.execute(_CLEAR_TIMERS, _columns(cleared))
+    _TIMERS.rows(cursor, armed)
     removed, written = _views(batch.views)
     if removed:
-        db.execute(_REMOVE_VIEWS, _columns(removed))
-    _VIEWS.rows(db, written)
+        cursor.execute(_REMOVE_VIEWS, _columns(removed))
+    _VIEWS.rows(cursor, written)
 
 
 def _timers(rows: Sequence[TimerRow]) -> tuple[list[Row], list[Row]]:

@@ -17,6 +17,7 @@ from store.postgres_address import Address
 
 Row: TypeAlias = tuple[Any, ...]
 Connection: TypeAlias = "psycopg.Connection[Row]"
+Cursor: TypeAlias = "psycopg.Cursor[Row]"
 
 _MOST_IDLE = 4
 """Readers kept for the next one to read; each is a process of the server."""

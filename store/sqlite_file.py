@@ -85,6 +85,14 @@ def ensure_readable(path: Path, busy_timeout: float) -> None:
         )
 
 
+def schema_of(path: Path, busy_timeout: float = 5.0) -> str:
+    """The schema version of the record at `path`, which may be older than this program. Raises StoreError."""
+    try:
+        return _version(path, busy_timeout, read_only=True)
+    except (sqlite3.Error, OSError) as problem:
+        raise translate(problem, path) from problem
+
+
 def _version(path: Path, busy_timeout: float, *, read_only: bool) -> str:
     if path.stat().st_size == 0:
         raise StoreCorrupt(f"{path} is empty, which no record ever is: restore it from a backup, or delete it")

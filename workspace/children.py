@@ -70,7 +70,7 @@ class _Run:
 class ForkServer:
     """Runs functions in forked children. `preload` is imported once, in the server's process, in the background.
 
-    Entering costs a few milliseconds; the first run waits until the server is warm. `home` is the server's directory,
+    Entering costs a few milliseconds; a run waits for the import under way only. `home` is the server's directory,
     for caches that should last (fonts); by default a temporary one. Any number of runs may be under way at once.
     Enter it from the thread that runs the event loop, and keep that thread: the server dies with it.
     """

@@ -63,13 +63,16 @@ class Zygote:
         """Until the parent closes the control socket."""
         while True:
             due = min((run.deadline for run in self.runs.values() if not run.reason), default=None)
-            pause = None if due is None else max(0.0, due - time.monotonic())
-            for key, _ in self.selector.select(pause):
-                key.data()
-            for pid, run in list(self.runs.items()):
-                if not run.reason and time.monotonic() >= run.deadline:
-                    self.kill(pid, "timeout")
-            self.reap()
+            self.turn(None if due is None else max(0.0, due - time.monotonic()))
+
+    def turn(self, pause: float | None) -> None:
+        """Do what is due, after waiting at most `pause` seconds (None: for ever) for something to happen."""
+        for key, _ in self.selector.select(pause):
+            key.data()
+        for pid, run in list(self.runs.items()):
+            if not run.reason and time.monotonic() >= run.deadline:
+                self.kill(pid, "timeout")
+        self.reap()
 
     def accept(self) -> None:
         """One byte and two sockets announce a run; the order already waits in the verdict socket."""
@@ -217,7 +220,7 @@ def _children() -> set[int]:
 
 
 def main(control: int, parent: int, preload: list[str]) -> NoReturn:
-    """Warm up, then serve. `preload` are modules to import; one that fails is reported, its runs will say why."""
+    """Warm up, serving between two imports, then serve. A module that fails is reported; its runs will say why."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     zygote = Zygote(socket.socket(fileno=control))
     signal.signal(signal.SIGTERM, zygote.shut_down)
@@ -232,6 +235,7 @@ def main(control: int, parent: int, preload: list[str]) -> NoReturn:
             importlib.import_module(module)
         except BaseException as problem:
             failed[module] = f"{type(problem).__name__}: {problem}"
+        zygote.turn(0.0)  # a first run need not wait for libraries that later ones want
     gc.collect()
     gc.freeze()  # keeps the collector from touching, and so copying, the pages children share
     say(zygote.control, {"seconds": time.monotonic() - began, "failed": failed})

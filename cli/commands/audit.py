@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,28 +14,62 @@ app = typer.Typer(no_args_is_help=True, help="Verify the record and export evide
 
 
 @app.command("verify")
-def verify(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Check every event's hash chain and every artifact the record names.
+def verify(
+    bundle: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A bundle from `audit export`; without it, the home.")
+    ] = None,
+    keys: Annotated[
+        list[Path] | None,
+        typer.Option("--key", metavar="PUBLIC.pem", help="Trust only this public key; may be given more than once."),
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Check every event's hash chain, the signed checkpoints and every artifact, and name the first bad thing.
 
-    Example: `valuetrain audit verify`
+    With FILE, check an exported bundle: offline, without any home.
+
+    Example: `valuetrain audit verify evidence.zip --key record.pem.pub`
     """
     with guard(home, as_json):
-        from cli.evidence import check
-        from cli.home import Home
-        from cli.reading import reading
+        if bundle is not None:
+            from cli.bundle_check import check_bundle
 
-        with reading(home) as record:
-            report = check(record, Home(home.resolve()))
+            report = check_bundle(bundle, keys or [])
+        else:
+            from cli.evidence import check
+            from cli.home import Home
+            from cli.reading import reading
+
+            with reading(home) as record:
+                report = check(record, Home(home.resolve()), keys or [])
         if as_json:
             show_json(report)
         else:
-            say(
-                f"{report['events']} events in {report['streams']} streams and {report['artifacts']} artifacts checked."
-            )
+            (_say_bundle if bundle else _say_home)(report)
             for finding in report["findings"]:
                 say(f"  {finding['where']}: {finding['problem']}: {finding['detail']}")
-            say("Nothing was changed." if not report["findings"] else "THE RECORD WAS CHANGED.")
+            what = "THE BUNDLE" if bundle else "THE RECORD"
+            say("Nothing was changed." if not report["findings"] else f"{what} WAS CHANGED.")
         raise typer.Exit(int(Exit.DONE if not report["findings"] else Exit.ERROR))
+
+
+def _say_home(report: dict[str, Any]) -> None:
+    say(f"{report['events']} events in {report['streams']} streams and {report['artifacts']} artifacts checked.")
+    made = report["checkpoints"]
+    say(f"{made['count']} signed checkpoints cover {made['signed_events']} events, {made['unsigned_events']} wait.")
+
+
+def _say_bundle(report: dict[str, Any]) -> None:
+    say(
+        f"session {report['session']}: {report['events']} events ({report['signed_events']} under signed checkpoints), "
+        f"{report['artifacts']} artifacts ({report['sealed']} sealed, not in the bundle), "
+        f"{report['signatures']} signatures checked."
+    )
+    for trusted in report["trusted"]:
+        say(f"trusted key: {trusted['key']} from {trusted['from']}" + (" inside the bundle" * trusted["in_bundle"]))
+    if any(trusted["in_bundle"] for trusted in report["trusted"]):
+        say("That proves only that the bundle fits together: compare the key, or give the record's own with --key.")
 
 
 @app.command("export")
@@ -45,12 +79,12 @@ def export(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a session's events, artifacts, public key and a readable report into one ZIP file.
+    """Write a session's events, artifacts, checkpoints, public keys and readable reports into one signed ZIP file.
 
     Example: `valuetrain audit export s1-x7k2q -o evidence.zip`
     """
     with guard(home, as_json):
-        from cli.evidence import write_bundle
+        from cli.bundle import write_bundle
         from cli.home import Home
         from cli.reading import reading
 
@@ -59,3 +93,8 @@ def export(
         if as_json:
             return show_json(document)
         say(f"{output}: {document['events']} events, {document['artifacts']} artifacts of {session}.")
+        if document["signed_events"] < document["events"]:
+            first = document["signed_events"] + 1
+            say(
+                f"From event {first} on there is no checkpoint yet; a drive makes one within seconds, or when it stops."
+            )

@@ -55,6 +55,17 @@ def doctor(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
 
 def tail(
     session: Annotated[str | None, typer.Option("--session", metavar="S", help="Only this session.")] = None,
+    types: Annotated[
+        list[str] | None, typer.Option("--type", metavar="T", help="Only this type of event; may be given again.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since",
+            metavar="SEQ|TIME|-10m",
+            help="From this event of the session on, or from a moment (2026-11-21T09:00, or -90s, -10m, -2h, -1d ago).",
+        ),
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on as events happen (needs a running drive).")
     ] = False,
@@ -63,14 +74,18 @@ def tail(
         bool, typer.Option("--json", help="One JSON document: an array, or with --follow a line each.")
     ] = False,
 ) -> None:
-    """Show the event stream.
+    """Show the event stream. Following goes on after a break where it was, without a gap or a repeat.
 
-    Example: `valuetrain tail --session s1-x7k2q --follow`
+    Examples:
+
+    `valuetrain tail --session s1-x7k2q --follow`
+
+    `valuetrain tail --type gate_opened --since -2h --json`
     """
     with guard(home, as_json):
         from cli.tailing import tail_events
 
-        tail_events(home, session, follow, as_json)
+        tail_events(home, session, tuple(types or ()), since, follow, as_json)
 
 
 @agent_app.command("run")

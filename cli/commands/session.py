@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -70,6 +70,10 @@ def show(session: SessionArgument, home: HomeOption = DEFAULT_HOME, as_json: Jso
 def replay(
     session: SessionArgument,
     to: Annotated[int | None, typer.Option("--to", metavar="SEQ", help="Stop after this event.")] = None,
+    at_time: Annotated[
+        str | None,
+        typer.Option("--at", metavar="TIME", help="Stop at this time: ISO 8601 with a zone, as in the record."),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Decide every recorded command again and compare with the record.")
     ] = False,
@@ -96,9 +100,11 @@ def replay(
                 else:
                     say(f"{session}: {report.difference}")
                 raise typer.Exit(int(Exit.DONE if report.difference is None else Exit.ERROR))
-            newest = record.store.version(stream)
-            if to is not None and not 1 <= to <= newest:
-                raise CliError(f"{session} has events 1 to {newest}; --to {to} is none of them", Exit.USAGE)
+            if at_time is not None:
+                from cli.replaying import sequence_of
+
+                to = sequence_of(record.store, stream, at_time, to)
+            _check_sequence(session, record.store.version(stream), to)
             state, at = state_at(record.store, stream, to)
         view = session_view(state, at)
         if as_json:
@@ -110,30 +116,84 @@ def replay(
             say(f"  {'done' if phase['completed'] else '    '} {phase['phase']:<20} {phase['summary']}")
 
 
+@app.command("diff")
+def diff(
+    session: SessionArgument,
+    before: Annotated[int, typer.Argument(metavar="A", help="After this event …")],
+    after: Annotated[int, typer.Argument(metavar="B", help="… compared with after this one.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what changed between two events: phases, gates, artifacts, figures, costs.
+
+    Example: `valuetrain session diff s1-x7k2q 40 57`
+    """
+    with guard(home, as_json):
+        from cli.reading import reading
+        from conductor.compare import differences
+        from conductor.replay import state_at
+
+        with reading(home) as record:
+            stream = record.stream(session)
+            newest = record.store.version(stream)
+            for sequence in (before, after):
+                _check_sequence(session, newest, sequence)
+            then, _ = state_at(record.store, stream, before)
+            now, _ = state_at(record.store, stream, after)
+        found = differences(then, now)
+        if as_json:
+            return show_json({"session": session, "from": before, "to": after, "changes": [d.as_dict() for d in found]})
+        say(f"{session}, from after event {before} to after event {after}: {len(found) or 'no'} changes.")
+        for change in found:
+            say(f"  {change.line()}")
+
+
+def _check_sequence(session: str, newest: int, sequence: int | None) -> None:
+    if sequence is not None and not 1 <= sequence <= newest:
+        raise CliError(f"{session} has events 1 to {newest}; {sequence} is none of them", Exit.USAGE)
+
+
 @app.command("rollback")
 def rollback(
     session: SessionArgument,
-    to: Annotated[str, typer.Option("--to", metavar="PHASE", help="The phase whose start to go back to.")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="PHASE|SEQ", help="The phase whose start, or the event, to go back to.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change and what cannot be undone; send nothing.")
+    ] = False,
     as_name: AsOption = None,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a session back to the start of a phase. Nothing is deleted: state goes back, the branch gets a new commit.
+    """Take a session back to the start of a phase, or to where it rested after an event: a rollback, too, is undone so.
 
-    Example: `valuetrain session rollback s1-x7k2q --to training --as dana`
+    Nothing is deleted: state goes back, the branch gets a new commit. What cannot be undone is said first.
+
+    Example: `valuetrain session rollback s1-x7k2q --to training --as dana --dry-run`
     """
     with guard(home, as_json):
-        from schemas.commands import RollbackSession
+        from cli.undoing import command_for, foresee, tell
 
-        verdict = _ask(home, as_json, session, RollbackSession(phase=to, reason=reason), as_name, settle=True)
+        command = command_for(to, reason)
+        plan = foresee(home, session, command, as_name)
+        if plan.refusal is not None and dry_run:
+            _refused(plan.refusal.code, plan.refusal.reason, as_json)
+        if not as_json:
+            tell(plan, say, dry_run)
+        if dry_run:
+            return show_json({"session": session, "to": to, "dry_run": True, **plan.as_dict()}) if as_json else None
+        verdict = _ask(home, as_json, session, command, as_name, settle=True)
         row = _row(home, session)
         document = {"session": session, "to": to, "by": verdict["by"], "status": row["status"], "commit": row["commit"]}
         if as_json:
-            return show_json(document)
-        say(f"{session} is back at the start of {to} (by {verdict['by']}).")
+            return show_json({**document, "cannot_be_undone": list(plan.lasting)})
+        where = f"where it was after event {to}" if to.isdecimal() else f"at the start of {to}"
+        say(f"{session} is back {where} (by {verdict['by']}): {row['status']}.")
         say(f"Branch {row['branch']} is at {row['commit'][:12]}; nothing was deleted from it.")
-        say(f"Go on with: valuetrain session retry {session}, then valuetrain drive")
+        if row["status"] in ("rolled_back", "blocked"):
+            say(f"Go on with: valuetrain session retry {session}, then valuetrain drive")
 
 
 @app.command("retry")
@@ -185,9 +245,13 @@ def _ask(
 
     verdict = ask(home, session, command, as_name, settle)
     if not verdict["accepted"]:
-        refused = verdict["code"] in ("not_an_approver", "not_an_operator", "not_allowed")
-        fail(verdict["reason"], Exit.REFUSED if refused else Exit.ERROR, as_json)
+        _refused(verdict["code"], verdict["reason"], as_json)
     return verdict
+
+
+def _refused(code: str, reason: str, as_json: bool) -> NoReturn:
+    policy = code in ("not_an_approver", "not_an_operator", "not_allowed")
+    fail(reason, Exit.REFUSED if policy else Exit.ERROR, as_json)
 
 
 def _row(home: Any, session: str) -> dict[str, Any]:

@@ -14,7 +14,20 @@ ROOT = Path(__file__).parents[2]
 
 CORE = [
     ROOT / "conductor" / f"{name}.py"
-    for name in ("state", "evolve", "decide", "process", "gates", "criteria", "fold", "drives", "views")
+    for name in (
+        "state",
+        "evolve",
+        "decide",
+        "process",
+        "gates",
+        "criteria",
+        "fold",
+        "drives",
+        "views",
+        "compare",
+        "rests",
+        "undo",
+    )
 ]
 SCHEMAS = sorted(p for p in (ROOT / "schemas").glob("*.py") if p.name != "ids.py")
 LATER = [p for p in (ROOT / "autopilot" / "board.py", ROOT / "autopilot" / "select.py") if p.exists()]

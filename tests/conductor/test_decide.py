@@ -120,6 +120,7 @@ SENT: dict[type[Command], Callable[[Rig], tuple[Command, str, object]]] = {
     cmd.RetryPhase: lambda r: (cmd.RetryPhase(), "operator", OLGA),
     cmd.AbortSession: lambda r: (cmd.AbortSession(reason="x"), "operator", OLGA),
     cmd.RollbackSession: lambda r: (cmd.RollbackSession(phase="plan-it"), "operator", OLGA),
+    cmd.RestoreSession: lambda r: (cmd.RestoreSession(sequence=1), "operator", OLGA),
 }  # fmt: skip
 
 
@@ -148,6 +149,7 @@ REFUSED: dict[type[Command], dict[str, str]] = {
     | {"restoring": "effect_pending", "unrestored": "not_restored"},
     cmd.AbortSession: OVER,
     cmd.RollbackSession: {"new": "unknown_session", "aborted": "session_over"},
+    cmd.RestoreSession: {"new": "unknown_session", "aborted": "session_over"},
 }
 
 

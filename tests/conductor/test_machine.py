@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
@@ -85,6 +86,8 @@ class Reader:
         self.passed: set[tuple[str, int]] = set()
         self.decided: set[str] = set()
         self.completed: list[str] = []
+        self.brought_back: set[str] = set()
+        self.past: dict[int, tuple[dict[str, set[str]], dict[str, ev.WorkReported], list[str]]] = {}
         self.requested: set[str] = set()
         self.receipts: set[str] = set()
         self.risk = 0
@@ -94,6 +97,8 @@ class Reader:
         seen = getattr(self, event.message_type.name, None)
         if seen:
             seen(event)
+        ticked = {name: set(items) for name, items in self.ticked.items()}
+        self.past[self.sequence] = ticked, dict(self.reports), list(self.completed)
 
     def tier(self) -> int:
         """The newest figure of the phases as they now stand, in the pipeline's order."""
@@ -131,6 +136,7 @@ class Reader:
         assert event.attempt == self.attempts[event.phase][-1], "a report for another attempt was taken"
         self.ticked[event.phase] |= {t.item for t in event.ticked}
         self.reports[event.phase] = event
+        self.brought_back.discard(event.phase)
 
     def retry_scheduled(self, event: ev.RetryScheduled) -> None:
         assert event.attempt == self.attempts[event.phase][-1] + 1
@@ -148,6 +154,10 @@ class Reader:
             self.committed.add((event.phase, event.attempt))
 
     def criteria_evaluated(self, event: ev.CriteriaEvaluated) -> None:
+        figures, phase = self.figures(), PHASES[event.phase]
+        enough = "metrics.rows >= 10.0" not in phase.criteria or figures.get("metrics.rows", 0.0) >= 10.0
+        good = not phase.acceptance or figures.get("metrics.recall", 0.0) >= 0.9
+        assert event.passed == (enough and good) == all(r.passed for r in event.results)
         self.held[(event.phase, event.attempt)] = event.passed
 
     def gate_opened(self, event: ev.GateOpened) -> None:
@@ -187,7 +197,8 @@ class Reader:
         phase, key = PHASES[event.phase], (event.phase, event.attempt)
         assert {i.id for i in phase.checklist if i.required} <= self.ticked[event.phase]
         report = self.reports[event.phase]
-        assert report.attempt == event.attempt, "a phase completed on the work of another attempt"
+        if event.phase not in self.brought_back:
+            assert report.attempt == event.attempt, "a phase completed on the work of another attempt"
         assert set(phase.artifacts) <= {a.name for a in report.artifacts}
         figures = self.figures()
         if "metrics.rows >= 10.0" in phase.criteria:
@@ -195,7 +206,7 @@ class Reader:
         if phase.acceptance:
             assert figures["metrics.recall"] >= 0.9
         assert self.held[key]
-        assert key in self.committed
+        assert (event.phase, report.attempt) in self.committed
         assert key in self.passed
         self.completed.append(event.phase)
 
@@ -206,6 +217,13 @@ class Reader:
         for name in later:
             self.reports.pop(name, None)
             self.ticked[name] = set()
+
+    def session_restored(self, event: ev.SessionRestored) -> None:
+        assert event.to_sequence < self.sequence
+        ticked, reports, completed = self.past[event.to_sequence]
+        self.ticked = defaultdict(set, {name: set(items) for name, items in ticked.items()})
+        self.reports, self.completed = dict(reports), list(completed)
+        self.brought_back = set(reports)
 
     def session_completed(self, event: ev.SessionCompleted) -> None:
         assert self.completed == list(PHASES)
@@ -236,10 +254,10 @@ class Session(RuleBasedStateMachine):
         assert outcome.state.version == before.version + len(names)
         if before.status in (Status.COMPLETED, Status.ABORTED) and outcome.refusal is None:
             assert before.status is Status.COMPLETED
-            assert isinstance(command, cmd.RollbackSession)
+            assert isinstance(command, cmd.RollbackSession | cmd.RestoreSession)
         for name in Usage.model_fields:
             assert getattr(outcome.state.usage, name) >= getattr(before.usage, name)
-        if "session_rolled_back" not in names:
+        if not {"session_rolled_back", "session_restored"} & set(names):
             for name, phase in before.phases.items():
                 assert phase.ticked.items() <= outcome.state.phases[name].ticked.items(), "an item was unticked"
         for event in outcome.events:
@@ -254,22 +272,34 @@ class Session(RuleBasedStateMachine):
         self.reader.risk = risk.rank
         self.rig.ticket = TICKET.model_copy(update={"risk": risk})
         for _ in range(steps):
-            self.next_step(0.0)
+            self.next_step({}, ())
 
-    @rule(steps=st.integers(1, 3), tier=st.sampled_from([0.0, 1.0, 2.0]))
-    def go_on(self, steps: int, tier: float) -> None:
+    @rule(
+        steps=st.integers(1, 3),
+        figures=st.fixed_dictionaries(
+            {},
+            optional={
+                "rows": st.sampled_from([20.0, 5.0]),
+                "recall": st.sampled_from([0.95, 0.5]),
+                "tier": st.sampled_from([0.0, 1.0, 2.0, 5.0]),
+            },
+        ),
+        others=st.lists(st.sampled_from(PEOPLE), max_size=3),
+        lack=st.sampled_from(["", "", "", "", "artifacts", "ticked"]),
+    )
+    def go_on(self, steps: int, figures: dict[str, float], others: list[Actor], lack: str) -> None:
         for _ in range(steps):
-            self.next_step(tier)
+            self.next_step(figures, others, lack)
 
-    def next_step(self, tier: float) -> None:
-        """What the parties would do now if nothing went wrong."""
+    def next_step(self, figures: dict[str, float], others: Sequence[Actor], lack: str = "") -> None:
+        """What the parties would do now; `others` try to approve before those who may."""
         state, rig = self.state, self.rig
         if state.status is Status.NEW:
             self.send(rig.start_command(), "autopilot")
         elif state.effects:
             self.send(rig.receipt_command(), "autopilot")
         elif state.status is Status.WAITING:
-            for actor in (DANA, ERIK):
+            for actor in (*others, DANA, ERIK):
                 if self.state.open_gate:
                     self.send(rig.decide_command("approve"), "operator", actor)
         elif state.status in (Status.BLOCKED, Status.ROLLED_BACK):
@@ -280,9 +310,11 @@ class Session(RuleBasedStateMachine):
         elif state.stage is Stage.WORKING and not state.lease:
             self.send(rig.claim_command(), state.definition.agent.value)
         elif state.stage is Stage.WORKING:
-            figures = (("metrics", "rows", 20.0), ("metrics", "recall", 0.95), ("risk", "tier", tier))
-            good = tuple(Measurement(scope=s, name=n, value=v) for s, n, v in figures)
-            self.send(rig.report_command(measurements=good), state.definition.agent.value)
+            measured = {"rows": 20.0, "recall": 0.95, "tier": 0.0} | figures
+            scopes = {"rows": "metrics", "recall": "metrics", "tier": "risk"}
+            found = tuple(Measurement(scope=scopes[n], name=n, value=v) for n, v in measured.items())
+            report = rig.report_command(measurements=found, **({lack: ()} if lack else {}))
+            self.send(report, state.definition.agent.value)
 
     # Those who do otherwise
 
@@ -380,6 +412,14 @@ class Session(RuleBasedStateMachine):
     def roll_back(self, phase: str, really: bool) -> None:
         if really:
             self.send(cmd.RollbackSession(phase=phase), "operator", OLGA)
+
+    @precondition(lambda self: self.reader.sequence > 8)
+    @rule(data=st.data(), really=st.sampled_from([False] * 5 + [True]))
+    def restore(self, data: st.DataObject, really: bool) -> None:
+        if really:
+            known = sorted(self.state.rests) or [1]
+            sequence = data.draw(st.sampled_from(known) | st.integers(-1, self.reader.sequence + 1))
+            self.send(cmd.RestoreSession(sequence=sequence), "operator", OLGA)
 
     @precondition(lambda self: self.reader.sequence > 30)
     @rule(really=st.sampled_from([False] * 19 + [True]))

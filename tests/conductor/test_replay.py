@@ -12,7 +12,7 @@ import pytest
 from conductor import fold as folding
 from conductor import replay
 from conductor.decide import Refusal
-from conductor.replay import state_at, verify_decisions
+from conductor.replay import sequence_at, state_at, verify_decisions
 from conductor.service import Conductor
 from schemas import commands as cmd
 from schemas import session as ev
@@ -99,6 +99,20 @@ def test_the_state_at_any_point(store: SqliteStore) -> None:
         assert (state.version, when) == (sequence, rig.log[sequence - 1].time)
     nothing, never = state_at(store, StreamId(TENANT, "session", "s0-none"))
     assert (nothing.version, never) == (0, datetime.fromtimestamp(0, UTC))
+
+
+def test_the_last_event_of_a_moment(store: SqliteStore) -> None:
+    rig = record(store)
+    first, last = rig.log[0].time, rig.log[-1].time
+    assert sequence_at(store, STREAM, first - timedelta(microseconds=1)) == 0
+    assert sequence_at(store, STREAM, first) == 2
+    assert sequence_at(store, STREAM, last) == len(rig.log)
+    assert sequence_at(store, STREAM, last + timedelta(days=1)) == len(rig.log)
+    middle = rig.log[9]
+    later = [e.sequence for e in rig.log if e.time <= middle.time]
+    assert sequence_at(store, STREAM, middle.time) == max(later)
+    ahead: Any = Altered(store, events=at(5, time=last + timedelta(days=1)))  # a sender's clock was wrong
+    assert sequence_at(ahead, STREAM, last) == 4
 
 
 def test_a_session_nobody_knows_has_nothing_to_differ(store: SqliteStore) -> None:

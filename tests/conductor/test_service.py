@@ -10,6 +10,7 @@ import pytest
 from bus.port import Ack, GiveUp, Retry
 from conductor import service
 from conductor.drives import DriveState
+from conductor.letters import LetterState, letter_view
 from conductor.replay import verify_decisions
 from conductor.state import Stage, Status
 from schemas import commands as cmd
@@ -19,6 +20,7 @@ from store.port import Append, Appended, ArmedTimer, Handled, StoreCorrupt, Stor
 from store.sqlite import SqliteStore
 from tests.conductor.rig import OLGA, SESSION, SYSTEM, TENANT, Rig, person
 from tests.conductor.shell import STREAM, Clock, Flaky, Shell, delivery
+from tests.golden.samples import sample
 
 
 @pytest.fixture
@@ -363,6 +365,8 @@ async def test_nobody_takes_a_timer_s_name(shell: Shell) -> None:
     (outcome,) = await shell.handle(stolen)
     assert isinstance(outcome, GiveUp)
     assert "is a timer's" in outcome.reason
+    (outcome,) = await shell.handle(replace(stolen, id="dead.dl-0123456789"))
+    assert isinstance(outcome, GiveUp)
 
 
 # Drives
@@ -381,6 +385,22 @@ async def test_drives_are_handled_too(shell: Shell) -> None:
     assert Shell(shell.store).conductor.load(stream) == expected
     with pytest.raises(ValueError, match="only sessions are decided again"):
         verify_decisions(shell.store, stream)
+
+
+async def test_dead_letters_are_handled_too(shell: Shell) -> None:
+    stream = StreamId(TENANT, "system", "dl-0123456789")
+    record = sample(cmd.RecordDeadLetter)
+    await shell.conductor.handle_commands([shell.envelope(record, "conductor", SYSTEM, stream)])
+    requeue = shell.envelope(cmd.RequeueDeadLetter(reason="updated"), "operator", OLGA, stream)
+    assert (await shell.verdict(requeue))["accepted"]
+    state = shell.conductor.load(stream)
+    assert isinstance(state, LetterState)
+    assert (state.status, state.version, state.message_id) == ("released", 2, "requeue.dl-0123456789.1")
+    assert Shell(shell.store).conductor.load(stream) == state
+    assert shell.store.view(TENANT, "letter", "dl-0123456789") == letter_view(state)
+    discard = shell.envelope(cmd.DiscardDeadLetter(reason="old"), "operator", OLGA, stream)
+    assert (await shell.verdict(discard))["code"] == "letter_closed"
+    assert shell.store.version(stream) == 2
 
 
 # Timers

@@ -25,6 +25,8 @@ from schemas.ticket import Budget, Ticket
 from schemas.values import Actor, ArtifactRef, FailureClass, Measurement, RiskLevel, Task, TickedItem, Usage
 
 HISTORY = Path(__file__).parent / "ml-delivery.history.jsonl"
+RESTORED = Path(__file__).parent / "ml-delivery.restored.history.jsonl"
+"""Recorded later, when rollback to an event came: back from the end, back to a gate, and the rollback taken back."""
 STREAM = StreamId("default", "session", "s12-golde")
 
 BUS = {name: Actor(name=name, channel="bus", verified_as=f"login:{name}") for name in ("autopilot", "lead", "agent")}
@@ -253,14 +255,46 @@ def record(pipeline: PipelineDefinition) -> Recorder:
     return tape
 
 
+def record_restored(pipeline: PipelineDefinition) -> Recorder:
+    """A second story, of rollbacks to events."""
+    tape = Recorder()
+    tape.start(pipeline)
+    tape.until("risk-review")
+    tape.phase()
+    gate = tape.state.version
+    tape.operator(cmd.RestoreSession(sequence=gate), accepted=False)  # that is where it stands
+    tape.operator(cmd.RestoreSession(sequence=gate - 1), accepted=False)  # in the middle of a decision
+    tape.operator(cmd.RestoreSession(sequence=gate + 50), accepted=False)
+    tape.decide(DANA, "reject", "name the population it was trained on")
+    tape.operator(cmd.RestoreSession(sequence=gate, reason="it is named on page 2"), DANA)
+    tape.effects()
+    assert tape.state.status is Status.WAITING
+    tape.decide(ERIK, "approve")
+    tape.phase()
+    end = tape.state.version
+    assert tape.state.status is Status.COMPLETED
+    tape.operator(cmd.RollbackSession(phase="training", reason="by mistake"))
+    tape.effects()
+    tape.operator(cmd.RestoreSession(sequence=end, reason="that was a mistake"))
+    broken = cmd.RecordEffectFailure(effect=tape.state.effects[0].id, kind="restore", reason="index.lock exists")
+    tape.say(broken, "autopilot", BUS["autopilot"])
+    tape.operator(cmd.RestoreSession(sequence=end))
+    tape.effects()
+    assert tape.state.status is Status.COMPLETED
+    return tape
+
+
 def verified(actor: Actor, verified_as: str) -> Actor:
     return actor.model_copy(update={"verified_as": verified_as})
 
 
 def main() -> None:
-    tape = record(load("ml-delivery"))
-    HISTORY.write_bytes(b"".join(line + b"\n" for line in tape.lines))
-    print(f"{HISTORY.name}: {tape.commands} commands, {tape.events} events")
+    for path, story in ((HISTORY, record), (RESTORED, record_restored)):
+        if path.exists():
+            continue
+        tape = story(load("ml-delivery"))
+        path.write_bytes(b"".join(line + b"\n" for line in tape.lines))
+        print(f"{path.name}: {tape.commands} commands, {tape.events} events")
 
 
 if __name__ == "__main__":

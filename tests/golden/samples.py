@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from schemas.envelope import CommandEnvelope, EventEnvelope, StreamId, encode_command, encode_event
 from schemas.messages import Command, Event, MessageType
@@ -88,6 +88,7 @@ POLICY = Policy(
     signing_key="keys/release.pem",
 )
 
+STREAMS = {"session": "s12-abcde", "drive": "d-abcdef", "system": "dl-0123456789"}
 VALUES: dict[type, Any] = {Ticket: TICKET, PipelineDefinition: PIPELINE, Policy: POLICY, Actor: ACTOR}
 ENUMS: dict[type, Any] = {Role: Role.LEAD, FailureClass: FailureClass.AGENT}
 NAMED: dict[str, Any] = {
@@ -126,13 +127,13 @@ def _value(name: str, annotation: Any) -> Any:
         return sample(annotation)
     if annotation is str:
         return NAMED.get(name, f"a {name.replace('_', ' ')}")
-    return {int: 3, float: 0.25, bool: True, datetime: TIME}[annotation]
+    return {int: 3, float: 0.25, bool: True, datetime: TIME, AwareDatetime: TIME}[annotation]
 
 
 def envelope_of(kind: MessageType) -> EventEnvelope[Event] | CommandEnvelope:
     """The sample of a message type in its envelope."""
     body = sample(kind.cls)
-    stream = StreamId("default", kind.stream, "s12-abcde" if kind.stream == "session" else "d-abcdef")
+    stream = StreamId("default", kind.stream, STREAMS[kind.stream])
     if isinstance(body, Command):
         return CommandEnvelope("c-1", stream, TIME, ACTOR, kind.senders[0], stream.name, "e-6", body)
     return EventEnvelope("e-7", stream, 7, TIME, ACTOR, stream.name, "c-1", body)

@@ -10,6 +10,8 @@ import json
 from collections import Counter
 from dataclasses import replace
 
+import pytest
+
 from conductor.fold import fold, handle
 from conductor.replay import verify_decisions
 from conductor.service import Conductor
@@ -26,15 +28,17 @@ from schemas.envelope import (
 from schemas.messages import Event
 from schemas.registry import COMMANDS, EVENTS
 from store.sqlite import SqliteStore
-from tests.golden.make_history import HISTORY, STREAM, record
+from tests.golden.make_history import HISTORY, RESTORED, STREAM, record, record_restored
 
 LINES = HISTORY.read_bytes().splitlines()
+RESTORED_LINES = RESTORED.read_bytes().splitlines()
+STORIES = pytest.mark.parametrize("lines", [LINES, RESTORED_LINES], ids=["first", "restored"])
 
 
-def read() -> list[tuple[CommandEnvelope, list[tuple[bytes, EventEnvelope[Event]]]]]:
+def read(lines: list[bytes]) -> list[tuple[CommandEnvelope, list[tuple[bytes, EventEnvelope[Event]]]]]:
     """Each command with the events that were recorded for it."""
     story: list[tuple[CommandEnvelope, list[tuple[bytes, EventEnvelope[Event]]]]] = []
-    for line in LINES:
+    for line in lines:
         if "sender" in json.loads(line):
             story.append((decode_command(line), []))
         else:
@@ -42,9 +46,10 @@ def read() -> list[tuple[CommandEnvelope, list[tuple[bytes, EventEnvelope[Event]
     return story
 
 
-def test_every_recorded_command_is_decided_as_it_was() -> None:
+@STORIES
+def test_every_recorded_command_is_decided_as_it_was(lines: list[bytes]) -> None:
     state = initial(STREAM.name)
-    for command, recorded in read():
+    for command, recorded in read(lines):
         outcome = handle(state, command)
         assert len(outcome.events) == len(recorded), (command.id, command.type, outcome.refusal)
         for (raw, then), now in zip(recorded, outcome.events, strict=True):
@@ -55,17 +60,19 @@ def test_every_recorded_command_is_decided_as_it_was() -> None:
     assert all(phase.completed for phase in state.phases.values())
 
 
-def test_the_record_alone_gives_the_same_state() -> None:
-    events = [event for _, recorded in read() for _, event in recorded]
+@STORIES
+def test_the_record_alone_gives_the_same_state(lines: list[bytes]) -> None:
+    events = [event for _, recorded in read(lines) for _, event in recorded]
     assert [e.sequence for e in events] == list(range(1, len(events) + 1))
     state = initial(STREAM.name)
-    for command, _ in read():
+    for command, _ in read(lines):
         state = handle(state, command).state
     assert fold(initial(STREAM.name), events) == state
 
 
-def test_the_shell_on_a_real_store_writes_the_same_events(store: SqliteStore) -> None:
-    story = read()
+@STORIES
+def test_the_shell_on_a_real_store_writes_the_same_events(store: SqliteStore, lines: list[bytes]) -> None:
+    story = read(lines)
     Conductor(store, STREAM.tenant)._handle([command for command, _ in story])
     written = list(store.read(STREAM))
     recorded = [event for _, events in story for _, event in events]
@@ -81,11 +88,13 @@ def test_the_shell_on_a_real_store_writes_the_same_events(store: SqliteStore) ->
 
 def test_the_story_has_every_message_of_a_session() -> None:
     """So that no rule is left without a witness."""
-    told = Counter(decode(line) for line in LINES)
+    told = Counter(decode(line) for line in (*LINES, *RESTORED_LINES))
     expected = {("command", n) for n, c in COMMANDS.items() if c.stream == "session"}
     expected |= {("event", n) for n, e in EVENTS.items() if e.stream == "session"}
     assert expected - set(told) == {("event", "session_aborted")}  # a session ends one way only
-    refusals = {e.event.code for _, events in read() for _, e in events if e.type == "command_refused"}  # type: ignore[attr-defined]
+    refusals = {
+        e.event.code for _, events in read([*LINES, *RESTORED_LINES]) for _, e in events if e.type == "command_refused"
+    }  # type: ignore[attr-defined]
     assert refusals >= {
         "not_claimed", "wrong_agent", "stale_lease", "stale_attempt", "effect_pending", "not_restored",
         "not_an_approver", "reason_missing", "session_over",
@@ -99,5 +108,6 @@ def decode(line: bytes) -> tuple[str, str]:
 
 def test_the_script_still_tells_this_story() -> None:
     """Else the committed file could not be made again after a change of format."""
-    (start,) = [c.command for c, _ in read() if isinstance(c.command, StartSession)]
+    (start,) = [c.command for c, _ in read(LINES) if isinstance(c.command, StartSession)]
     assert record(start.pipeline).lines == LINES
+    assert record_restored(start.pipeline).lines == RESTORED_LINES

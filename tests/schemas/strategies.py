@@ -12,7 +12,7 @@ from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
 
 from schemas.envelope import CommandEnvelope, EventEnvelope, StreamId
@@ -82,7 +82,7 @@ def scalar(annotation: Any, constraints: tuple[Any, ...]) -> st.SearchStrategy[A
         )
     if annotation is bool:
         return st.booleans()
-    if annotation is datetime:
+    if annotation in (datetime, AwareDatetime):
         return MOMENTS
     raise NotImplementedError(f"no strategy for {annotation!r}: add one")
 

@@ -190,7 +190,12 @@ def test_the_registry_is_complete_and_consistent() -> None:
         for name, message in kinds.items():
             assert (message.name, message.kind) == (name, kind)
             assert message.cls.message_type is message
-            assert message.cls.__module__ in ("schemas.session", "schemas.drive", "schemas.commands")
+            assert message.cls.__module__ in (
+                "schemas.session",
+                "schemas.drive",
+                "schemas.system",
+                "schemas.commands",
+            )
     assert all(c.senders for c in COMMANDS.values()), "a command nobody may send"
     known = {*(r.value for r in Role), *(s.value for s in Sender)}
     assert {s for c in COMMANDS.values() for s in c.senders} <= known

@@ -69,10 +69,15 @@ def test_each_login_publishes_what_commands_name_it_for_and_no_more() -> None:
         f"vt.t.cmd.*.{name}.lead" for name in ("claim_attempt", "report_failure", "report_work")
     )
     assert publish_subjects("t", "operator") == tuple(
-        f"vt.t.cmd.*.{name}.operator" for name in ("abort_session", "decide_gate", "retry_phase", "rollback_session")
-    )
+        f"vt.t.cmd.*.{name}.operator"
+        for name in (
+            "abort_session", "decide_gate", "discard_dead_letter", "requeue_dead_letter", "restore_session",
+            "retry_phase", "rollback_session",
+        )
+    )  # fmt: skip
     assert publish_subjects("t", "conductor") == tuple(
-        f"vt.t.cmd.*.{name}.conductor" for name in ("expire_attempt", "start_retry")
+        f"vt.t.cmd.*.{name}.conductor"
+        for name in ("expire_attempt", "record_dead_letter", "record_requeue", "start_retry")
     )
     assert publish_subjects("t", "autopilot") == tuple(
         f"vt.t.cmd.*.{name}.autopilot"

@@ -6,6 +6,7 @@ So only its binaries are used, as child processes; root, which PostgreSQL refuse
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import secrets
@@ -13,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable
@@ -35,6 +37,12 @@ _OPTIONS = {
     "shared_buffers": "32MB",
     "max_connections": "60",
 }
+
+
+def _die_with_parent() -> None:
+    """In the child: have Linux end it when the tests are killed, which cannot end it themselves then."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGQUIT)  # PR_SET_PDEATHSIG
 
 
 class PostgresServer:
@@ -92,6 +100,7 @@ class PostgresServer:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the tests; they end the server themselves
+                preexec_fn=_die_with_parent,
                 **self._as_user,
             )
         patience = time.monotonic() + DEADLINE
@@ -103,6 +112,11 @@ class PostgresServer:
                 if self._process.poll() is not None or time.monotonic() > patience:
                     raise RuntimeError(f"PostgreSQL does not start: {self.log()}") from None
                 time.sleep(0.02)
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._process is not None
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End the server: SIGINT ends its sessions and shuts down, SIGQUIT is a crash."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import resource
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,28 +17,7 @@ from store.port import Appended, AppendResult, StoreUnavailable
 from store.sqlite import SqliteStore
 from tests.conformance.store import ONE, TWO, append, handled
 from tests.store import child
-
-ROOT = Path(__file__).parents[2]
-
-
-@contextmanager
-def process(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A writer process, ready to start on a newline."""
-    command = [sys.executable, "-m", "tests.store.child", *arguments]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
-        try:
-            assert running.stdout is not None
-            assert running.stdout.readline() == "ready\n"
-            yield running
-        finally:
-            running.kill()
-
-
-def start(running: subprocess.Popen[str]) -> None:
-    """Let it go."""
-    assert running.stdin is not None
-    running.stdin.write("\n")
-    running.stdin.flush()
+from tests.store.child import process, start
 
 
 @pytest.mark.parametrize("acknowledged", [1, 150])
@@ -65,7 +42,7 @@ def test_writers_of_several_processes_and_threads_lose_nothing(path: Path) -> No
     conflicts: list[int] = []
     with process("contend", str(path), "p-1") as one, process("contend", str(path), "p-2") as two:
         threads = [
-            threading.Thread(target=lambda name=name: conflicts.append(child.contend(path, name)))
+            threading.Thread(target=lambda name=name: conflicts.append(child.contend(str(path), name)))
             for name in ("t-1", "t-2")
         ]
         for running in (one, two):

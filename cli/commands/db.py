@@ -1,0 +1,57 @@
+"""`valuetrain db`: the record as a file to keep safe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cli.options import DEFAULT_HOME, HomeOption, JsonOption, guard, say, show_json
+
+app = typer.Typer(no_args_is_help=True, help="Back up the record, and bring its schema up to date.")
+
+
+@app.command("backup")
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write; it must not exist yet.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy the record, also while a drive runs, and verify the copy before it gets its name.
+
+    Artifacts, keys and configuration are files of their own: docs/operations.md says how to keep them.
+
+    Example: `valuetrain db backup backups/record-monday.db`
+    """
+    with guard(home, as_json):
+        from cli.home import Home
+        from store.sqlite_backup import backup as copy
+
+        place = Home(home.resolve()).existing()
+        verified = copy(place.record, file.resolve())
+        if as_json:
+            return show_json({"file": str(file), "streams": verified.streams, "events": verified.events})
+        say(f"{file}: {verified.events} events in {verified.streams} streams, verified.")
+        say(f"Copy {place.blobs} and {place.key.parent} after it: every artifact it names is there by now.")
+
+
+@app.command("upgrade")
+def upgrade(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Bring the record's schema up to this program's. A drive does the same when it starts.
+
+    Example: `valuetrain db upgrade`
+    """
+    with guard(home, as_json):
+        from cli.home import Home
+        from store.sqlite import SqliteStore
+        from store.sqlite_file import schema_of
+
+        place = Home(home.resolve()).existing()
+        with place.locked("db upgrade"):
+            before = schema_of(place.record)
+            SqliteStore.open(place.record).close()
+            after = schema_of(place.record)
+        if as_json:
+            return show_json({"record": str(place.record), "from": before, "to": after})
+        say(f"{place.record}: " + (f"schema {before} -> {after}" if before != after else f"schema {after}, up to date"))
