@@ -21,6 +21,9 @@ from workspace.blobs import BlobError, Blobs
 from workspace.children import ForkServer
 from workspace.outcomes import ChildOutOfMemory, ChildResult, ChildTimeout, ServerLost
 
+HARNESS_SCOPES = frozenset({"metrics", "baseline"})
+"""What acceptance criteria read: only skills of the harness, which see the sealed labels, may measure it."""
+
 MEMORY_LIMIT = 8 * 1024**3
 """Bytes a skill's process may allocate; a guard against runaways, far above what the shipped skills use."""
 
@@ -185,6 +188,10 @@ class Workbench:
         """Put what the skill wrote into the artifact store and read its result."""
         common = {name: output[name] for name in SkillOutput.model_fields if name in output}
         result = SkillOutput.model_validate(common)
+        if not cls.harness and (claimed := sorted({m.scope for m in result.measurements} & HARNESS_SCOPES)):
+            raise AttemptError(
+                FailureClass.POLICY, f"{cls.name} may not measure {', '.join(claimed)}: the harness does"
+            )
         refs = []
         for path in sorted((directory / "out").iterdir()):
             if path.is_symlink() or not path.is_file():
