@@ -10,12 +10,12 @@ from cli.commands import drive as driving
 app = typer.Typer(
     name="valuetrain",
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help=(
         "Takes machine learning tickets from a backlog through gated phases to trained, evaluated, documented and "
         "signed models, and records every decision.\n\n"
-        "**First steps:** `valuetrain init`, then `valuetrain drive --backlog backlog`.\n\n"
+        "First steps: `valuetrain init`, then `valuetrain drive --backlog backlog`.\n\n"
         "Exit codes: 0 all done, 1 error, 2 usage, 3 a person is waited for, 4 something is blocked, "
         "5 refused by the policy, 130 stopped."
     ),
