@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -309,7 +308,7 @@ def test_nothing_starves(backlog: Case, later: int, stream: int) -> None:
 
 
 def test_ten_thousand_tickets_in_a_moment() -> None:
-    """The bound is wide (measured: 0.1 to 0.2 s); anything quadratic takes minutes."""
+    """Anything quadratic takes minutes here and meets the limit that ends a test that hangs."""
     count = 10_000
     chain = [
         Ticket.model_construct(id=n, title="t", labels=("Task", "auto"), blocked_by=(n - 1,))
@@ -320,7 +319,5 @@ def test_ten_thousand_tickets_in_a_moment() -> None:
     for tickets in (chain, circle, fan):
         first = tickets[0].model_copy(update={"id": 1, "blocked_by": (2,) if tickets is circle else ()})
         state = snapshot(first, *tickets)
-        began = time.perf_counter()
         selection = select(state, Policy(), {}, NOW)
-        assert time.perf_counter() - began < 2
         assert len(selection.order) == {id(chain): 1, id(circle): 0, id(fan): count // 2}[id(tickets)]
