@@ -17,7 +17,9 @@ from bus.port import Bus, BusError, Login
 from bus.server import EmbeddedServer
 from bus.streams import CONDUCTOR, EFFECTS, agent_consumer
 from cli.checkpointing import Checkpointing
+from cli.errors import CliError
 from cli.home import Home
+from cli.opening import open_store
 from cli.settings import Settings
 from conductor.dead_letters import DeadLetters
 from conductor.letters import LetterState
@@ -26,14 +28,18 @@ from conductor.state import SessionState
 from schemas import registry as _registry  # noqa: F401  # declares every message before any is decoded
 from schemas.envelope import StreamId
 from schemas.values import Role, Sender
-from store.port import Store
+from store.leader import TRY_EVERY, leadership
+from store.port import Lease, Store, StoreUnavailable
 from store.relay import Relay
-from store.sqlite import SqliteStore
 from workspace.blobs import Blobs
 
 _log = structlog.get_logger("system")
 RELAY_PAUSE = 1.0
 """Seconds after which the relay looks again even when nobody woke it."""
+
+LEAD_SECONDS = 20.0
+"""How long to wait, at the start, for another process to be gone: longer than one that was killed or suspended keeps
+its lease."""
 
 
 @dataclass(slots=True)
@@ -75,13 +81,17 @@ async def system(
 ) -> AsyncIterator[System]:
     """Start server, store, conductor and relay on `home`, with the seven agents and the effect executor if asked.
 
-    Raises HomeBusy when another process works on the home, and the parts' own errors. On leaving, everything is stopped
+    Raises HomeBusy when another process works on the home, CliError when one works on the record from another home, and
+    the parts' own errors. On leaving, everything is stopped
     in reverse order; what was committed stays, what was under way is delivered again next time.
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(home.locked(purpose))
-        store = await anyio.to_thread.run_sync(SqliteStore.open, home.record)
+        store = await anyio.to_thread.run_sync(open_store, home, settings)
         stack.callback(store.close)
+        lease = store.lease("relay")
+        stack.callback(lease.release)
+        await _lead(lease)
         checkpoints = await anyio.to_thread.run_sync(Checkpointing, store, home.record_key)
         stack.push_async_callback(checkpoints.finish)  # after everything that writes has stopped
         server = await stack.enter_async_context(
@@ -93,9 +103,6 @@ async def system(
         operator = await stack.enter_async_context(await connect(server.login(Sender.OPERATOR.value), name="operator"))
         conductor = Conductor(store, settings.tenant)
         relay = Relay(store, bus.publish_events, bus.last_event)
-        await relay.reconcile()
-        while await relay.step():
-            pass
         blobs = Blobs(home.blobs)
         letters = DeadLetters(
             conductor, store, bus, settings.tenant, blobs.put, blobs.read, partial(_put_back, server.login)
@@ -104,7 +111,7 @@ async def system(
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
         tasks.start_soon(_keep_server, server)
-        tasks.start_soon(_run_relay, relay, conductor)
+        await tasks.start(_run_relay, lease, relay, conductor)
         tasks.start_soon(conductor.run_timers)
         tasks.start_soon(checkpoints.run, lambda: conductor.committed)
         tasks.start_soon(letters.run)
@@ -124,9 +131,37 @@ async def _keep_server(server: EmbeddedServer) -> None:
         await server.restart()
 
 
-async def _run_relay(relay: Relay, conductor: Conductor) -> None:
-    """Publish whatever is committed, for ever; a bus that is away is waited for, and checked when it is back."""
-    lost = False
+async def _lead(lease: Lease) -> None:
+    """Wait until no other process works on the record. Raises CliError when one goes on: it relays to its own home's
+    bus, of which ours would hear nothing, and signs with its own key."""
+    with anyio.move_on_after(LEAD_SECONDS):
+        while True:
+            if await anyio.to_thread.run_sync(lease.acquire):
+                return
+            await anyio.sleep(TRY_EVERY)
+    raise CliError("another process works on this record from a home of its own: stop it, or use its home (--home)")
+
+
+async def _run_relay(
+    lease: Lease, relay: Relay, conductor: Conductor, *, task_status: anyio.abc.TaskStatus[None]
+) -> None:
+    """Publish for ever, as the one process of the record that does; started when the bus has everything."""
+    started = False
+    while True:
+        async with leadership(lease):
+            if not started:
+                await relay.reconcile()
+                while await relay.step():
+                    pass
+                started = True
+                task_status.started()
+            await _relay(relay, conductor)
+        _log.warning("relay_lost_its_lease")
+
+
+async def _relay(relay: Relay, conductor: Conductor) -> None:
+    """Publish whatever is committed; a bus or record that is away is waited for, and checked when it is back."""
+    lost = True
     while True:
         committed = conductor.committed
         try:
@@ -135,7 +170,7 @@ async def _run_relay(relay: Relay, conductor: Conductor) -> None:
                 lost = False
             if await relay.step():
                 continue
-        except BusError as problem:
+        except (BusError, StoreUnavailable) as problem:
             _log.warning("relay_waits", reason=str(problem))
             lost = True
         with anyio.move_on_after(RELAY_PAUSE):

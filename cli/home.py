@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cli.errors import CliError
+from cli.settings import load
 
 IGNORE = """\
 # the train's own files; what people edit is kept in git
@@ -101,8 +102,8 @@ class Home:
             ) from problem
 
     def existing(self) -> Home:
-        """Itself, if something was ever recorded here. Raises CliError saying what to do otherwise."""
-        if not self.record.exists():
+        """Itself, if something was ever recorded here, or elsewhere by its settings. Raises CliError otherwise."""
+        if not self.record.exists() and load(self.config).store_url is None:
             raise CliError(f"nothing is recorded in {self.path} yet; start with `valuetrain drive`, or give --home")
         return self
 

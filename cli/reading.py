@@ -10,11 +10,11 @@ from typing import Any
 
 from cli.errors import CliError
 from cli.home import Home
+from cli.opening import open_store
 from cli.settings import load
 from schemas import registry as _registry  # noqa: F401  # declares every message before any is decoded
 from schemas.envelope import StreamId
 from store.port import Store
-from store.sqlite import SqliteStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def reading(home_path: Path) -> Iterator[Record]:
     """The home's record, read-only. Raises CliError when there is none."""
     home = Home(home_path.resolve()).existing()
     settings = load(home.config)
-    store = SqliteStore.open(home.record, read_only=True)
+    store = open_store(home, settings, read_only=True)
     try:
         yield Record(store, settings.tenant)
     finally:

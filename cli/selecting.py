@@ -19,7 +19,9 @@ from autopilot.sources.folder import FolderBacklog
 from autopilot.sources.port import Backlog, Snapshot
 from cli.errors import CliError, Exit
 from cli.home import Home
+from cli.opening import has_record
 from cli.reading import reading
+from cli.settings import load
 from schemas.policy import Policy
 from schemas.ticket import Ticket
 from workspace.git import Repository
@@ -131,7 +133,7 @@ def _look(home_path: Path, backlog: str) -> tuple[Snapshot, Selection, list[dict
     policy, _ = load_policy(home.policy)
     snapshot = anyio.run(backlog_at(backlog).snapshot)
     rows: list[dict[str, Any]] = []
-    if home.record.exists():
+    if has_record(home, load(home.config)):
         with reading(home_path) as record:
             rows = record.sessions()
     past = [(row["ticket"], row["ticket_digest"], row["status"], row["session"]) for row in rows]

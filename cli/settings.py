@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cli.errors import CliError
@@ -17,9 +17,12 @@ from schemas.values import Tenant
 class Settings(BaseSettings):
     """What an installation can set. An unknown name is an error, never ignored."""
 
-    model_config = SettingsConfigDict(env_prefix="VALUETRAIN_", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="VALUETRAIN_", extra="forbid", hide_input_in_errors=True)
 
     tenant: Tenant = "default"
+    store_url: SecretStr | None = None
+    """Where the record is: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, or nothing for SQLite in the home. Better
+    without a password, which libpq also takes from `~/.pgpass`; it is never shown either way."""
     nats_server: Path | None = None
     """Another nats-server binary than the one that comes with the package."""
     nats_port: Annotated[int, Field(ge=0, le=65535)] = 0
@@ -29,6 +32,13 @@ class Settings(BaseSettings):
     tracking_uri: str | None = None
     """An MLflow tracking URI (`sqlite:////path/mlflow.db`, a server) for the training runs; needs the extra `tracking`.
     It reaches the skill's process, so it must hold no password: MLflow reads those from its own credentials file."""
+
+    @field_validator("store_url")
+    @classmethod
+    def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must begin with postgresql://; leave it out for SQLite in the home")
+        return url
 
     @field_validator("tracking_uri")
     @classmethod
@@ -61,6 +71,9 @@ def load(config: Path) -> Settings:
     if config.exists():
         try:
             values = yaml.safe_load(config.read_text("utf-8")) or {}
+        except yaml.MarkedYAMLError as problem:  # which would quote the line, and that may hold a password
+            line = problem.problem_mark.line + 1 if problem.problem_mark else 0
+            raise CliError(f"{config} cannot be read: line {line}: {problem.problem}") from None
         except (OSError, yaml.YAMLError) as problem:
             raise CliError(f"{config} cannot be read: {problem}") from problem
         if not isinstance(values, dict):

@@ -26,6 +26,10 @@ class StoreUnavailable(StoreError):
     """
 
 
+class NoRecord(StoreError):
+    """There is nothing to read yet."""
+
+
 class StoreCorrupt(StoreError):
     """What is stored is not what was written."""
 

@@ -28,12 +28,14 @@ class PostgresLease:
     def acquire(self) -> bool:
         """See the port."""
         try:
+            if self._held:
+                self.renew()
+                return True
             if self._db is None:
                 self._db = self._link.connect()
                 self._db.execute(_SETTING, (f"{1000 * IDLE:.0f}",))
-            if not self._held:
-                row = self._db.execute(_TRY, (self._key,)).fetchone()
-                self._held = bool(row and row[0])
+            row = self._db.execute(_TRY, (self._key,)).fetchone()
+            self._held = bool(row and row[0])
         except psycopg.Error as problem:
             self._drop()
             raise self._link.translate(problem) from problem

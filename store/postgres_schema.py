@@ -9,9 +9,9 @@ from typing import Any
 import psycopg
 
 from store import migrate
-from store.port import StoreError
-from store.postgres_address import Address
-from store.postgres_link import connect, lock_key
+from store.port import NoRecord, StoreError
+from store.postgres_address import Address, parse
+from store.postgres_link import connect, lock_key, translate
 
 OLDEST = 14
 """Major version of PostgreSQL; before, it does not end sessions that are idle, and leases never ran out."""
@@ -37,13 +37,26 @@ def ensure_readable(address: Address) -> str:
         schema = _usable_schema(db, address)
         found = _version(db, address)
     if found is None:
-        raise StoreError(f"there is no record yet at {address.where}: start a drive (`valuetrain drive`)")
+        raise NoRecord(f"there is no record yet at {address.where}: start a drive (`valuetrain drive`)")
     if migrate.needs_upgrade(found, address.where):
         raise StoreError(
             f"the record {address.where} has schema {found}, this program reads {migrate.HEAD}: "
             "it is brought up to date the next time a drive opens it"
         )
     return schema
+
+
+def schema_of(url: str) -> tuple[str, str]:
+    """Where the record at `url` is (without a password), and its schema version, "none" when there is no record yet.
+
+    Raises the store's errors.
+    """
+    address = parse(url)
+    try:
+        with closing(connect(address, read_only=True)) as db:
+            return address.where, _version(db, address) or "none"
+    except psycopg.Error as problem:
+        raise translate(problem, address) from problem
 
 
 def _usable_schema(db: psycopg.Connection[Any], address: Address) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from store import migrate
 from store.filesystem import refuse_network_file_system
-from store.port import StoreCorrupt, StoreError, StoreUnavailable
+from store.port import NoRecord, StoreCorrupt, StoreError, StoreUnavailable
 
 # Primary result codes, https://www.sqlite.org/rescode.html
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -77,7 +77,7 @@ def ensure(path: Path, busy_timeout: float) -> None:
 def ensure_readable(path: Path, busy_timeout: float) -> None:
     """Make sure that `path` holds a record this program can read, without changing anything."""
     if not path.exists():
-        raise StoreError(f"there is no record yet at {path}: start a drive (`valuetrain drive`), which creates it")
+        raise NoRecord(f"there is no record yet at {path}: start a drive (`valuetrain drive`), which creates it")
     if migrate.needs_upgrade(version := _version(path, busy_timeout, read_only=True), str(path)):
         raise StoreError(
             f"the record {path} has schema {version}, this program reads {migrate.HEAD}: "

@@ -25,10 +25,14 @@ def backup(
     Example: `valuetrain db backup backups/record-monday.db`
     """
     with guard(home, as_json):
+        from cli.errors import CliError
         from cli.home import Home
+        from cli.settings import load
         from store.sqlite_backup import backup as copy
 
         place = Home(home.resolve()).existing()
+        if load(place.config).store_url is not None:
+            raise CliError("the record is in PostgreSQL, whose own tools copy it while it is in use: see pg_dump")
         verified = copy(place.record, file.resolve())
         if as_json:
             return show_json({"file": str(file), "streams": verified.streams, "events": verified.events})
@@ -44,14 +48,12 @@ def upgrade(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> Non
     """
     with guard(home, as_json):
         from cli.home import Home
-        from store.sqlite import SqliteStore
-        from store.sqlite_file import schema_of
+        from cli.opening import upgrade as bring_up
+        from cli.settings import load
 
         place = Home(home.resolve()).existing()
         with place.locked("db upgrade"):
-            before = schema_of(place.record)
-            SqliteStore.open(place.record).close()
-            after = schema_of(place.record)
+            record, before, after = bring_up(place, load(place.config))
         if as_json:
-            return show_json({"record": str(place.record), "from": before, "to": after})
-        say(f"{place.record}: " + (f"schema {before} -> {after}" if before != after else f"schema {after}, up to date"))
+            return show_json({"record": record, "from": before, "to": after})
+        say(f"{record}: " + (f"schema {before} -> {after}" if before != after else f"schema {after}, up to date"))

@@ -92,7 +92,7 @@ class PostgresServer:
         self.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
+        """Start, and wait until it answers; in the main thread, since Linux ends the server with the thread."""
         options = [word for name, value in self._options.items() for word in ("-c", f"{name}={value}")]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(

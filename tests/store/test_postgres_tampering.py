@@ -11,7 +11,7 @@ import pytest
 
 from store.port import StoreError
 from store.postgres import PostgresStore
-from tests.conformance.store import NOON
+from tests.conformance.store import NOON, ONE
 from tests.store.test_checkpoints import (
     key,
     signed,
@@ -41,6 +41,7 @@ from tests.store.test_tampering import (
     test_bytes_in_another_notation_are_understood,
     test_every_damaged_stream_is_named,
     test_reading_stops_at_what_was_tampered_with,
+    truncate,
 )
 from tests.store.test_tampering import test_tampering_is_found_and_named as found_and_named
 
@@ -117,7 +118,17 @@ def test_text_is_always_text_and_bytes_are_bytes(filled: PostgresStore, intruder
 
 
 def test_a_table_that_is_gone(filled: PostgresStore, intruder: Intruder) -> None:
+    assert filled.timers(NOON) == []
     intruder.db.execute("DROP TABLE timers")
     with pytest.raises(StoreError, match=r"refused: relation .timers. does not exist"):
         filled.timers(NOON)
     assert filled.version(filled.streams("default")[0]) == 3, "the connection is not spoilt"
+
+
+def test_a_suspect_is_read_again_page_by_page(
+    filled: PostgresStore, intruder: Intruder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.postgres.PAGE", 2)
+    truncate(intruder)
+    (finding,) = filled.verify().findings
+    assert (finding.stream, finding.sequence, finding.problem) == (ONE, 4, "truncated")

@@ -1,0 +1,58 @@
+"""Opening the record where the settings say it is: a SQLite file in the home, or a PostgreSQL database."""
+
+from __future__ import annotations
+
+from cli.errors import CliError
+from cli.home import Home
+from cli.settings import Settings
+from store.port import NoRecord, Store
+
+NO_DRIVER = "a record in PostgreSQL needs the extra: pip install 'agenticops-value-train[postgres]'"
+
+
+def open_store(home: Home, settings: Settings, read_only: bool = False) -> Store:
+    """The record; made, or brought up to date, unless `read_only`. The caller closes it.
+
+    Raises the store's errors, and CliError when PostgreSQL is wanted and its driver is not installed.
+    """
+    if settings.store_url is None:
+        from store.sqlite import SqliteStore
+
+        return SqliteStore.open(home.record, read_only=read_only)
+    try:
+        from store.postgres import PostgresStore
+    except ImportError as problem:
+        raise CliError(f"{NO_DRIVER} ({problem})") from problem
+    return PostgresStore.open(settings.store_url.get_secret_value(), read_only=read_only)
+
+
+def has_record(home: Home, settings: Settings) -> bool:
+    """Whether anything was ever recorded. Raises as `open_store` does."""
+    if settings.store_url is None:
+        return home.record.exists()
+    try:
+        open_store(home, settings, read_only=True).close()
+    except NoRecord:
+        return False
+    return True
+
+
+def upgrade(home: Home, settings: Settings) -> tuple[str, str, str]:
+    """Bring the record up to this program's schema: where it is (without a password), its schema before and after.
+
+    Raises as `open_store` does.
+    """
+    if settings.store_url is None:
+        from store.sqlite_file import schema_of
+
+        place, before = str(home.record), schema_of(home.record)
+        open_store(home, settings).close()
+        return place, before, schema_of(home.record)
+    try:
+        from store import postgres_schema
+    except ImportError as problem:
+        raise CliError(f"{NO_DRIVER} ({problem})") from problem
+    url = settings.store_url.get_secret_value()
+    place, before = postgres_schema.schema_of(url)
+    open_store(home, settings).close()
+    return place, before, postgres_schema.schema_of(url)[1]
