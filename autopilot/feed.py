@@ -32,7 +32,8 @@ class Feed:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Feed]:
-        """Follow while the context is open; entering waits until everything published so far was read."""
+        """Follow while the context is open; entering waits until everything published so far was read: every tenant has
+        a stream of its own, so its newest message is one of ours."""
         newest = await self._bus.last_sequence()
         events = (f"{ROOT}.{self._tenant}.evt.>",)
         async with (

@@ -19,13 +19,14 @@ from typing import Any
 
 import structlog
 from nats import errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from bus.answers import NoResponders, checked, status
+from bus.client import Client
 from bus.permissions import inbox_prefix
-from bus.port import BusError, BusUnavailable, Login, PermissionDenied
+from bus.port import BusError, BusUnavailable, Login, PermissionDenied, TlsFailed
+from bus.tls import client_context, tls_problem
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +61,7 @@ class Connection:
     def __init__(self, login: Login, name: str) -> None:
         self.login = login
         self.name = name
-        self.client = Client()
+        self.client = Client(login)
         self.closed: asyncio.Future[None] = self.future()
         """Ends with BusUnavailable, whether we closed it or the client gave up for good."""
         self.connects = 0
@@ -103,7 +104,9 @@ class Connection:
         return f"{inbox_prefix(self.role)}.{secrets.token_hex(11)}"
 
     async def open(self, timeout: float) -> None:
-        """Connect. Raises PermissionDenied for a refused login, BusUnavailable when nobody answers in time."""
+        """Connect. Raises PermissionDenied for a refused login, TlsFailed when server and login do not agree about TLS,
+        BusUnavailable when nobody answers in time."""
+        context = client_context(self.login)
         connecting = asyncio.ensure_future(
             self.client.connect(
                 self.login.url.split(","),
@@ -119,14 +122,13 @@ class Connection:
                 ping_interval=PING_SECONDS,
                 max_outstanding_pings=2,
                 pending_size=-1,
+                tls=context,
             )
         )
         try:
             await asyncio.wait({connecting, self._refused}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if self._refused.done():
-                raise PermissionDenied(
-                    f"the server at {self.login.url} refused the login {self.role!r}: take the seed of this server"
-                )
+                self._refused.result()
             if not connecting.done():
                 raise BusUnavailable(
                     f"no NATS server answered at {self.login.url} within {timeout} s "
@@ -334,14 +336,25 @@ class Connection:
         elif isinstance(problem, errors.SlowConsumerError):
             self.dropped += 1
             log.warning("bus_slow_consumer", subject=problem.subject, dropped=self.dropped)
-        elif "authorization violation" in text and not self.connects and not self._refused.done():
-            self._refused.set_result(None)
+        elif (final := self._final(problem)) is not None and not self.connects:
+            if not self._refused.done():
+                self._refused.set_exception(final)
+                self._refused.exception()  # looked at: asyncio need not warn about it
         else:
-            if "authorization" in text and repr(problem) != repr(self._last_problem):
+            if final is not None and repr(problem) != repr(self._last_problem):
                 # At a reconnect: it is tried for ever, which is right for a server that was away and not for this.
-                log.warning("bus_login_refused", role=self.role, url=self.login.url)
+                event = "bus_login_refused" if isinstance(final, PermissionDenied) else "bus_tls_failed"
+                log.warning(event, role=self.role, url=self.login.url, problem=str(final))
             self._last_problem = problem
             log.debug("bus_problem", role=self.role, problem=repr(problem))
+
+    def _final(self, problem: Exception) -> PermissionDenied | TlsFailed | None:
+        """What no further try will change, so that the first connection fails at once; None for everything else."""
+        if "authorization violation" in str(problem).lower():
+            return PermissionDenied(
+                f"the server at {self.login.url} refused the login {self.role!r}: take the seed of this server"
+            )
+        return tls_problem(problem, self.login)
 
     async def _on_disconnect(self) -> None:
         if not self._closing:

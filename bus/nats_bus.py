@@ -13,7 +13,7 @@ import structlog
 from nats.aio.msg import Msg
 
 from bus import consuming, following, publishing, reading, sending, streams
-from bus.background import beside
+from bus.background import beside, end_tasks
 from bus.connection import Connection
 from bus.consuming import BatchHandler
 from bus.dead_letters import dead_letters_from, newest_dead_letters, put_back
@@ -26,6 +26,8 @@ from schemas.values import Sender
 log = structlog.get_logger(__name__)
 
 RESTORE_PAUSE_SECONDS = 0.5
+LOOK_SECONDS = 10.0
+"""How often the conductor looks whether a JetStream stream or consumer was deleted under it."""
 
 
 async def connect(
@@ -38,9 +40,10 @@ async def connect(
 ) -> NatsBus:
     """Connect as one role; use the result as a context manager, or close it.
 
-    As conductor this also makes the JetStream streams and consumers, and makes them again should they be gone after a
-    reconnect. Raises PermissionDenied for a refused login, BusUnavailable when nobody answers within `timeout` seconds,
-    BusError when the server is too old or a stream's configuration cannot be changed.
+    As conductor this also makes the JetStream streams and consumers, and makes them again should they be gone. Raises
+    PermissionDenied for a refused login, TlsFailed when server and login do not agree about TLS, BusUnavailable when
+    nobody answers within `timeout` seconds, BusError when the server is too old or a stream's configuration cannot be
+    changed.
     """
     bus = NatsBus(Connection(login, name or login.role), consumers, replicas)
     await bus.open(timeout)
@@ -55,6 +58,7 @@ class NatsBus:
         self._consumers = consumers
         self._replicas = replicas
         self._restoring: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._makes_streams = connection.role == Sender.CONDUCTOR
 
     async def open(self, timeout: float) -> None:
@@ -67,6 +71,7 @@ class NatsBus:
                 await self.close()
                 raise
             self.connection.on_reconnect.add(self._begin_restoring)
+            self._looking = asyncio.ensure_future(self._keep_looking())
 
     async def __aenter__(self) -> Self:
         return self
@@ -163,8 +168,7 @@ class NatsBus:
 
     async def close(self) -> None:
         """See the port."""
-        if self._restoring is not None:
-            self._restoring.cancel()
+        await end_tasks([task for task in (self._looking, self._restoring) if task is not None])
         await self.connection.close()
 
     def _restorer(self) -> Callable[[], Awaitable[None]] | None:
@@ -186,3 +190,12 @@ class NatsBus:
             except BusError as problem:
                 log.warning("bus_streams_not_restored", problem=str(problem))
                 await asyncio.sleep(RESTORE_PAUSE_SECONDS)
+
+    async def _keep_looking(self) -> None:
+        """A link that holds tells nothing of a stream that somebody deleted, and who follows it would wait for ever."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await streams.ensure(self.connection, self._consumers, self._replicas, change=False)
+            except BusError as problem:
+                log.warning("bus_streams_not_looked_after", problem=str(problem))

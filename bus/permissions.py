@@ -10,7 +10,11 @@ subject is checked by nobody. Following reads by direct get instead, which leave
 What the lists cannot prevent: the server answers to whatever reply subject a requester names, without asking whether
 he may publish there. So no login may read, with a reply subject of its choice, from a JetStream stream into which
 another login of less trust can write bytes of its choice (VT_DEAD, VT_TELEMETRY, VT_COMMANDS); and what arrives
-without the header the bus puts on everything it publishes is not handed to anybody (`bus.messages.is_ours`).
+without the header the bus puts on everything it publishes is not handed to anybody (`bus.messages.is_ours`). A reply
+subject may also be one of the JetStream API, where an empty answer counts as a request: a login that may pull can have
+the JetStream streams of its tenant purged or deleted so. Nothing that counts is only there: the conductor makes them
+again, the relay publishes the record again, senders send again. Another tenant's are out of reach where each tenant has
+an account of its own (`bus.server_config`).
 """
 
 from __future__ import annotations

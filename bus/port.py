@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from schemas.envelope import CommandEnvelope
@@ -25,18 +26,44 @@ class PermissionDenied(BusError):
     """The server refused the subject for this login."""
 
 
+class TlsFailed(BusError):
+    """The server's certificate is not trusted, the server does not offer TLS or wants a certificate of ours, or a file
+    for TLS cannot be used. Nothing is ever sent in plain text instead."""
+
+
 class NoReceipt(BusError):
     """A command was sent and no receipt came within the time given. It may or may not have been handled: send the same
     command (same id) again."""
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """Files for TLS, in PEM: whom to trust, and who we are.
+
+    For a client: `ca` holds the certificates it trusts (None: those of the operating system); `certificate` and `key`
+    are its own, for a server that asks for one. For a server: `certificate` and `key` are its own, and `ca` is what its
+    clients on this machine trust.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Login:
-    """How to reach the server as one role: its URL and the seed of the role's nkey (a secret: never logged)."""
+    """How to reach the server as one role: its URL and the seed of the role's nkey (a secret: never logged).
+
+    With `tls`, or a URL that begins with `tls://`, the connection is encrypted and the server's certificate and host
+    name are verified. `seed_file` is where the seed was read from: a reconnect reads it again, so that a running
+    program goes on after its role's key was rotated; None for a login that was handed out.
+    """
 
     url: str
     role: str
     seed: str
+    tls: Tls | None = None
+    seed_file: Path | None = None
 
     def __repr__(self) -> str:
         return f"Login(url={self.url!r}, role={self.role!r})"

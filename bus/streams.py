@@ -60,6 +60,12 @@ STREAMS: dict[str, dict[str, Any]] = {
     | {"subjects": [f"{ROOT}.*.dead.>"], "retention": "limits", "discard": "new", "max_bytes": 256 * _MIB},
 }
 
+_RESERVED = sum(
+    config["max_bytes"] for config in STREAMS.values() if config["storage"] == "file" and "max_bytes" in config
+)
+_NO_STORAGE = 10047
+"""JetStream's error code for insufficient storage."""
+
 CONDUCTOR = ConsumerSpec("VT_COMMANDS", "conductor", (f"{ROOT}.*.cmd.>",), max_in_flight=256)
 RESTARTS = 64
 """Deliveries of long work before it is given up: each time a drive is stopped in the middle counts as one."""
@@ -90,29 +96,43 @@ def consumer_config(spec: ConsumerSpec) -> dict[str, Any]:
     }
 
 
-async def ensure(connection: Connection, consumers: Sequence[ConsumerSpec] = CONSUMERS, replicas: int = 1) -> None:
+async def ensure(
+    connection: Connection,
+    consumers: Sequence[ConsumerSpec] = CONSUMERS,
+    replicas: int = 1,
+    *,
+    change: bool = True,
+) -> None:
     """Make every stream and consumer exist as declared here. Idempotent.
 
-    What can be changed is changed. Raises BusError naming what cannot (retention, storage), BusUnavailable,
-    PermissionDenied.
+    What can be changed is changed, unless `change` is False: then only what is missing is made. Raises BusError naming
+    what cannot (retention, storage), BusUnavailable, PermissionDenied.
     """
     for name, config in STREAMS.items():
-        await _ensure_stream(connection, name, config | {"name": name, "num_replicas": replicas})
+        await _ensure_stream(connection, name, config | {"name": name, "num_replicas": replicas}, change)
     for spec in consumers:
-        await _ensure_consumer(connection, spec)
+        await _ensure_consumer(connection, spec, change)
 
 
-async def _ensure_stream(connection: Connection, name: str, wanted: dict[str, Any]) -> None:
+async def _ensure_stream(connection: Connection, name: str, wanted: dict[str, Any], change: bool = True) -> None:
     try:
         present = (await connection.api(f"STREAM.INFO.{name}"))["config"]
     except ApiError as refused:
         if refused.code != 404:
             raise
-        await connection.api(f"STREAM.CREATE.{name}", wanted)
+        try:
+            await connection.api(f"STREAM.CREATE.{name}", wanted)
+        except ApiError as full:
+            if full.err_code != _NO_STORAGE:
+                raise
+            raise BusError(
+                f"the NATS server has no room for the JetStream stream {name}: it sets aside {_RESERVED // _MIB} MiB "
+                f"for VT_COMMANDS and VT_DEAD; free some space on its disk, or raise its max_file_store"
+            ) from full
         log.info("bus_stream_made", stream=name)
         return
     changes = _differences(present, wanted)
-    if not changes:
+    if not changes or not change:
         return
     try:
         await connection.api(f"STREAM.UPDATE.{name}", wanted)
@@ -125,13 +145,13 @@ async def _ensure_stream(connection: Connection, name: str, wanted: dict[str, An
     log.info("bus_stream_changed", stream=name, changes=changes)
 
 
-async def _ensure_consumer(connection: Connection, spec: ConsumerSpec) -> None:
+async def _ensure_consumer(connection: Connection, spec: ConsumerSpec, change: bool = True) -> None:
     wanted = consumer_config(spec)
     action = ""
     try:
         present = (await connection.api(f"CONSUMER.INFO.{spec.stream}.{spec.name}"))["config"]
         changes = _differences(present, wanted)
-        if not changes:
+        if not changes or not change:
             return
         action = "update"
     except ApiError as refused:

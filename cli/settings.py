@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cli.errors import CliError
 from schemas.values import Tenant
+
+if TYPE_CHECKING:
+    from bus.port import Tls
 
 
 class Settings(BaseSettings):
@@ -27,6 +30,16 @@ class Settings(BaseSettings):
     """Another nats-server binary than the one that comes with the package."""
     nats_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """The embedded server's port on loopback; 0 takes a free one."""
+    nats_url: str | None = None
+    """A NATS server of your own instead of the embedded one: `nats://HOST:PORT` or `tls://HOST:PORT` (several: with
+    commas), without user and password, since roles log in with the nkeys of the home."""
+    nats_tls_ca: Path | None = None
+    """The certificates to verify the NATS server with, in PEM; left out: those of the operating system."""
+    nats_tls_certificate: Path | None = None
+    """With `nats_url` the clients' own certificate, for a server that asks for one; else that of the embedded server,
+    which then serves TLS only."""
+    nats_tls_key: Path | None = None
+    """The key of `nats_tls_certificate`, without a passphrase and readable for you only."""
     skill_processes: Annotated[int, Field(ge=1, le=64)] = 2
     """How many skills may run at once."""
     tracking_uri: str | None = None
@@ -46,6 +59,39 @@ class Settings(BaseSettings):
         if uri is not None and urlsplit(uri).password is not None:
             raise ValueError("must not hold a password; put it into MLflow's own credentials file")
         return uri
+
+    @field_validator("nats_url")
+    @classmethod
+    def _server_url(cls, url: str | None) -> str | None:
+        from bus.urls import check_url
+
+        if url is not None:
+            check_url(url)
+        return url
+
+    @model_validator(mode="after")
+    def _one_server(self) -> Self:
+        certificate, key = self.nats_tls_certificate, self.nats_tls_key
+        if self.nats_url is not None:
+            for name in ("nats_server", "nats_port"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} is for the embedded server and nats_url names another: leave one out")
+        if (certificate is None) != (key is None):
+            raise ValueError("nats_tls_certificate and nats_tls_key belong together: set both, or neither")
+        if self.nats_url is None and self.nats_tls_ca is not None and certificate is None:
+            raise ValueError(
+                "nats_tls_ca alone verifies nobody: set nats_url, or nats_tls_certificate and nats_tls_key for the "
+                "embedded server"
+            )
+        return self
+
+    @property
+    def nats_tls(self) -> Tls | None:
+        """The files for TLS, if any is named; they are looked at when they are used."""
+        from bus.port import Tls
+
+        files = Tls(self.nats_tls_ca, self.nats_tls_certificate, self.nats_tls_key)
+        return files if files != Tls() else None
 
     @property
     def facts(self) -> dict[str, str]:
@@ -83,6 +129,8 @@ def load(config: Path) -> Settings:
     except ValidationError as problem:
         first = problem.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
+        if not name:  # settings that contradict each other; the text names them
+            raise CliError(f"settings in {config} or VALUETRAIN_…: {first['msg']}") from problem
         known = ", ".join(sorted(Settings.model_fields))
         raise CliError(
             f"setting {name!r} in {config} or VALUETRAIN_…: {first['msg']}; settings are {known}"

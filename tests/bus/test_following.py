@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from nats.aio.msg import Msg
 
-from bus import following, streams
+from bus import following, nats_bus, streams
 from bus.answers import ApiError
+from bus.connection import Connection
 from bus.nats_bus import connect
 from bus.port import (
+    BusError,
     BusUnavailable,
 )
 from bus.server import EmbeddedServer
@@ -161,3 +163,43 @@ async def test_the_last_event_is_found_before_holes(harness: NatsHarness) -> Non
     bus.connection.api = broken  # type: ignore[method-assign]
     with pytest.raises(ApiError, match="not enough memory"):
         await bus.last_event()
+
+
+async def test_streams_deleted_under_a_running_system_are_made_again(
+    harness: NatsHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A login that may pull can lead an empty answer to the JetStream API, which takes it for a request."""
+    monkeypatch.setattr(nats_bus, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(following, "LOOK_SECONDS", 0.2)
+    bus, agent, observer = [await harness.bus(role) for role in ("conductor", "training", "observer")]
+    ensure, failures, followed = streams.ensure, 1, Log()
+
+    async def looked(connection: Connection, *more: Any, **options: Any) -> None:
+        nonlocal failures
+        failures -= 1
+        if failures == 0:
+            raise BusUnavailable("not now")  # it looks again
+        await ensure(connection, *more, **options)
+
+    monkeypatch.setattr(streams, "ensure", looked)
+    async with observer.follow(("vt.*.evt.>",), followed.note):
+        await bus.publish_events(events(2))
+        await followed.until(2)
+        for stream in ("VT_COMMANDS", "VT_TELEMETRY", "VT_DEAD", "VT_EVENTS"):
+            created = (await bus.connection.api(f"STREAM.INFO.{stream}"))["created"]
+            subject = "$JS.API.CONSUMER.MSG.NEXT.VT_EVENTS.agent-training"
+            for _ in range(3):  # the answer is empty once the two events were taken
+                await agent.connection.publish(
+                    subject, b'{"batch": 1, "no_wait": true}', reply=f"$JS.API.STREAM.DELETE.{stream}"
+                )
+
+            async def anew(stream: str = stream, created: str = created) -> bool:
+                try:
+                    return bool((await bus.connection.api(f"STREAM.INFO.{stream}"))["created"] != created)
+                except BusError:
+                    return False
+
+            await eventually(anew)
+        await published(bus, events(3))  # as the relay does, and who follows begins anew
+        await eventually(lambda: followed.names[-3:] == ["e1", "e2", "e3"])
+    assert failures < 0

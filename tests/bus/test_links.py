@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -103,12 +104,12 @@ async def test_the_conductor_goes_on_restoring_until_it_succeeds(
     bus = await harness.bus("conductor")
     ensure, failures = streams.ensure, 0
 
-    async def failing(connection: Connection, *more: Any) -> None:
+    async def failing(connection: Connection, *more: Any, **options: Any) -> None:
         nonlocal failures
         if failures < 2:
             failures += 1
             raise BusUnavailable("not yet")
-        await ensure(connection, *more)
+        await ensure(connection, *more, **options)
 
     monkeypatch.setattr(streams, "ensure", failing)
     await harness.lose_disk()
@@ -154,13 +155,16 @@ async def test_errors_of_the_client_are_kept_for_the_report(harness: NatsHarness
 
 
 async def test_a_login_refused_at_a_reconnect_is_logged(harness: NatsHarness) -> None:
-    operator = await harness.bus("operator")
+    await harness.bus("conductor")
+    handed_out = replace(harness.server.login("operator"), seed_file=None)
+    operator = await connect(handed_out)
     with structlog.testing.capture_logs() as logs:
         await harness.kill()
         (harness.server.directory / "credentials" / "operator.seed").unlink()
         await harness.server.restart()  # with another key for this role
         await eventually(lambda: any(line["event"] == "bus_login_refused" for line in logs))
     assert not operator.connection.connected
+    await operator.close()
 
 
 async def test_closing_under_a_consumer_ends_its_context(harness: NatsHarness) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,9 +20,18 @@ from bus.streams import CONSUMERS, agent_consumer
 from schemas.messages import COMMANDS as COMMAND_TYPES
 from schemas.values import Role
 from tests.bus.conftest import NatsHarness
+from tests.bus.own_server import OwnServer
 from tests.conformance.bus_kit import TRAINING, Log, command, events, eventually, stays_quiet
 
 AGENTS = [str(role) for role in Role]
+
+
+@pytest.fixture(params=["embedded", "own"])
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EmbeddedServer | OwnServer]:
+    """What is refused is refused by the embedded server and by one of one's own alike."""
+    kind = EmbeddedServer if request.param == "embedded" else OwnServer
+    async with kind(tmp_path / "nats", tenant="default") as server:
+        yield server
 
 
 LISTS = {role: permissions(role) for role in ROLES}
@@ -231,13 +242,13 @@ async def _let_pass(action: str) -> dict[str, object]:
 async def test_a_follower_needs_leave_to_read(harness: NatsHarness) -> None:
     agent = await harness.bus("training")
     with pytest.raises(PermissionDenied):
-        async with agent.follow(("vt.*.evt.>",), Log().note):
+        async with agent.follow(("vt.default.evt.>",), Log().note):
             raise AssertionError("it may follow")
 
 
 async def test_refused_telemetry_reaches_nobody(harness: NatsHarness) -> None:
     observer, agent, log = await harness.bus("observer"), await harness.bus("training"), Log()
-    async with observer.subscribe("vt.*.tel.>", log.live):
+    async with observer.subscribe("vt.default.tel.>", log.live):
         await agent.tell("vt.default.tel.s.risk.progress", b"not mine")
         await agent.tell("vt.default.tel.s.training.progress", b"mine")
         await log.until(1)
@@ -286,7 +297,7 @@ async def test_answers_led_astray_by_a_reply_subject_are_not_taken_for_messages(
     async with (
         bus.consume(CONSUMERS[0], conductor_handler),
         agent.consume(TRAINING, consumed),
-        operator.follow(("vt.*.evt.>",), followed.note),
+        operator.follow(("vt.default.evt.>",), followed.note),
     ):
         await bus.publish_events(events(1))
         await followed.until(1)

@@ -11,12 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 
-pytest.register_assert_rewrite("tests.conformance.store", "tests.conformance.store_machine")
-
-from store.postgres import PostgresStore  # noqa: E402
-from store.sqlite import SqliteStore  # noqa: E402
-from store.tables import Table  # noqa: E402
-from tests.store.postgres_server import PostgresServer  # noqa: E402
+from store.postgres import PostgresStore
+from store.sqlite import SqliteStore
+from store.tables import Table
+from tests.store.postgres_server import PostgresServer
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,70 @@
+"""nats-py's client where it must be changed: never plain text where TLS is wanted, and a key that may be rotated."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import structlog
+from nats import errors
+from nats.aio import client
+
+from bus.credentials import seed_in
+from bus.port import BusError, Login
+
+log = structlog.get_logger(__name__)
+
+
+class PlainText(errors.Error):
+    """The server offers no TLS, and we want nothing else."""
+
+
+class Client(client.Client):
+    """Reads private members of nats-py: its version is pinned, and the tests of TLS and rotation show a change."""
+
+    def __init__(self, login: Login) -> None:
+        super().__init__()
+        self._login = login
+        self._was_connected = False
+
+    def _connect_command(self) -> bytes:
+        """Called for each connection, before the first byte of ours is sent."""
+        # nats-py encrypts only if the server's greeting, which is plain text, asks for it: anybody on the way could
+        # take that out.
+        if self.options.get("tls") is not None and not self.encrypted:
+            raise PlainText("the server offers no TLS")
+        if (writer := self._writer) is not None and self.encrypted:
+            # asyncio learns this only of a connection that began encrypted, and else warns people on standard error.
+            writer._protocol._over_ssl = True
+        if self._was_connected:
+            self._read_seed_again()
+        self._was_connected = True
+        return super()._connect_command()
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the present link is encrypted."""
+        writer = self._writer
+        return writer is not None and isinstance(writer.get_extra_info("ssl_object"), ssl.SSLObject)
+
+    @property
+    def _writer(self) -> Any:
+        return getattr(self._transport, "_io_writer", None)
+
+    async def _process_err(self, err_msg: str) -> None:
+        """What the server says before it hangs up."""
+        # Said in the middle of a connection it means that the key was rotated: nats-py would close for good.
+        if "authorization violation" in err_msg.lower() and self.is_connected:
+            await self._process_op_err(errors.AuthorizationError())
+            return
+        await super()._process_err(err_msg)
+
+    def _read_seed_again(self) -> None:
+        if self._login.seed_file is None:
+            return
+        try:
+            self._nkeys_seed_str = seed_in(self._login.seed_file)
+        except (BusError, OSError) as problem:
+            log.warning("bus_seed_not_read_again", role=self._login.role, problem=str(problem))
+            return
+        self._setup_nkeys_connect()

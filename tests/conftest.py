@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import pytest
+
+COUNTS = "counts"
+"""The property under which a test says what it counted; a list of lines, shown at the end of the run."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests counted, also when they ran in other processes."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    lines = [line for report in reports for name, said in report.user_properties if name == COUNTS for line in said]
+    if lines:
+        terminalreporter.section("counts")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+# Before any test imports them.
+pytest.register_assert_rewrite("tests.conformance.store", "tests.conformance.store_machine")
