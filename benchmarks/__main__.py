@@ -1,6 +1,7 @@
 """`make bench`: every measurement in this folder, one after the other, as one table and a JSON file.
 
-Figures are medians on the machine it runs on. Nothing here fails a build; the tests never assert a time.
+`python -m benchmarks NAME …` runs some of them; `docs/benchmarks.md` says what each figure means. Figures are medians
+on the machine it runs on. Nothing here fails a build; the tests never assert a time.
 """
 
 from __future__ import annotations
@@ -14,11 +15,19 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import cli_start, overhead, record
+from benchmarks import append, cli_start, flat, latency, overhead, relay, replay
 from benchmarks.measure import Figure
 
 OUTPUT = Path("benchmarks/results.json")
-PARTS = {"cli_start": cli_start.figures, "record": record.figures, "overhead": overhead.figures}
+PARTS = {
+    "cli_start": cli_start.figures,
+    "append": append.figures,
+    "replay": replay.figures,
+    "relay": relay.figures,
+    "latency": latency.figures,
+    "overhead": overhead.figures,
+    "flat": flat.figures,
+}
 
 
 def main() -> None:

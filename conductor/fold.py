@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from conductor.decide import Refusal, decide
 from conductor.evolve import evolve
 from conductor.process import follow
-from conductor.state import SessionState
+from conductor.state import SessionState, replace
 from schemas import session as ev
 from schemas.envelope import CommandEnvelope, EventEnvelope
 from schemas.messages import Event
@@ -54,6 +54,13 @@ def handle(state: SessionState, envelope: CommandEnvelope) -> Outcome:
 
 def fold(state: SessionState, envelopes: Iterable[EventEnvelope[Event]]) -> SessionState:
     """`state` after the recorded events."""
+    refused = 0  # the last of some refusals in a row: each changes nothing but the version
     for envelope in envelopes:
-        state = evolve(state, envelope.event, envelope.sequence)
-    return state
+        event = envelope.event
+        if isinstance(event, ev.CommandRefused):
+            refused = envelope.sequence
+            continue
+        if refused:
+            state, refused = replace(state, version=refused), 0
+        state = evolve(state, event, envelope.sequence)
+    return replace(state, version=refused) if refused else state

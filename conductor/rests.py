@@ -6,10 +6,9 @@ phases, at a gate that waits for a person, blocked, rolled back, completed.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
 
-from conductor.state import NOTHING, SessionState, Stage, Status
+from conductor.state import NOTHING, SessionState, Stage, Status, replace
 from schemas import session as ev
 from schemas.messages import Event
 
@@ -51,18 +50,18 @@ def starts_next(state: SessionState) -> str:
     return following.name if following else ""
 
 
-def kept(before: SessionState, event: Event, after: SessionState) -> SessionState:
-    """`after` (the state that `event` made of `before`) with the resting points up to it."""
+def kept(before: SessionState, event: Event, after: SessionState, sequence: int) -> SessionState:
+    """`after` (what `event`, number `sequence`, made of `before`) at its version, with the resting points up to it."""
+    resting = not isinstance(event, _MID_ROLLBACK) and unrest(after) is None  # there the branch has yet to follow
+    if not (resting or before.resting):
+        return replace(after, version=sequence, rests=before.rests, resting=False)
     rests = dict(before.rests)
     if before.resting:  # refused commands came meanwhile: it rested up to the last of them
-        last = max(rests)
+        last = next(reversed(rests))
         rests[last] = replace(rests[last], version=before.version)
-    resting = not isinstance(event, _MID_ROLLBACK) and unrest(after) is None  # there the branch has yet to follow
     if resting:
-        rests[after.version] = replace(after, rests=NOTHING, resting=True)
-    elif not before.resting:
-        return replace(after, rests=before.rests, resting=False)
-    return replace(after, rests=MappingProxyType(rests), resting=resting)
+        rests[sequence] = replace(after, version=sequence, rests=NOTHING, resting=True)
+    return replace(after, version=sequence, rests=MappingProxyType(rests), resting=resting)
 
 
 def find(state: SessionState, sequence: int) -> SessionState | None:

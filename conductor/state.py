@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from schemas.pipeline import PhaseDefinition, PipelineDefinition
 from schemas.policy import Policy
@@ -19,6 +19,16 @@ from schemas.ticket import Ticket
 from schemas.values import Approval, ArtifactRef, Measurement, Usage
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+if TYPE_CHECKING:
+    from dataclasses import replace as replace  # so that names and types of the fields are checked
+else:
+
+    def replace(state, **changes):
+        """`dataclasses.replace` for the states that have no slots, at a seventh of its cost: it is most of a fold."""
+        after = object.__new__(type(state))
+        after.__dict__.update(state.__dict__, **changes)
+        return after
 
 
 def _nothing() -> Mapping[Any, Any]:
@@ -50,7 +60,7 @@ class Stage(StrEnum):
     PASSED = "passed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PhaseState:
     """What one phase has come to."""
 
@@ -66,7 +76,7 @@ class PhaseState:
     criteria: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GateState:
     """A gate: `open`, then `passed`, `rejected` or `superseded` for ever."""
 
@@ -97,7 +107,7 @@ class Effect:
     target: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SessionState:
     """A session. `version` is the sequence of the last event folded."""
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
+from json.encoder import encode_basestring as _text
 from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, Field, StrictInt, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
+from schemas import canonical
 from schemas.messages import COMMANDS, EVENTS, Command, Event, Message, MessageType, StreamKind
 from schemas.values import Actor, StreamName, Tenant
 
@@ -66,7 +69,8 @@ class StreamId:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+# Without slots: see `_canonical_event`.
+@dataclass(frozen=True)
 class EventEnvelope(Generic[E]):
     """An event with its place in the record. `sequence` counts from 1 in its stream."""
 
@@ -108,6 +112,7 @@ class CommandEnvelope:
         return replace(self, sender=sender)
 
 
+@lru_cache(4_096)  # events of one command share its time
 def timestamp(moment: datetime) -> str:
     """UTC, microseconds, `Z`: 2026-11-21T09:00:00.000000Z. Raises ValueError for a time without zone."""
     if moment.tzinfo is None:
@@ -115,25 +120,68 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-def _text(value: str) -> str:
-    return to_json(value).decode()
+@lru_cache(4_096)
+def _stream(place: bytes) -> StreamId:
+    tenant, kind, name = canonical.place(place)
+    return StreamId(tenant, kind, name)  # type: ignore[arg-type]  # the expression knows the kinds
+
+
+_new = object.__new__
+_EVENT_BODIES = canonical.Bodies(EVENTS)
+_COMMAND_BODIES = canonical.Bodies(COMMANDS)
+
+
+def _json(model: BaseModel) -> bytes:
+    """`model_dump_json` without its way through a dozen options; the type's own form, whatever the value claims."""
+    return model.__pydantic_serializer__.to_json(model)
 
 
 def encode_event(envelope: EventEnvelope[Event]) -> bytes:
     """The canonical bytes of an event."""
     kind = envelope.event.message_type
     return (
-        f'{{"id":{_text(envelope.id)},"type":{_text(kind.name)},"version":{kind.version},'
+        f'{{"id":{_text(envelope.id)},"type":"{kind.name}","version":{kind.version},'
         f'"tenant":{_text(envelope.stream.tenant)},"kind":{_text(envelope.stream.kind)},'
         f'"stream":{_text(envelope.stream.name)},"sequence":{envelope.sequence},'
-        f'"time":{_text(timestamp(envelope.time))},"actor":{envelope.actor.model_dump_json()},'
-        f'"correlation_id":{_text(envelope.correlation_id)},"causation_id":{_text(envelope.causation_id)},'
-        f'"data":{envelope.event.model_dump_json()}}}'
-    ).encode()
+        f'"time":"{timestamp(envelope.time)}","actor":'.encode()
+        + _json(envelope.actor)
+        + f',"correlation_id":'
+        f'{_text(envelope.correlation_id)},"causation_id":{_text(envelope.causation_id)},"data":'.encode()
+        + _json(envelope.event)
+        + b"}"
+    )
 
 
 def decode_event(raw: bytes) -> EventEnvelope[Event]:
     """The event in `raw`, lifted to its newest version. Raises UnreadableMessage naming what is wrong."""
+    return _canonical_event(raw) or _any_event(raw)
+
+
+def _canonical_event(raw: bytes) -> EventEnvelope[Event] | None:
+    """None when it takes more than a glance; see `schemas.canonical`."""
+    match = canonical.EVENT.match(raw)
+    if match is None or not raw.endswith(b"}"):
+        return None
+    id_, kind, place, sequence, time, actor, correlation, causation = match.groups()
+    envelope: EventEnvelope[Event] = _new(EventEnvelope)
+    try:
+        # What the generated __init__ does, without its way around the frozen class for each field.
+        envelope.__dict__.update(
+            id=id_.decode(),
+            stream=_stream(place),
+            sequence=int(sequence),
+            time=canonical.moment(time),
+            actor=canonical.actor(actor),
+            correlation_id=correlation.decode(),
+            causation_id=causation.decode(),
+            event=_EVENT_BODIES.read(kind, raw[match.end() : -1]),
+        )
+    except (ValueError, LookupError):
+        return None
+    return envelope
+
+
+def _any_event(raw: bytes) -> EventEnvelope[Event]:
     header = _read(raw, "event", _EventHeader)
     return EventEnvelope(
         id=header.id,
@@ -151,17 +199,44 @@ def encode_command(envelope: CommandEnvelope) -> bytes:
     """The canonical bytes of a command."""
     kind = envelope.command.message_type
     return (
-        f'{{"id":{_text(envelope.id)},"type":{_text(kind.name)},"version":{kind.version},'
+        f'{{"id":{_text(envelope.id)},"type":"{kind.name}","version":{kind.version},'
         f'"tenant":{_text(envelope.stream.tenant)},"kind":{_text(envelope.stream.kind)},'
-        f'"stream":{_text(envelope.stream.name)},"time":{_text(timestamp(envelope.time))},'
-        f'"actor":{envelope.actor.model_dump_json()},"sender":{_text(envelope.sender)},'
-        f'"correlation_id":{_text(envelope.correlation_id)},"causation_id":{_text(envelope.causation_id)},'
-        f'"data":{envelope.command.model_dump_json()}}}'
-    ).encode()
+        f'"stream":{_text(envelope.stream.name)},"time":"{timestamp(envelope.time)}","actor":'.encode()
+        + _json(envelope.actor)
+        + f',"sender":{_text(envelope.sender)},'
+        f'"correlation_id":{_text(envelope.correlation_id)},"causation_id":{_text(envelope.causation_id)},"data":'.encode()
+        + _json(envelope.command)
+        + b"}"
+    )
 
 
 def decode_command(raw: bytes) -> CommandEnvelope:
     """The command in `raw`, lifted to its newest version. Raises UnreadableMessage naming what is wrong."""
+    return _canonical_command(raw) or _any_command(raw)
+
+
+def _canonical_command(raw: bytes) -> CommandEnvelope | None:
+    """None when it takes more than a glance; see `schemas.canonical`."""
+    match = canonical.COMMAND.match(raw)
+    if match is None or not raw.endswith(b"}"):
+        return None
+    id_, kind, place, time, actor, sender, correlation, causation = match.groups()
+    try:
+        return CommandEnvelope(
+            id=id_.decode(),
+            stream=_stream(place),
+            time=canonical.moment(time),
+            actor=canonical.actor(actor),
+            sender=sender.decode(),
+            correlation_id=correlation.decode(),
+            causation_id=causation.decode(),
+            command=_COMMAND_BODIES.read(kind, raw[match.end() : -1]),
+        )
+    except (ValueError, LookupError):
+        return None
+
+
+def _any_command(raw: bytes) -> CommandEnvelope:
     header = _read(raw, "command", _CommandHeader)
     return CommandEnvelope(
         id=header.id,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
-import uuid
 
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no i, l, o, 0, 1: people read these aloud
 
@@ -16,11 +16,13 @@ def uuid7(now_ms: int | None = None) -> str:
     """
     milliseconds = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     value = (milliseconds & ((1 << 48) - 1)) << 80
+    random = int.from_bytes(os.urandom(10))
     value |= 0x7 << 76
-    value |= secrets.randbits(12) << 64
+    value |= (random >> 68) << 64
     value |= 0b10 << 62
-    value |= secrets.randbits(62)
-    return str(uuid.UUID(int=value))
+    value |= random & ((1 << 62) - 1)
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def short_token(length: int = 5) -> str:

@@ -1,13 +1,13 @@
-"""What every backend does the same way on top of its own `append_batch` and `read_raw`."""
+"""What every backend does the same way on top of its own `append_batch` and `_pages`."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from schemas.envelope import EventEnvelope, StreamId
 from schemas.messages import Event
-from store.chain import GENESIS, checked
+from store.chain import GENESIS, Row, checked
 from store.port import Append, AppendResult, Lease, StoredEvent
 
 
@@ -33,19 +33,25 @@ class StoreBase(ABC):
         """See the port."""
 
     @abstractmethod
-    def read_raw(self, stream: StreamId, after: int = 0, up_to: int | None = None) -> Iterator[StoredEvent]:
-        """See the port."""
+    def _pages(self, stream: StreamId, after: int, up_to: int | None) -> Iterable[Sequence[Row]]:
+        """The rows of the stream's events with `after < sequence <= up_to`, in order, some at a time."""
 
     def append(self, append: Append) -> AppendResult:
         """See the port."""
         return self.append_batch([append])[0]
+
+    def read_raw(self, stream: StreamId, after: int = 0, up_to: int | None = None) -> Iterator[StoredEvent]:
+        """See the port."""
+        for rows in self._pages(stream, after, up_to):
+            for position, sequence, id_, raw, hash_ in rows:
+                yield StoredEvent(position, stream, sequence, id_, raw, hash_)
 
     def read(self, stream: StreamId, after: int = 0, up_to: int | None = None) -> Iterator[EventEnvelope[Event]]:
         """See the port."""
         previous = GENESIS
         for row in self.read_raw(stream, after - 1, after):
             previous = row.hash
-        return checked(self.read_raw(stream, after, up_to), stream, after, previous)
+        return checked(self._pages(stream, after, up_to), stream, after, previous)
 
     def lease(self, name: str) -> Lease:
         """See the port. This one is for a record that one process at a time has: the home's lock sees to that."""

@@ -54,7 +54,8 @@ def prepare(append: Append) -> Prepared:
     """Encode `append`. Raises ValueError when its events do not belong to its stream or do not follow its version."""
     stream = append.stream
     for offset, envelope in enumerate(append.events, start=1):
-        if envelope.stream != stream or envelope.sequence != append.expected_version + offset:
+        elsewhere = envelope.stream is not stream and envelope.stream != stream
+        if elsewhere or envelope.sequence != append.expected_version + offset:
             raise ValueError(
                 f"event {envelope.id} is number {envelope.sequence} of {envelope.stream}, but as event {offset} of "
                 f"this append it must be number {append.expected_version + offset} of {stream}"

@@ -6,11 +6,12 @@ stream that does not add up is read a second time, slowly, to say what happened 
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import chain as concatenated
+from typing import TypeAlias
 
 import schemas.registry  # noqa: F401  (declares every event: without it all would be unknown)
 from schemas.envelope import EventEnvelope, StreamId, UnreadableMessage, decode_event
@@ -22,6 +23,9 @@ GENESIS = bytes(32)
 
 LOG = StreamId("", "system", "log")
 """The place named in a finding about the log as a whole; the finding's sequence is a global position."""
+
+Row: TypeAlias = tuple[int, int, str, bytes, bytes]
+"""An event of a known stream: position, sequence, id, raw, hash."""
 
 Signed = Mapping[StreamId, Mapping[int, bytes]]
 """Per stream, the version → hash pairs that checkpoints vouch for."""
@@ -47,31 +51,32 @@ class Head:
 
 def link(previous: bytes, raw: bytes) -> bytes:
     """The chain's hash of an event: SHA-256(previous hash ‖ canonical bytes), 32 bytes."""
-    return hashlib.sha256(previous + raw).digest()
+    return sha256(previous + raw).digest()
 
 
 def checked(
-    rows: Iterable[StoredEvent], stream: StreamId, after: int, previous: bytes
+    pages: Iterable[Sequence[Row]], stream: StreamId, after: int, previous: bytes
 ) -> Iterator[EventEnvelope[Event]]:
-    """Decode `rows` of `stream`, the first of which must follow sequence `after` whose hash is `previous`.
+    """Decode the rows of `stream`, the first of which must follow sequence `after` whose hash is `previous`.
 
     Raises StoreCorrupt at the first row that does not: damaged history must not be acted on.
     """
     expected = after
-    for row in rows:
-        expected += 1
-        if row.sequence != expected:
-            raise _corrupt(stream, expected, f"is missing (the next one found is {row.sequence})")
-        if link(previous, row.raw) != row.hash:
-            raise _corrupt(stream, expected, "is not what was written: its hash does not fit")
-        try:
-            envelope = decode_event(row.raw)
-        except UnreadableMessage as problem:
-            raise _corrupt(stream, expected, f"cannot be read: {problem}") from problem
-        if (envelope.stream, envelope.sequence, envelope.id) != (stream, row.sequence, row.id):
-            raise _corrupt(stream, expected, f"is filed in the wrong place: its bytes say {_place(envelope)}")
-        previous = row.hash
-        yield envelope
+    for rows in pages:
+        for _, sequence, id_, raw, hash_ in rows:
+            expected += 1
+            if sequence != expected:
+                raise _corrupt(stream, expected, f"is missing (the next one found is {sequence})")
+            if sha256(previous + raw).digest() != hash_:  # `link`, without a call for each event
+                raise _corrupt(stream, expected, "is not what was written: its hash does not fit")
+            try:
+                envelope = decode_event(raw)
+            except UnreadableMessage as problem:
+                raise _corrupt(stream, expected, f"cannot be read: {problem}") from problem
+            if envelope.sequence != sequence or envelope.id != id_ or envelope.stream != stream:
+                raise _corrupt(stream, expected, f"is filed in the wrong place: its bytes say {_place(envelope)}")
+            previous = hash_
+            yield envelope
 
 
 def _corrupt(stream: StreamId, sequence: int, what: str) -> StoreCorrupt:

@@ -113,12 +113,11 @@ class PostgresStore(StoreBase):
         rows = self._link.fetch(_ONE_HEAD, stream_key(stream))
         return stored_head(rows[0]).version if rows else 0
 
-    def read_raw(self, stream: StreamId, after: int = 0, up_to: int | None = None) -> Iterator[StoredEvent]:
-        """See the port."""
+    def _pages(self, stream: StreamId, after: int, up_to: int | None) -> Iterator[list[chain.Row]]:
         last = _HIGHEST if up_to is None else up_to
         while True:
-            rows = self._link.fetch(_STREAM_PAGE, (*stream_key(stream), after, last, PAGE))
-            yield from _of_stream(stream, rows)
+            rows: list[Any] = self._link.fetch(_STREAM_PAGE, (*stream_key(stream), after, last, PAGE))
+            yield rows
             if len(rows) < PAGE:
                 return
             after = rows[-1][1]

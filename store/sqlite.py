@@ -133,14 +133,12 @@ class SqliteStore(StoreBase):
             row = db.execute(f"{_HEAD} WHERE tenant = ? AND kind = ? AND name = ?", stream_key(stream)).fetchone()
         return row[3] if row else 0
 
-    def read_raw(self, stream: StreamId, after: int = 0, up_to: int | None = None) -> Iterator[StoredEvent]:
-        """See the port."""
+    def _pages(self, stream: StreamId, after: int, up_to: int | None) -> Iterator[list[chain.Row]]:
         last = _UNBOUNDED if up_to is None else up_to
         while True:
             with self._file.reader() as db:
                 rows = db.execute(_STREAM_PAGE, (*stream_key(stream), after, last, PAGE)).fetchall()
-            for position, sequence, id_, raw, hash_ in rows:
-                yield StoredEvent(position, stream, sequence, id_, raw, hash_)
+            yield rows
             if len(rows) < PAGE:
                 return
             after = rows[-1][1]
