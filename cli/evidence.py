@@ -11,16 +11,18 @@ from cli.home import Home
 from cli.reading import Record
 from schemas.envelope import EventEnvelope, StreamId
 from schemas.messages import Event
+from schemas.system import DeadLetterRecorded
 from schemas.values import ArtifactRef
 from store import checkpoints
 from store.chain import LOG
 from store.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore, fingerprint, load_public_key, parse
 from store.port import StoreCorrupt, StoreError
-from workspace.blobs import BlobError, Blobs
+from workspace.blobs import BlobError, BlobMissing, Blobs
 
 
 def check(record: Record, home: Home, key_files: Sequence[Path] = ()) -> dict[str, Any]:
-    """Every hash chain, the signed checkpoints over them, and every artifact that an event names.
+    """Every hash chain, the signed checkpoints over them, and every file that an event names by its digest: artifacts
+    and the bytes of dead letters.
 
     The checkpoints must be by one of the public keys in `key_files`, or else by one of the home's own. Raises
     StoreError for a file that holds no such key.
@@ -35,20 +37,22 @@ def check(record: Record, home: Home, key_files: Sequence[Path] = ()) -> dict[st
     blobs = Blobs(home.blobs)
     seen: dict[str, ArtifactRef] = {}
     for stream in record.store.streams(record.tenant, "session"):
-        for ref in _readable_artifacts(record, stream):
+        for ref in artifacts(_readable(record, stream)):
             if ref.sha256 in seen:
                 continue
             seen[ref.sha256] = ref
-            try:
-                blobs.verify(ref.sha256, sealed=ref.sealed)
-            except BlobError as problem:
-                findings.append(
-                    {"where": f"artifact {ref.name} of {stream.name}", "problem": "artifact", "detail": str(problem)}
-                )
+            findings += _bad_blob(blobs, f"artifact {ref.name} of {stream.name}", ref.sha256, ref.sealed)
+    letters = 0
+    for stream in record.store.streams(record.tenant, "system"):
+        for envelope in _readable(record, stream):
+            if isinstance(envelope.event, DeadLetterRecorded):
+                letters += 1
+                findings += _bad_blob(blobs, f"dead letter {stream.name}", envelope.event.sha256)
     return {
         "streams": verification.streams,
         "events": verification.events,
         "artifacts": len(seen),
+        "dead_letters": letters,
         "checkpoints": _newest(store.checkpoints(), record.store.last_position()),
         "trusted": [{"key": fingerprint(k), "from": str(p)} for k, p in zip(keys, paths, strict=True)],
         "findings": findings,
@@ -63,12 +67,23 @@ def _where(stream: StreamId, sequence: int) -> str:
     return f"{stream.kind} {stream.name} event {sequence}"
 
 
-def _readable_artifacts(record: Record, stream: StreamId) -> list[ArtifactRef]:
-    """The artifacts named before the stream's first bad event, which the chain's walk has reported already."""
+def _bad_blob(blobs: Blobs, where: str, sha256: str, sealed: bool = False) -> list[dict[str, str]]:
+    """What is wrong with the file of `sha256`, as a list of findings: one or none."""
+    try:
+        blobs.verify(sha256, sealed=sealed)
+    except BlobMissing as problem:
+        return [{"where": where, "problem": "removed", "detail": str(problem)}]
+    except BlobError as problem:
+        return [{"where": where, "problem": "changed", "detail": str(problem)}]
+    return []
+
+
+def _readable(record: Record, stream: StreamId) -> list[EventEnvelope[Event]]:
+    """The events before the stream's first bad one, which the chain's walk has reported already."""
     envelopes: list[EventEnvelope[Event]] = []
     with contextlib.suppress(StoreCorrupt):
         envelopes.extend(record.store.read(stream))
-    return artifacts(envelopes)
+    return envelopes
 
 
 def _newest(made: list[Checkpoint], last_position: int) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from cli.errors import CliError
 from cli.home import Home
 from cli.settings import Settings
-from store.port import NoRecord, Store
+from store.port import NoRecord, Store, Verification
 
 NO_DRIVER = "a record in PostgreSQL needs the extra: pip install 'agenticops-value-train[postgres]'"
 
@@ -56,3 +58,35 @@ def upgrade(home: Home, settings: Settings) -> tuple[str, str, str]:
     place, before = postgres_schema.schema_of(url)
     open_store(home, settings).close()
     return place, before, postgres_schema.schema_of(url)[1]
+
+
+def back_up(home: Home, settings: Settings, file: Path) -> Verification:
+    """Copy the record, which may be in use, to the new `file`; what was verified in the copy.
+
+    Raises the store's errors, and CliError when PostgreSQL is wanted and its driver is not installed.
+    """
+    if settings.store_url is None:
+        from store.sqlite_backup import backup as from_sqlite
+
+        return from_sqlite(home.record, file)
+    try:
+        from store.postgres_backup import backup as from_postgres
+    except ImportError as problem:
+        raise CliError(f"{NO_DRIVER} ({problem})") from problem
+    return from_postgres(settings.store_url.get_secret_value(), file)
+
+
+def bring_back(home: Home, settings: Settings, file: Path) -> Verification:
+    """Write the backup `file` into the record, which must be empty; what was verified in it afterwards.
+
+    Raises as `back_up` does.
+    """
+    if settings.store_url is None:
+        from store.sqlite_backup import restore as into_sqlite
+
+        return into_sqlite(file, home.record)
+    try:
+        from store.postgres_backup import restore as into_postgres
+    except ImportError as problem:
+        raise CliError(f"{NO_DRIVER} ({problem})") from problem
+    return into_postgres(file, settings.store_url.get_secret_value())

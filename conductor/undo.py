@@ -71,4 +71,4 @@ def _lasting(now: SessionState, then: SessionState) -> Iterator[str]:
     for name in now.artifacts:
         if name.endswith(SIGNATURE) and name not in then.artifacts:
             yield f"the signature {name} was made: whoever has a copy can go on showing it"
-    yield "what others did outside with the branch or its artifacts (pull requests, copies, deployments) is not touched"
+    yield "what lies outside is not touched: runs in a tracking store (MLflow), pull requests, copies, deployments"

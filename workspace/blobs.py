@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import re
 import tempfile
+import time
 from pathlib import Path
 from typing import IO
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
+_INCOMING = ".incoming-"
+
+STRAY_SECONDS = 60.0
+"""How long ago a draft was written to before it counts as left behind by a process that died. A living one holds a lock
+on its draft as well, from a moment after it was made."""
 
 
 class BlobError(Exception):
@@ -58,8 +65,9 @@ class Blobs:
         root = self._root(sealed)
         try:
             root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.NamedTemporaryFile(dir=root, prefix=".incoming-", delete=False) as temporary:
+            with tempfile.NamedTemporaryFile(dir=root, prefix=_INCOMING, delete=False) as temporary:
                 try:
+                    fcntl.flock(temporary, fcntl.LOCK_EX)  # goes with the process: see `sweep`
                     sha256, size = _copy(content, temporary)
                     temporary.flush()
                     os.fchmod(temporary.fileno(), 0o400 if sealed else 0o444)
@@ -77,6 +85,24 @@ class Blobs:
                 ) from problem
             raise
         return sha256, size
+
+    def sweep(self) -> int:
+        """Remove the drafts of processes that died while storing something; how many there were.
+
+        One that somebody is writing is left alone, and so is one that was written to in the last minute.
+        """
+        swept = 0
+        for draft in [draft for root in map(self._root, (False, True)) for draft in root.glob(f"{_INCOMING}*")]:
+            with contextlib.suppress(FileNotFoundError), draft.open("rb") as file:  # gone: stored, or swept elsewhere
+                if time.time() - os.fstat(file.fileno()).st_mtime < STRAY_SECONDS:
+                    continue
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                draft.unlink()
+                swept += 1
+        return swept
 
     def path(self, sha256: str, *, sealed: bool = False) -> Path:
         """The read-only file of a blob. Raises BlobMissing. Does not check the content: see `verify`."""

@@ -27,6 +27,8 @@ def verify(
 ) -> None:
     """Check every event's hash chain, the signed checkpoints and every artifact, and name the first bad thing.
 
+    The bytes of dead letters, which the record names by digest, are checked too.
+
     With FILE, check an exported bundle: offline, without any home.
 
     Example: `valuetrain audit verify evidence.zip --key record.pem.pub`
@@ -55,7 +57,8 @@ def verify(
 
 
 def _say_home(report: dict[str, Any]) -> None:
-    say(f"{report['events']} events in {report['streams']} streams and {report['artifacts']} artifacts checked.")
+    kept = f" and {letters} dead letter{'s' * (letters > 1)}" if (letters := report["dead_letters"]) else ""
+    say(f"{report['events']} events in {report['streams']} streams, {report['artifacts']} artifacts{kept} checked.")
     made = report["checkpoints"]
     say(f"{made['count']} signed checkpoints cover {made['signed_events']} events, {made['unsigned_events']} wait.")
 
@@ -70,6 +73,27 @@ def _say_bundle(report: dict[str, Any]) -> None:
         say(f"trusted key: {trusted['key']} from {trusted['from']}" + (" inside the bundle" * trusted["in_bundle"]))
     if any(trusted["in_bundle"] for trusted in report["trusted"]):
         say("That proves only that the bundle fits together: compare the key, or give the record's own with --key.")
+
+
+@app.command("rotate-key")
+def rotate_key(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Replace the key that signs checkpoints and bundles. What the old one signed stays trusted; it is destroyed.
+
+    With no drive running: the old key signs all that is recorded so far, then the new one takes over.
+
+    Example: `valuetrain audit rotate-key`
+    """
+    with guard(home, as_json):
+        from cli.home import Home
+        from cli.record_key import rotate
+        from cli.settings import load
+
+        place = Home(home.resolve())
+        document = rotate(place.existing(), load(place.config))
+        if as_json:
+            return show_json(document)
+        say(f"The record is signed with {document['new'][:16]}… from now on; hand out {place.record_key}.pub.")
+        say(f"What {document['old'][:16]}… signed stays trusted by {document['retired']}.")
 
 
 @app.command("export")

@@ -1,4 +1,4 @@
-"""`valuetrain db`: the record as a file to keep safe."""
+"""`valuetrain db`: the record as something to keep safe."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from cli.options import DEFAULT_HOME, HomeOption, JsonOption, guard, say, show_json
 
-app = typer.Typer(no_args_is_help=True, help="Back up the record, and bring its schema up to date.")
+app = typer.Typer(no_args_is_help=True, help="Back up and restore the record, and bring its schema up to date.")
 
 
 @app.command("backup")
@@ -20,24 +20,51 @@ def backup(
 ) -> None:
     """Copy the record, also while a drive runs, and verify the copy before it gets its name.
 
+    FILE is a SQLite record, also when the record itself is in PostgreSQL: `db restore` takes it back into either.
+
     Artifacts, keys and configuration are files of their own: docs/operations.md says how to keep them.
 
     Example: `valuetrain db backup backups/record-monday.db`
     """
     with guard(home, as_json):
-        from cli.errors import CliError
         from cli.home import Home
+        from cli.opening import back_up
         from cli.settings import load
-        from store.sqlite_backup import backup as copy
 
         place = Home(home.resolve()).existing()
-        if load(place.config).store_url is not None:
-            raise CliError("the record is in PostgreSQL, whose own tools copy it while it is in use: see pg_dump")
-        verified = copy(place.record, file.resolve())
+        verified = back_up(place, load(place.config), file.resolve())
         if as_json:
             return show_json({"file": str(file), "streams": verified.streams, "events": verified.events})
         say(f"{file}: {verified.events} events in {verified.streams} streams, verified.")
         say(f"Copy {place.blobs} and {place.key.parent} after it: every artifact it names is there by now.")
+
+
+@app.command("restore")
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `db backup` wrote.")],
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a backup into an empty record: all of it or nothing, verified before and after.
+
+    The record is where the home's settings say: so a backup also moves a record from SQLite to PostgreSQL and back.
+
+    Example: `valuetrain db restore backups/record-monday.db --home new-home`
+    """
+    with guard(home, as_json):
+        from cli.home import Home
+        from cli.opening import bring_back
+        from cli.settings import load
+
+        place = Home(home.resolve())
+        with place.locked("db restore"), place.recording("db restore"):
+            verified = bring_back(place, load(place.config), file.resolve())
+        if as_json:
+            return show_json({"file": str(file), "streams": verified.streams, "events": verified.events})
+        say(f"{file}: {verified.events} events in {verified.streams} streams restored and verified.")
+        say(
+            f"Bring back {place.blobs} and {place.key.parent} too, then check all of it with `valuetrain audit verify`."
+        )
 
 
 @app.command("upgrade")

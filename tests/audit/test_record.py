@@ -11,10 +11,13 @@ import anyio
 import pytest
 
 from cli.checkpointing import Checkpointing
-from schemas.envelope import encode_event
+from conductor.service import Conductor
+from schemas.commands import RecordDeadLetter
+from schemas.envelope import CommandEnvelope, StreamId, encode_event
 from store.port import StoreError
 from store.sqlite import SqliteStore
 from tests.audit.homes import STREAM, Place
+from tests.conductor.rig import MACHINE, TENANT
 
 AT = f"session {STREAM.name} event"
 IN = f"tenant = 'default' AND stream = '{STREAM.name}'"
@@ -152,9 +155,31 @@ def test_a_lost_or_changed_artifact_is_found(place: Place) -> None:
     path = place.blobs.path(place.put("plan.json"))
     path.chmod(0o600)
     path.write_bytes(b"other")
-    assert place.findings() == [(f"artifact plan.json of {STREAM.name}", "artifact")]
+    assert place.findings() == [(f"artifact plan.json of {STREAM.name}", "changed")]
     path.unlink()
-    assert place.findings() == [(f"artifact plan.json of {STREAM.name}", "artifact")]
+    assert place.findings() == [(f"artifact plan.json of {STREAM.name}", "removed")]
+
+
+def test_lost_or_changed_bytes_of_a_dead_letter_are_found(place: Place) -> None:
+    raw = b"what nobody could read"
+    sha256, size = place.blobs.put(raw)
+    command = RecordDeadLetter(
+        consumer="conductor", source="VT_COMMANDS", subject="vt.default.cmd.s1.decide_gate.operator", sequence=7,
+        deliveries=8, reason="poison", trace="", given_up=place.rig.now, sha256=sha256, size=size,
+    )  # fmt: skip
+    stream = StreamId(TENANT, "system", "dl-1")
+    letter = CommandEnvelope("c-letter", stream, place.rig.now, MACHINE, "conductor", "dl-1", "", command)
+    with closing(SqliteStore.open(place.home.record)) as store:
+        Conductor(store, TENANT)._handle([letter])
+    code, document = place.run("audit", "verify")
+    assert (code, document["findings"], document["dead_letters"]) == (0, [], 1)
+    assert "5 artifacts and 1 dead letter checked" in place.say("audit", "verify")
+    path = place.blobs.path(sha256)
+    path.chmod(0o600)
+    path.write_bytes(b"other")
+    assert place.findings() == [("dead letter dl-1", "changed")]
+    path.unlink()
+    assert place.findings() == [("dead letter dl-1", "removed")]
 
 
 # When checkpoints are made

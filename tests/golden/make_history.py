@@ -27,6 +27,8 @@ from schemas.values import Actor, ArtifactRef, FailureClass, Measurement, RiskLe
 HISTORY = Path(__file__).parent / "ml-delivery.history.jsonl"
 RESTORED = Path(__file__).parent / "ml-delivery.restored.history.jsonl"
 """Recorded later, when rollback to an event came: back from the end, back to a gate, and the rollback taken back."""
+ABORTED = Path(__file__).parent / "ml-delivery.aborted.history.jsonl"
+"""Recorded later still: a commit and a signature that fail, a gate that is superseded, and a person who ends it all."""
 STREAM = StreamId("default", "session", "s12-golde")
 
 BUS = {name: Actor(name=name, channel="bus", verified_as=f"login:{name}") for name in ("autopilot", "lead", "agent")}
@@ -35,6 +37,7 @@ DANA = Actor(name="dana", channel="cli", verified_as="os:dana")
 ERIK = Actor(name="erik", channel="github", verified_as="4711")
 ALICE = Actor(name="alice", channel="cli", verified_as="os:alice")
 OLGA = Actor(name="olga", channel="console", verified_as="session:9")
+MALLORY = Actor(name="mallory", channel="cli", verified_as="os:mallory")
 
 TICKET = Ticket(
     id=12,
@@ -172,6 +175,12 @@ class Recorder:
             command = cmd.RecordEffect(effect=effect.id, kind=effect.kind, commit=commit, artifacts=signed)  # type: ignore[arg-type]
             self.say(command, "autopilot", BUS["autopilot"])
 
+    def broken(self, kind: Any, reason: str) -> None:
+        """The effect that is wanted now, and of this kind, fails."""
+        effect = self.state.effects[0]
+        assert effect.kind == kind
+        self.say(cmd.RecordEffectFailure(effect=effect.id, kind=kind, reason=reason), "autopilot", BUS["autopilot"])
+
     def phase(self, **figures: float) -> None:
         self.claim()
         self.agent(self.report(**figures))
@@ -284,12 +293,55 @@ def record_restored(pipeline: PipelineDefinition) -> Recorder:
     return tape
 
 
+def record_aborted(pipeline: PipelineDefinition) -> Recorder:
+    """A third story: effects that fail, and an end by a person."""
+    tape = Recorder()
+    tape.start(pipeline)
+    tape.claim()
+    tape.agent(tape.report())
+    late = cmd.RecordEffect(effect=tape.state.effects[0].id, kind="commit", commit="f" * 40)
+    tape.broken("commit", "the index is locked")
+    tape.say(late, "autopilot", BUS["autopilot"], accepted=False)  # the attempt it belongs to is over
+    tape.operator(cmd.RetryPhase(), MALLORY, accepted=False)
+    tape.operator(cmd.RetryPhase(reason="the lock is gone"))
+    tape.until("risk-review")
+    tape.phase()
+    tape.decide(DANA, "approve")
+    assert tape.state.phase == "deployment"
+    tape.claim()
+    tape.agent(tape.report())
+    tape.broken("sign", "the signing key can be read by others")
+    tape.operator(cmd.RetryPhase())
+    tape.claim()
+    tape.agent(tape.report())
+    tape.operator(cmd.RollbackSession(phase="risk-review", reason="who else may see it?"))  # while it is being signed
+    tape.effects()
+    tape.operator(cmd.RetryPhase())
+    tape.phase()
+    assert tape.state.status is Status.WAITING
+    tape.operator(cmd.AbortSession(reason="nobody needs it any more"), MALLORY, accepted=False)
+    tape.operator(cmd.AbortSession(reason="nobody needs it any more"))
+    tape.decide(DANA, "approve", accepted=False)
+    tape.operator(cmd.RetryPhase(), accepted=False)
+    tape.operator(cmd.RollbackSession(phase="scope"), accepted=False)
+    tape.operator(cmd.RestoreSession(sequence=3), accepted=False)
+    assert tape.state.status is Status.ABORTED
+    return tape
+
+
 def verified(actor: Actor, verified_as: str) -> Actor:
     return actor.model_copy(update={"verified_as": verified_as})
 
 
+STORIES: dict[Path, Callable[[PipelineDefinition], Recorder]] = {
+    HISTORY: record,
+    RESTORED: record_restored,
+    ABORTED: record_aborted,
+}
+
+
 def main() -> None:
-    for path, story in ((HISTORY, record), (RESTORED, record_restored)):
+    for path, story in STORIES.items():
         if path.exists():
             continue
         tape = story(load("ml-delivery"))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import stat
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from store import checkpoints
 from store.checkpoints import CHECKPOINTS, checkpoint, load_key, load_public_key, parse, verify
 from store.port import StoreError
 from store.sqlite import SqliteStore
@@ -129,6 +133,31 @@ def test_a_checkpoint_put_in_anothers_place(signed: SqliteStore, key: Ed25519Pri
     intruder.db.execute("DELETE FROM checkpoints WHERE number = 1")
     intruder.db.execute("UPDATE checkpoints SET number = 1")
     assert found(signed, key) == [(CHECKPOINTS, 1, "inserted")]
+
+
+@pytest.mark.parametrize("count", [1, 4, 16])
+def test_each_checkpoint_is_checked_once(
+    store: SqliteStore, key: Ed25519PrivateKey, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a verification costs grows with the number of checkpoints and no faster."""
+    for number in range(count):
+        store.append(append(ONE, number))
+        assert checkpoint(store, key) is not None
+    work: Counter[str] = Counter()
+    for name in ("holds", "parse"):
+        monkeypatch.setattr(checkpoints, name, counted(work, name, getattr(checkpoints, name)))
+    assert found(store, key) == []
+    assert work == {"holds": count, "parse": 2 * count}  # once for its own chain, once for the heads it lists
+
+
+def counted(work: Counter[str], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function`, counting its calls."""
+
+    def call(*arguments: Any) -> Any:
+        work[name] += 1
+        return function(*arguments)
+
+    return call
 
 
 def test_a_key_is_made_once_and_kept_private(tmp_path: Path) -> None:

@@ -141,6 +141,21 @@ async def test_a_cancelled_step_moves_nothing(store: SqliteStore, bus: Bus) -> N
     assert store.cursor("relay") == (0, "")
 
 
+async def test_a_relay_that_was_suspended_moves_no_cursor_of_another(
+    store: SqliteStore, bus: Bus, relay: Relay
+) -> None:
+    """While it published, it lost its lease, and the one that took over began anew for a bus that came back empty."""
+    ids = fill(store)
+
+    async def suspended(events: Sequence[Outgoing]) -> list[int]:
+        store.move_cursor("relay", 1, ids[0])
+        return []
+
+    await relay.step()
+    await Relay(store, suspended, bus.last, batch=4).step()
+    assert store.cursor("relay") == (1, ids[0])
+
+
 async def test_nothing_lost_nothing_repeated(store: SqliteStore, bus: Bus, relay: Relay) -> None:
     assert await relay.reconcile() == 0
     fill(store)

@@ -133,3 +133,59 @@ def test_several_processes_store_the_same_at_once(blobs: Blobs) -> None:
     assert len(files(blobs)) == 60
     for path in files(blobs):
         blobs.verify(path.name)
+
+
+# What a process that died left behind
+
+
+WRITER = """
+import os, sys
+from pathlib import Path
+from workspace.blobs import Blobs
+fifo, directory, sealed = sys.argv[1:]
+Blobs(Path(directory)).put(Path(fifo), sealed=sealed == "True")
+"""
+"""Stores what comes through a pipe: it is in the middle of its draft as long as the pipe is open."""
+
+
+def writing(blobs: Blobs, fifo: Path, sealed: bool) -> tuple[subprocess.Popen[bytes], int, Path]:
+    """A process that is storing, the pipe to it, and its draft."""
+    os.mkfifo(fifo)
+    process = subprocess.Popen([sys.executable, "-c", WRITER, fifo, blobs.directory, str(sealed)])
+    pipe = os.open(fifo, os.O_WRONLY)  # returns once the other side has opened it: its draft is there and locked
+    (draft,) = blobs.directory.glob("*/.incoming-*")
+    return process, pipe, draft
+
+
+def age(draft: Path) -> None:
+    os.utime(draft, (0, 0))
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_the_draft_of_a_process_that_died_is_swept(blobs: Blobs, tmp_path: Path, sealed: bool) -> None:
+    kept, _ = blobs.put(b"kept", sealed=sealed)
+    process, pipe, draft = writing(blobs, tmp_path / "fifo", sealed)
+    os.write(pipe, b"half of it")
+    process.kill()
+    process.wait()
+    os.close(pipe)
+    assert blobs.sweep() == 0, "written to a moment ago: it might be anybody's"
+    age(draft)
+    assert blobs.sweep() == 1
+    assert files(blobs) == [blobs.path(kept, sealed=sealed)]
+    assert blobs.sweep() == 0
+
+
+def test_a_draft_that_is_being_written_is_left_alone_however_old(blobs: Blobs, tmp_path: Path) -> None:
+    process, pipe, draft = writing(blobs, tmp_path / "fifo", sealed=False)
+    age(draft)
+    assert blobs.sweep() == 0
+    os.write(pipe, b"all of it")
+    os.close(pipe)
+    assert process.wait() == 0
+    assert blobs.read(hashlib.sha256(b"all of it").hexdigest()) == b"all of it"
+
+
+def test_there_is_nothing_to_sweep_before_anything_was_stored(blobs: Blobs) -> None:
+    assert blobs.sweep() == 0
+    assert not blobs.directory.exists()
