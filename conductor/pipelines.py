@@ -1,110 +1,93 @@
-"""Loading pipeline definitions from YAML: the shipped ones, and the user's, which come first."""
+"""Loading pipeline definitions from YAML: the shipped ones, and the user's, which come first.
+
+A file is checked whole before anything of it is used: its form, its references, the types of its criteria, and whether
+its phases fit together. Everything that is wrong is told at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from conductor import criteria
-from schemas.pipeline import PipelineDefinition
+from conductor import pipeline_rules, skill_rules
+from conductor.catalog import Catalog, PipelineError, own_name
+from conductor.skill_rules import SkillFacts, Skills
+from conductor.yamlfile import Document, explain, read
+from schemas.pipeline import NAMED_TWICE, PipelineDefinition
+from schemas.pipeline_source import PipelineSource
+
+__all__ = ["Catalog", "PipelineError", "SkillFacts", "Skills", "check", "find", "load", "missing_skills", "parse"]
 
 
-class PipelineError(ValueError):
-    """A pipeline file that cannot be used; the message names file, line, field and reason."""
-
-
-def load(name: str, folders: Iterable[Path] = ()) -> PipelineDefinition:
+def load(name: str, folders: Iterable[Path] = (), skills: Skills | None = None) -> PipelineDefinition:
     """The pipeline called `name`: from the first of `folders` that has `<name>.yaml`, else the shipped one.
 
-    Raises PipelineError for an unknown name (naming the known ones) and for an invalid file.
+    With `skills` (all there are) it must be one that can run. Raises PipelineError for an unknown name (naming the
+    known ones), for an invalid file, and for a pipeline whose phases want skills that nobody has (naming them).
     """
-    known: dict[str, Any] = {}
-    for item in resources.files("pipelines").iterdir():
-        if item.name.endswith(".yaml"):
-            known[item.name.removesuffix(".yaml")] = item
-    for folder in reversed(list(folders)):
-        if folder.is_dir():
-            known.update({path.stem: path for path in sorted(folder.glob("*.yaml"))})
-    if name not in known:
-        raise PipelineError(f"there is no pipeline {name!r}; there are {', '.join(sorted(known))}")
-    try:
-        text = known[name].read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise PipelineError(f"{name}.yaml: cannot be read as UTF-8 text: {problem}") from problem
-    return parse(text, f"{name}.yaml", name)
+    source = find(Catalog(folders), name, skills)
+    if skills is not None and (missing := missing_skills(source, skills)):
+        wanted = "; ".join(f"{phase} wants {', '.join(names)}" for phase, names in missing.items())
+        raise PipelineError(
+            f"pipeline {name!r} cannot run: no agent has these skills yet: {wanted}; choose another pipeline "
+            "(`valuetrain pipeline list` says which can run)"
+        )
+    return source.definition()
 
 
-def parse(text: str, source: str, name: str | None = None) -> PipelineDefinition:
-    """A definition from YAML text. Raises PipelineError with the line and the reason of the first problem."""
-    try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        body = yaml.safe_load(text)
-    except yaml.YAMLError as problem:
-        mark = getattr(problem, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise PipelineError(f"{source}{line}: not YAML: {getattr(problem, 'problem', problem)}") from problem
-    except ValueError as problem:  # a scalar that looks like a date and is none
-        raise PipelineError(f"{source}: not YAML: {problem}") from problem
-    _refuse_doubles(tree, source)
-    try:
-        definition = PipelineDefinition.model_validate(body)
-    except ValidationError as problem:
-        first = problem.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise PipelineError(f"{source}:{_line(tree, first['loc'])}: {where}: {first['msg']}") from problem
-    if name is not None and definition.name != name:
-        raise PipelineError(f"{source}: the file's name and `name: {definition.name}` must be the same")
-    for index, phase in enumerate(definition.phases):
-        expressions: list[tuple[tuple[Any, ...], str]] = [(("criteria", i), e) for i, e in enumerate(phase.criteria)]
-        expressions += [(("gate", "when"), phase.gate.when)] if phase.gate.when else []
-        for path, expression in expressions:
-            try:
-                criteria.check_syntax(expression)
-            except criteria.CriterionError as problem:
-                raise PipelineError(f"{source}:{_line(tree, ('phases', index, *path))}: {problem}") from problem
-    return definition
+def find(catalog: Catalog, name: str, skills: Skills | None = None) -> PipelineSource:
+    """The pipeline called `name` as it was written. Raises PipelineError for an unknown name and an invalid file."""
+    return check(catalog.origin("pipeline", name).document(), name, catalog, skills)
 
 
-def _refuse_doubles(tree: Any, source: str) -> None:
-    """YAML keeps the last of two equal keys; a criterion must not vanish like that. Raises PipelineError.
+def parse(text: str, source: str, name: str | None = None, catalog: Catalog | None = None) -> PipelineDefinition:
+    """A definition from YAML text. Raises PipelineError with the line and the reason of each problem."""
+    return check(read(text, source), name, catalog or Catalog()).definition()
 
-    `tree` was constructed before, so every key is a scalar.
-    """
-    seen: set[int] = set()  # an alias may point back to what holds it
-    nodes = [tree]
-    while nodes:
-        node = nodes.pop()
-        if id(node) in seen:
+
+def check(document: Document, name: str | None, catalog: Catalog, skills: Skills | None = None) -> PipelineSource:
+    """The pipeline in `document`; `name` is its file's. Raises PipelineError with everything that is wrong."""
+    found: PipelineSource | None = None
+    if document.tree is not None:
+        _look_up_checklists(document, catalog)
+        try:
+            found = PipelineSource.model_validate(document.data)
+        except ValidationError as problem:
+            explain(document, problem, PipelineSource, frozenset({NAMED_TWICE}))
+        own_name(document, name)
+        pipeline_rules.check(document, catalog)
+        if skills is not None:
+            skill_rules.check(document, skills)
+    if document.problems or found is None:
+        raise PipelineError.of(document.problems)
+    return found
+
+
+def missing_skills(source: PipelineDefinition, skills: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """By phase, the skills it wants that are not among `skills`; empty when the pipeline can run."""
+    known = set(skills)
+    wanted = {phase.name: tuple(s for s in phase.skills if s not in known) for phase in source.phases}
+    return {phase: names for phase, names in wanted.items() if names}
+
+
+def _look_up_checklists(document: Document, catalog: Catalog) -> None:
+    """Put the items in the place of a checklist's name; a name nobody knows leaves the phase without items."""
+    if isinstance(document.at("phases"), list):  # an anchor may have made two phases the same object
+        document.data["phases"] = [dict(phase) if isinstance(phase, dict) else phase for phase in document.at("phases")]
+    for at, phase in document.items("phases"):
+        name = phase.get("checklist") if isinstance(phase, dict) else None
+        if not isinstance(name, str):
             continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            nodes.extend(node.value)
-        elif isinstance(node, yaml.MappingNode):
-            keys: set[Any] = set()
-            for key, value in node.value:
-                if key.value in keys:
-                    raise PipelineError(f"{source}:{key.start_mark.line + 1}: {key.value!r} is given twice")
-                keys.add(key.value)
-                nodes.append(value)
-
-
-def _line(node: Any, path: Iterable[Any]) -> int:
-    """The line (from 1) of the deepest node of `path` that exists."""
-    line = 1
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            pair = next(((k, v) for k, v in node.value if k.value == part), None)
-            if pair is None:
-                break
-            line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
+        document.names["phases", at, "checklist"] = name
+        phase["checklist"] = []
+        if name not in catalog.origins["checklist"]:
+            document.add(("phases", at, "checklist"), catalog.no_checklist(name))
+            continue
+        try:
+            items = catalog.checklist(name).items
+        except PipelineError as problem:
+            document.problems += [p for p in problem.problems if p not in document.problems]
         else:
-            break
-    return line
+            phase["checklist"] = [item.model_dump(mode="json") for item in items]

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from schemas.values import SIGNATURE, ArtifactName, Mode, PhaseName, Role, Value
 
 YEAR = 366 * 24 * 3600.0
 """The longest pause or time limit, in seconds: beyond it a time may leave the calendar."""
+
+
+NAMED_TWICE = "named_twice"
+"""The type of pydantic's error for a name that occurs twice: who knows the lines of both can say it better."""
+
+
+def _twice(what: str, names: Iterable[str]) -> PydanticCustomError:
+    listed = {"what": what, "names": ", ".join(sorted(names))}
+    return PydanticCustomError(NAMED_TWICE, "{what} named twice: {names}", listed)
 
 
 class ChecklistItem(Value):
@@ -74,7 +85,7 @@ class PhaseDefinition(Value):
         for what, names in (("checklist item", [i.id for i in self.checklist]), ("artifact", list(self.artifacts))):
             doubled = {n for n in names if names.count(n) > 1}
             if doubled:
-                raise ValueError(f"{what} named twice: {', '.join(sorted(doubled))}")
+                raise _twice(what, doubled)
         return self
 
     @model_validator(mode="after")
@@ -99,7 +110,7 @@ class PipelineDefinition(Value):
         names = [p.name for p in self.phases]
         doubled = {n for n in names if names.count(n) > 1}
         if doubled:
-            raise ValueError(f"phase named twice: {', '.join(sorted(doubled))}")
+            raise _twice("phase", doubled)
         return self
 
     def phase(self, name: str) -> PhaseDefinition:

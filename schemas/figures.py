@@ -1,0 +1,61 @@
+"""The figures criteria may read: what every session has, and what each shipped skill measures.
+
+A skill says what it measured only when it runs. A pipeline is checked long before, so the names stand here; a test
+holds them to the skills' code. A name may end in `*` (`training.cv_*`): any figure that begins like that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from schemas.ticket import CLASSIFICATION_METRICS, REGRESSION_METRICS
+from schemas.values import RiskLevel, Task
+
+FigureType = Literal["double", "string"]
+
+ALWAYS: Mapping[str, FigureType] = {
+    "ticket.id": "double",
+    "ticket.risk": "string",
+    "ticket.task": "string",
+    "ticket.metric": "string",
+    "ticket.requester": "string",
+    "costs.usd": "double",
+    "costs.wall_seconds": "double",
+    "costs.cpu_seconds": "double",
+    "costs.tokens": "double",
+}
+"""What every session has from its start: dollars, seconds and tokens are what it has used so far."""
+
+CHOICES: Mapping[str, frozenset[str]] = {
+    "ticket.risk": frozenset(level.value for level in RiskLevel),
+    "ticket.task": frozenset({"", *(task.value for task in Task)}),
+    "ticket.metric": frozenset({"", *CLASSIFICATION_METRICS, *REGRESSION_METRICS}),
+}
+"""All values a figure can have, where they are few. Empty: the ticket does not say."""
+
+CALIBRATION = ("brier", "ece")
+_METRICS = (*CLASSIFICATION_METRICS, *REGRESSION_METRICS)
+_BOUNDS = ("", "_lower", "_upper")
+
+
+def _measured_on_the_holdout() -> tuple[str, ...]:
+    names = [f"metrics.{m}{part}{end}" for m in _METRICS for part in ("", "_gain") for end in _BOUNDS]
+    names += [f"metrics.{m}{end}" for m in CALIBRATION for end in _BOUNDS]
+    names += [f"metrics.{m}_se" for m in (*_METRICS, *CALIBRATION)]
+    names += [f"baseline.{m}{end}" for m in _METRICS for end in _BOUNDS]
+    return ("metrics.rows", *names)
+
+
+MEASURED: Mapping[str, tuple[str, ...]] = {
+    "data.extract": ("data.rows", "data.columns"),
+    "data.quality": ("data.quality_score", "data.duplicate_rows", "data.missing_share"),
+    "data.split": ("data.twin_fraction", "data.twin_fraction_after", "data.train_rows", "data.holdout_rows"),
+    "feature.leakage": ("leakage.suspects", "leakage.adversarial_auc", "leakage.adversarial_bound"),
+    "training.train": ("training.trials", "training.cv_*"),
+    "evaluation.predict": ("serving.batch_ms_per_row", "serving.single_row_ms"),
+    "evaluation.measure": _measured_on_the_holdout(),
+    "risk.profile": ("risk.tier", "risk.score", "risk.veto"),
+    "devsecops.package": ("package.bytes",),
+}
+"""By skill. All of them are numbers (doubles)."""
