@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cli.commands import audit, credentials, db, dlq, gate, operate, schema, session, ticket
+from cli.commands import audit, components, credentials, db, dlq, gate, operate, pipeline, schema, session, ticket
 from cli.commands import drive as driving
 
 app = typer.Typer(
@@ -23,13 +23,18 @@ app = typer.Typer(
 app.command("init")(operate.init)
 app.command("doctor")(operate.doctor)
 app.command("drive")(driving.drive)
+app.command("up")(components.up)
 app.command("tail")(operate.tail)
 app.add_typer(ticket.app, name="ticket")
+app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(session.app, name="session")
 app.add_typer(gate.app, name="gate")
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 app.add_typer(dlq.app, name="dlq")
-app.add_typer(operate.agent_app, name="agent")
+app.add_typer(components.conductor_app, name="conductor")
+app.add_typer(components.agent_app, name="agent")
+app.add_typer(components.effects_app, name="effects")
+app.add_typer(components.autopilot_app, name="autopilot")
 app.add_typer(credentials.app, name="credentials")
 app.add_typer(schema.app, name="schema")

@@ -1,41 +1,34 @@
-"""The composition root: the one place where the parts are put together. Importing it starts nothing."""
+"""The composition root of one process: everything that `valuetrain drive` starts. Importing it starts nothing."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 import anyio
-import anyio.abc
 import anyio.to_thread
 import structlog
 
 from bus.nats_bus import connect
-from bus.port import Bus, BusError, Login
+from bus.port import Bus
 from bus.server import EmbeddedServer
-from bus.streams import CONDUCTOR, EFFECTS, agent_consumer
-from cli.checkpointing import Checkpointing
 from cli.errors import CliError
 from cli.home import Home
 from cli.opening import open_store
+from cli.parts import check_tenant, conducting, executing, serving
 from cli.settings import Settings
 from conductor.dead_letters import DeadLetters
 from conductor.letters import LetterState
 from conductor.service import Conductor
 from conductor.state import SessionState
-from schemas import registry as _registry  # noqa: F401  # declares every message before any is decoded
 from schemas.envelope import StreamId
 from schemas.values import Role, Sender
-from store.leader import TRY_EVERY, leadership
-from store.port import Lease, Store, StoreUnavailable
-from store.relay import Relay
+from store.leader import TRY_EVERY
+from store.port import Lease, Store
 from workspace.blobs import Blobs
 
 _log = structlog.get_logger("system")
-RELAY_PAUSE = 1.0
-"""Seconds after which the relay looks again even when nobody woke it."""
 
 LEAD_SECONDS = 20.0
 """How long to wait, at the start, for another process to be gone: longer than one that was killed or suspended keeps
@@ -46,12 +39,9 @@ its lease."""
 class System:
     """A running conductor with its store and bus, and what was started around it."""
 
-    home: Home
-    settings: Settings
     server: EmbeddedServer
     store: Store
     conductor: Conductor
-    relay: Relay
     operator: Bus
     blobs: Blobs
     dead_letters: DeadLetters
@@ -81,57 +71,67 @@ async def system(
 ) -> AsyncIterator[System]:
     """Start server, store, conductor and relay on `home`, with the seven agents and the effect executor if asked.
 
-    Raises HomeBusy when another process works on the home, CliError when one works on the record from another home, and
-    the parts' own errors. On leaving, everything is stopped
+    Raises HomeBusy when another process works on the home, CliError when one works on the record from another home or
+    the record is another tenant's, and the parts' own errors. On leaving, everything is stopped
     in reverse order; what was committed stays, what was under way is delivered again next time.
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(home.locked(purpose))
+        if settings.store_url is None:
+            stack.enter_context(home.recording(purpose))
         store = await anyio.to_thread.run_sync(open_store, home, settings)
         stack.callback(store.close)
+        await anyio.to_thread.run_sync(check_tenant, store, settings.tenant)
         lease = store.lease("relay")
         stack.callback(lease.release)
-        await _lead(lease)
-        checkpoints = await anyio.to_thread.run_sync(Checkpointing, store, home.record_key)
-        stack.push_async_callback(checkpoints.finish)  # after everything that writes has stopped
-        server = await stack.enter_async_context(
-            EmbeddedServer(
-                home.bus, binary=settings.nats_server, port=settings.nats_port or None, tenant=settings.tenant
-            )
-        )
-        bus = await stack.enter_async_context(await connect(server.login(Sender.CONDUCTOR.value), name="conductor"))
+        await _be_alone(lease)
+        server = await stack.enter_async_context(embedded(home, settings))
         operator = await stack.enter_async_context(await connect(server.login(Sender.OPERATOR.value), name="operator"))
-        conductor = Conductor(store, settings.tenant)
-        relay = Relay(store, bus.publish_events, bus.last_event)
-        blobs = Blobs(home.blobs)
-        letters = DeadLetters(
-            conductor, store, bus, settings.tenant, blobs.put, blobs.read, partial(_put_back, server.login)
-        )
-        running = System(home, settings, server, store, conductor, relay, operator, blobs, letters)
-        tasks = await stack.enter_async_context(anyio.create_task_group())
-        stack.callback(tasks.cancel_scope.cancel)
-        tasks.start_soon(_keep_server, server)
-        await tasks.start(_run_relay, lease, relay, conductor)
-        tasks.start_soon(conductor.run_timers)
-        tasks.start_soon(checkpoints.run, lambda: conductor.committed)
-        tasks.start_soon(letters.run)
-        await stack.enter_async_context(bus.consume_batches(CONDUCTOR, partial(conductor.handle_batch, bus)))
+        parts = await stack.enter_async_context(conducting(home, settings, server, store, lease, alone=True))
         if agents:
-            await _start_agents(stack, running)
+            await _start_agents(stack, home, settings, server)
         if effects:
-            await _start_effects(stack, running)
-        yield running
+            await stack.enter_async_context(executing(home, settings, server))
+        yield System(server, store, parts.conductor, operator, parts.blobs, parts.dead_letters)
+
+
+@asynccontextmanager
+async def embedded(home: Home, settings: Settings) -> AsyncIterator[EmbeddedServer]:
+    """The home's own NATS server while the context is open, started again when it dies. Raises ServerError."""
+    async with (
+        EmbeddedServer(
+            home.bus,
+            binary=settings.nats_server,
+            port=settings.nats_port or None,
+            tenant=settings.tenant,
+            tls=settings.nats_tls,
+        ) as server,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(_keep_server, server)
+        yield server
+        tasks.cancel_scope.cancel()
 
 
 async def _keep_server(server: EmbeddedServer) -> None:
-    """Start the embedded server again when it dies; the relay then brings it up to date."""
+    """Start the embedded server again when it dies, or when its disk was full (it does not recover from that by
+    itself); the relay then brings it up to date."""
     while True:
-        code = await server.exited()
-        _log.warning("nats_server_ended", code=code)
+        async with anyio.create_task_group() as tasks:
+
+            async def freed(scope: anyio.CancelScope = tasks.cancel_scope) -> None:
+                await server.stuck()
+                _log.warning("nats_server_is_started_again", reason="its disk was full and has room again")
+                scope.cancel()
+
+            tasks.start_soon(freed)
+            code = await server.exited()
+            _log.warning("nats_server_ended", code=code)
+            tasks.cancel_scope.cancel()
         await server.restart()
 
 
-async def _lead(lease: Lease) -> None:
+async def _be_alone(lease: Lease) -> None:
     """Wait until no other process works on the record. Raises CliError when one goes on: it relays to its own home's
     bus, of which ours would hear nothing, and signs with its own key."""
     with anyio.move_on_after(LEAD_SECONDS):
@@ -142,69 +142,12 @@ async def _lead(lease: Lease) -> None:
     raise CliError("another process works on this record from a home of its own: stop it, or use its home (--home)")
 
 
-async def _run_relay(
-    lease: Lease, relay: Relay, conductor: Conductor, *, task_status: anyio.abc.TaskStatus[None]
-) -> None:
-    """Publish for ever, as the one process of the record that does; started when the bus has everything."""
-    started = False
-    while True:
-        async with leadership(lease):
-            if not started:
-                await relay.reconcile()
-                while await relay.step():
-                    pass
-                started = True
-                task_status.started()
-            await _relay(relay, conductor)
-        _log.warning("relay_lost_its_lease")
-
-
-async def _relay(relay: Relay, conductor: Conductor) -> None:
-    """Publish whatever is committed; a bus or record that is away is waited for, and checked when it is back."""
-    lost = True
-    while True:
-        committed = conductor.committed
-        try:
-            if lost:
-                await relay.reconcile()
-                lost = False
-            if await relay.step():
-                continue
-        except (BusError, StoreUnavailable) as problem:
-            _log.warning("relay_waits", reason=str(problem))
-            lost = True
-        with anyio.move_on_after(RELAY_PAUSE):
-            await committed.wait()
-
-
-async def _put_back(login: Callable[[str], Login], role: str, subject: str, raw: bytes, message_id: str) -> None:
-    """Under the login that spoke first, which the server lets publish there and nowhere else."""
-    async with await connect(login(role), name="requeue") as bus:
-        await bus.put_back(subject, raw, message_id)
-
-
-async def _start_agents(stack: AsyncExitStack, running: System) -> None:
+async def _start_agents(stack: AsyncExitStack, home: Home, settings: Settings, server: EmbeddedServer) -> None:
     """All seven, each with a login of its own: the conductor's word is the only thing they share."""
-    from agents.loop import Agent
     from agents.worker import PRELOAD
     from workspace.children import ForkServer
 
     children = await stack.enter_async_context(ForkServer(PRELOAD))
-    places = anyio.CapacityLimiter(running.settings.skill_processes)
+    places = anyio.CapacityLimiter(settings.skill_processes)
     for role in Role:
-        login = running.server.login(role.value)
-        bus = await stack.enter_async_context(await connect(login, name=f"agent-{role.value}"))
-        agent = Agent(role, bus, running.blobs, children, running.home.attempts, places, facts=running.settings.facts)
-        await stack.enter_async_context(
-            agent.running(replace(agent_consumer(role), max_in_flight=running.settings.skill_processes))
-        )
-
-
-async def _start_effects(stack: AsyncExitStack, running: System) -> None:
-    """The effect executor, which alone holds the signing key and writes to git."""
-    from autopilot.effects import EffectExecutor
-
-    login = running.server.login(Sender.AUTOPILOT.value)
-    bus = await stack.enter_async_context(await connect(login, name="effects"))
-    executor = EffectExecutor(bus, running.settings.tenant, running.blobs, running.home.worktrees, running.home.key)
-    await stack.enter_async_context(executor.running(EFFECTS))
+        await stack.enter_async_context(serving(role, home, settings, server, children, places))

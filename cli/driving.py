@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
-from autopilot.drive import Drive, DriveSettings, Summary
+from autopilot.board import Board
+from autopilot.drive import Choice, Drive, DriveSettings, Summary
 from autopilot.feed import Feed
 from autopilot.policyfile import advice, load_policy
+from autopilot.sources.port import Backlog
+from bus.answers import ApiError
 from bus.nats_bus import connect
-from bus.port import BusError
+from bus.port import Bus, BusError, Login, NoReceipt
 from cli.bootstrap import system
 from cli.checks import misplaced
-from cli.errors import CliError, Exit
+from cli.errors import CliError, Exit, sole
 from cli.home import Home
+from cli.joining import RunningServer, Server, given, up_runs
 from cli.logs import configure
+from cli.opening import has_record
 from cli.options import say, show_json
+from cli.pipelines import skills
 from cli.progress import Progress
+from cli.reading import reading
 from cli.selecting import backlog_at, chooser, data_roots
-from cli.settings import load
+from cli.settings import Settings, load
 from conductor.pipelines import load as load_pipeline
 from schemas.policy import Policy
 from schemas.values import Sender
@@ -34,18 +40,45 @@ from store.port import StoreUnavailable
 from workspace.git import GitError, Repository
 
 
-def run_drive(
-    *,
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a drive works on: the repository, the backlog and the policy, read once."""
+
+    home: Home
+    settings: Settings
+    repository: Repository
+    policy: Policy
+    source: Backlog
+    drive: DriveSettings
+
+    def make(self, bus: Bus, feed: Feed, trouble: Callable[[], Exception | None] = lambda: None) -> Drive:
+        """A new drive over it."""
+        return Drive(
+            bus=bus,
+            feed=feed,
+            settings=self.drive,
+            choose=self.choose,
+            pipeline=partial(load_pipeline, folders=(self.home.pipelines,), skills=skills()),
+            base_commit=self.repository.head_commit,
+            trouble=trouble,
+        )
+
+    @property
+    def choose(self) -> Callable[[Board], Awaitable[Choice]]:
+        """Reads the backlog and selects."""
+        return chooser(self.source, self.policy, self.repository)
+
+
+def ground(
     home: Path,
     backlog: str,
-    max_tickets: int | None,
-    concurrency: int | None,
-    wait: bool,
-    agents: bool,
     repo: Path | None,
-    as_json: bool,
-) -> Exit:
-    """Run one drive and print what it came to; the exit code."""
+    *,
+    max_tickets: int | None = None,
+    concurrency: int | None = None,
+    wait: bool = False,
+) -> Ground:
+    """Read everything a drive needs. Raises CliError, GitError, BacklogError, PolicyError."""
     if wrong := misplaced():
         raise CliError(f"{'; '.join(wrong)}: install valuetrain into an environment of its own")
     place = Home(home.resolve())
@@ -55,8 +88,6 @@ def run_drive(
     configure(place.log)
     policy, version = load_policy(place.policy)
     source = backlog_at(backlog)
-    if not as_json:
-        _warn(repository, policy, place)
     drive_settings = DriveSettings(
         backlog=backlog,
         repository=str(repository.path),
@@ -68,29 +99,103 @@ def run_drive(
         max_tickets=max_tickets,
         wait=wait,
     )
+    return Ground(place, settings, repository, policy, source, drive_settings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """The system a drive drives: its own, or one that runs already."""
+
+    login: Callable[[str], Login]
+    letters: Callable[[], list[dict[str, Any]]]
+    look: Callable[[], Awaitable[None]]
+    trouble: Callable[[], Exception | None]
+
+
+@asynccontextmanager
+async def _own(on: Ground, agents: bool) -> AsyncIterator[_Running]:
+    async with system(on.home, on.settings, "a drive", agents=agents) as running:
+        yield _Running(
+            running.server.login,
+            partial(running.store.views, on.settings.tenant, "letter"),
+            running.dead_letters.look,
+            lambda: running.conductor.trouble,
+        )
+
+
+@asynccontextmanager
+async def _joined(on: Ground, server: Server) -> AsyncIterator[_Running]:
+    """A conductor that runs elsewhere. Raises CliError when none answers."""
+
+    def letters() -> list[dict[str, Any]]:
+        if not has_record(on.home, on.settings):
+            return []
+        with reading(on.home.path) as record:
+            return record.letters()
+
+    async def look() -> None:
+        """Its conductor looks by itself."""
+
+    try:
+        yield _Running(server.login, letters, look, lambda: None)
+    except Exception as problem:
+        reason = sole(problem)
+        if isinstance(reason, NoReceipt):
+            raise CliError(
+                f"no conductor answers at {server.url}: start `valuetrain conductor run` and the agents, or "
+                f"`valuetrain up`"
+            ) from problem
+        if isinstance(reason, ApiError) and reason.code == 404:
+            raise CliError(f"no conductor ever ran at {server.url}: start `valuetrain conductor run`") from problem
+        raise
+
+
+def _system(on: Ground, agents: bool | None) -> AbstractAsyncContextManager[_Running]:
+    server: Server | None = given(on.home, on.settings)
+    if server is None and up_runs(on.home):
+        server = RunningServer(on.home.bus)
+    if server is None:
+        return _own(on, agents is not False)
+    if agents:
+        raise CliError(
+            f"a system runs at {server.url} with agents of its own: leave out --agents, or run one beside them with "
+            f"`valuetrain agent run`",
+            Exit.USAGE,
+        )
+    return _joined(on, server)
+
+
+def run_drive(
+    *,
+    home: Path,
+    backlog: str,
+    max_tickets: int | None,
+    concurrency: int | None,
+    wait: bool,
+    agents: bool | None,
+    repo: Path | None,
+    as_json: bool,
+) -> Exit:
+    """Run one drive and print what it came to; the exit code."""
+    on = ground(home, backlog, repo, max_tickets=max_tickets, concurrency=concurrency, wait=wait)
+    if not as_json:
+        _warn(on)
+    system_ = _system(on, agents)
 
     async def main() -> tuple[Summary, list[dict[str, Any]]]:
         progress = Progress(quiet=as_json)
         async with (
-            system(place, settings, "a drive", agents=agents) as running,
-            await connect(running.server.login(Sender.AUTOPILOT.value), name="autopilot") as bus,
-            Feed(bus, settings.tenant, progress.event).running() as feed,
+            system_ as running,
+            await connect(running.login(Sender.AUTOPILOT.value), name="autopilot") as bus,
+            Feed(bus, on.settings.tenant, progress.event).running() as feed,
             progress.showing(feed),
         ):
-            drive = Drive(
-                bus=bus,
-                feed=feed,
-                settings=drive_settings,
-                choose=chooser(source, policy, repository),
-                pipeline=partial(load_pipeline, folders=(place.pipelines,)),
-                base_commit=repository.head_commit,
-                trouble=lambda: running.conductor.trouble,
-            )
-            before = {row["letter"] for row in running.store.views(settings.tenant, "letter")}
+            drive = on.make(bus, feed, running.trouble)
+            before = {row["letter"] for row in running.letters()}
             summary = await drive.run()
             with suppress(BusError, StoreUnavailable):  # the drive is done; a bus that is away hides no summary
-                await running.dead_letters.look()  # what was given up a moment ago belongs to this drive, too
-            rows = running.store.views(settings.tenant, "letter")
+                await running.look()  # what was given up a moment ago belongs to this drive, too
+            rows = running.letters()
             return summary, [row for row in rows if row["status"] == "open" and row["letter"] not in before]
 
     summary, letters = anyio.run(main)
@@ -124,12 +229,12 @@ def _repository(start: Path) -> Repository:
     return top
 
 
-def _warn(repository: Repository, policy: Policy, place: Home) -> None:
-    dirty = repository.dirty_files()
+def _warn(on: Ground) -> None:
+    dirty = on.repository.dirty_files()
     if dirty:
         more = f" and {len(dirty) - 3} more" if len(dirty) > 3 else ""
         say(f"note: uncommitted changes ({', '.join(dirty[:3])}{more}) are not part of the branches made here")
-    for sentence in advice(policy, place.policy):
+    for sentence in advice(on.policy, on.home.policy):
         say(f"note: {sentence}")
 
 

@@ -23,3 +23,10 @@ class CliError(Exception):
     def __init__(self, message: str, code: Exit = Exit.ERROR) -> None:
         super().__init__(message)
         self.code = code
+
+
+def sole(problem: BaseException) -> BaseException:
+    """The one problem inside of groups that hold nothing else; else `problem` itself."""
+    while isinstance(problem, BaseExceptionGroup) and len(problem.exceptions) == 1:
+        problem = problem.exceptions[0]
+    return problem

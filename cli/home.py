@@ -85,6 +85,11 @@ class Home:
         return sorted(self.record_key.parent.glob("record*.pem.pub"))
 
     @property
+    def components(self) -> Path:
+        """What `valuetrain up` runs: each component's name, process and state."""
+        return self.path / "components.json"
+
+    @property
     def log(self) -> Path:
         """What went wrong inside, for a bug report."""
         return self.path / "valuetrain.log"
@@ -107,14 +112,39 @@ class Home:
             raise CliError(f"nothing is recorded in {self.path} yet; start with `valuetrain drive`, or give --home")
         return self
 
-    @contextlib.contextmanager
-    def locked(self, purpose: str) -> Iterator[None]:
-        """Hold the home for one composition of conductor, bus and store.
+    def locked(self, purpose: str) -> contextlib.AbstractContextManager[None]:
+        """Hold the home for one composition: a drive with all its parts, or `valuetrain up` with its components.
 
         The lock goes with the process, however it ends. Raises HomeBusy naming the holder.
         """
+        return self._hold("lock", purpose)
+
+    def holder(self) -> str:
+        """Who has the home `locked`; empty when nobody has."""
+        try:
+            handle = os.open(self.path / "lock", os.O_RDONLY)
+        except OSError:
+            return ""
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return ""
+        except BlockingIOError:
+            return os.read(handle, 200).decode("utf-8", "replace").strip()
+        finally:
+            os.close(handle)
+
+    def recording(self, purpose: str) -> contextlib.AbstractContextManager[None]:
+        """Be the one process that writes a record in SQLite. As `locked`."""
+        return self._hold("record.lock", purpose)
+
+    def executing(self, purpose: str) -> contextlib.AbstractContextManager[None]:
+        """Be the one process that writes to git and signs. As `locked`."""
+        return self._hold("effects.lock", purpose)
+
+    @contextlib.contextmanager
+    def _hold(self, name: str, purpose: str) -> Iterator[None]:
         self.prepare()
-        handle = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        handle = os.open(self.path / name, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -132,4 +162,5 @@ class HomeBusy(CliError):
     """Another process works on this home."""
 
     def __init__(self, holder: str, path: Path) -> None:
+        self.holder = holder
         super().__init__(f"{holder} is using {path}; wait for it, or give another --home")

@@ -1,4 +1,4 @@
-"""Sending a person's command: to the running drive if there is one, else to a conductor started just for it."""
+"""Sending a person's command: to the running system if there is one, else to a conductor started just for it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from schemas.values import Actor, Sender
 
 TRIES = 100
 PAUSE = 0.1
+ANSWER_SECONDS = 10.0
+"""How long a conductor may take to answer a person's command."""
 
 
 def person(as_name: str | None) -> Actor:
@@ -93,7 +95,7 @@ async def _deliver(home: Home, settings: Settings, envelope: CommandEnvelope, se
 
     effects = settle and envelope.stream.kind == "session"
     for _ in range(TRIES):
-        verdict = await _through_running(home, envelope)
+        verdict = await _through_running(home, settings, envelope)
         if verdict is not None:
             if settle and verdict["accepted"]:
                 await _carried_out(home, envelope.stream)
@@ -127,17 +129,29 @@ async def _carried_out(home: Home, stream: StreamId) -> None:
     )
 
 
-async def _through_running(home: Home, envelope: CommandEnvelope) -> dict[str, Any] | None:
+async def _through_running(home: Home, settings: Settings, envelope: CommandEnvelope) -> dict[str, Any] | None:
+    """The verdict of the conductor that runs; None when none runs on this home. Raises CliError when the settings name
+    a NATS server and no conductor answers there: it is not for us to start one."""
     from bus.nats_bus import connect
     from bus.port import BusUnavailable, NoReceipt
-    from bus.server import login, running
+    from cli.joining import RunningServer, find
 
-    if running(home.bus) is None:
+    server = find(home, settings)
+    if server is None:
         return None
     try:
-        async with await connect(login(home.bus, Sender.OPERATOR.value), name="operator") as bus:
-            return await bus.send(envelope, timeout=10.0)
-    except (BusUnavailable, NoReceipt):
-        if running(home.bus) is None:
+        async with await connect(server.login(Sender.OPERATOR.value), name="operator") as bus:
+            return await bus.send(envelope, timeout=ANSWER_SECONDS)
+    except NoReceipt as problem:
+        if isinstance(server, RunningServer):
+            if not server.alive:
+                return None
+            raise
+        raise CliError(
+            f"no conductor answers at {server.url}: start `valuetrain conductor run`; what you asked for waits on the "
+            f"server, and the first conductor that starts carries it out"
+        ) from problem
+    except BusUnavailable:
+        if isinstance(server, RunningServer) and not server.alive:
             return None
         raise

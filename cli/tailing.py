@@ -14,9 +14,9 @@ import anyio
 
 from bus.nats_bus import connect
 from bus.permissions import OBSERVER
-from bus.server import login, running
 from cli.errors import CliError, Exit
 from cli.home import Home
+from cli.joining import RunningServer, Server, find
 from cli.logs import configure
 from cli.options import say, show_json
 from cli.reading import Record, reading
@@ -131,7 +131,9 @@ def _recorded(record: Record, filtering: Wanted) -> Iterator[tuple[bytes, EventE
 
 
 async def _follow(home: Home, filtering: Wanted, as_json: bool) -> None:
-    if running(home.bus) is None:
+    settings = load(home.config)
+    server = find(home, settings)
+    if server is None:
         raise CliError("no drive is running; without --follow, tail shows what is recorded")
     ended = anyio.Event()
 
@@ -149,18 +151,19 @@ async def _follow(home: Home, filtering: Wanted, as_json: bool) -> None:
             say(line(envelope))
 
     async with (
-        await connect(login(home.bus, OBSERVER), name="tail") as bus,
-        bus.follow(filtering.filters(load(home.config).tenant), show),
+        await connect(server.login(OBSERVER), name="tail") as bus,
+        bus.follow(filtering.filters(settings.tenant), show),
         anyio.create_task_group() as tasks,
     ):
-        tasks.start_soon(_until_gone, home, ended)
+        tasks.start_soon(_until_gone, server, ended)
         await ended.wait()
 
 
-async def _until_gone(home: Home, ended: anyio.Event) -> None:
-    """A tail ends when the system it follows ends, not when its bus is started again."""
+async def _until_gone(server: Server, ended: anyio.Event) -> None:
+    """A tail ends when the system it follows ends, not when its bus is started again; with a NATS server of one's own
+    it goes on."""
     missing = 0
     while missing < GONE_LOOKS:
         await anyio.sleep(LOOK_SECONDS)
-        missing = missing + 1 if running(home.bus) is None else 0
+        missing = missing + 1 if isinstance(server, RunningServer) and not server.alive else 0
     ended.set()

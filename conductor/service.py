@@ -55,6 +55,8 @@ from store.port import (
 _log = structlog.get_logger("conductor")
 CONDUCTOR = Actor(name="conductor", channel="system", verified_as="conductor")
 CACHED_STREAMS = 4096
+HANDED_BACK = 3
+"""How often commands go back to the bus, to another conductor perhaps, while the record is away. Then they wait."""
 TIMER = "timer."
 """How the ids of fired timers begin. Nobody else may use it: an id taken before its time would silence the timer."""
 Aggregate = SessionState | DriveState | LetterState
@@ -80,6 +82,8 @@ class Conductor:
         self._lock = anyio.Lock()
         self.committed = anyio.Event()
         """Set (and replaced) whenever something was committed: the relay waits on it."""
+        self.commits = 0
+        """How often this process committed something."""
         self.trouble: StoreUnavailable | None = None
         """Why the record could not be written the last time; None when it could."""
 
@@ -94,12 +98,17 @@ class Conductor:
                 outcomes[index] = GiveUp(f"unreadable command: {problem}")
                 continue
             commands.append((index, envelope))
-        try:
-            verdicts = await self._settled([envelope for _, envelope in commands])
-        except StoreUnavailable as problem:
-            for index, _ in commands:
-                outcomes[index] = Retry(1.0, str(problem))
-            return outcomes
+        verdicts: list[Verdict | Exception] | None = None
+        while verdicts is None:
+            try:
+                verdicts = await self._settled([envelope for _, envelope in commands])
+            except StoreUnavailable as problem:
+                if all(delivery.attempt < HANDED_BACK for delivery in deliveries):
+                    for index, _ in commands:
+                        outcomes[index] = Retry(1.0, str(problem))
+                    return outcomes
+                # A record that is away makes no command a poison message: another delivery would count towards that.
+                await anyio.sleep(1.0)
         for (index, envelope), verdict in zip(commands, verdicts, strict=True):
             if isinstance(verdict, Exception):
                 _log.error("command_failed", session=envelope.stream.name, command=envelope.type, exc_info=verdict)
@@ -115,6 +124,11 @@ class Conductor:
         sender = command_sender(delivery.subject)
         if (tokens[1], tokens[3], tokens[4]) != (envelope.stream.tenant, envelope.stream.name, envelope.type):
             raise UnreadableMessage(f"the command's bytes and its subject {delivery.subject} disagree")
+        if envelope.stream.tenant != self._tenant:
+            raise UnreadableMessage(
+                f"the command is for tenant {envelope.stream.tenant!r} and this conductor works for {self._tenant!r}: "
+                f"give each tenant a NATS server or account of its own"
+            )
         if envelope.stream.kind != envelope.command.message_type.stream:
             raise UnreadableMessage(f"{envelope.type} is not for a {envelope.stream.kind} stream")
         if envelope.id.startswith((TIMER, LETTER)):
@@ -144,9 +158,14 @@ class Conductor:
                 self.trouble = problem
                 raise
         self.trouble = None
+        self.commits += 1
+        self.wake()
+        return verdicts
+
+    def wake(self) -> None:
+        """Let whoever waits for a commit look: something was committed, here or by another process."""
         self.committed.set()
         self.committed = anyio.Event()
-        return verdicts
 
     def _handle(self, envelopes: list[CommandEnvelope]) -> list[Verdict | Exception]:
         verdicts: dict[int, Verdict | Exception] = {}

@@ -129,14 +129,14 @@ class AbortSession(Command, stream="session", senders=_OPERATOR):
 
 
 class RollbackSession(Command, stream="session", senders=_OPERATOR):
-    """Take state and branch back to the start of `phase`."""
+    """Roll back to the start of `phase`: state and branch."""
 
     phase: PhaseName
     reason: str = ""
 
 
 class RestoreSession(Command, stream="session", senders=_OPERATOR):
-    """Take state and branch back to where the session rested after event `sequence`; also undoes a rollback."""
+    """Roll back to event `sequence`, after which the session rested: state and branch; also undoes a rollback."""
 
     sequence: int
     reason: str = ""

@@ -236,7 +236,7 @@ class SessionAborted(Event, stream="session"):
 
 
 class SessionRolledBack(Event, stream="session"):
-    """State goes back to the start of `phase`; nothing is deleted. The branch follows by a `restore` effect."""
+    """Rolled back to the start of `phase`; nothing is deleted. The branch follows by a `restore` effect."""
 
     phase: PhaseName
     to_sequence: int
@@ -246,7 +246,7 @@ class SessionRolledBack(Event, stream="session"):
 
 
 class SessionRestored(Event, stream="session"):
-    """State goes back to what it was after event `to_sequence`; the branch follows by a `restore` effect."""
+    """Rolled back to event `to_sequence`; nothing is deleted. The branch follows by a `restore` effect."""
 
     phase: PhaseName
     """The phase the session stands in then; between two phases the one that a retry starts."""

@@ -65,12 +65,11 @@ class Relay:
         ids. Raises StoreCorrupt at an event that cannot be read, since to go on would be to skip it.
         """
         async with self._busy:
-            events = await to_thread.run_sync(self._next)
+            began, events = await to_thread.run_sync(self._next)
             if not events:
                 return 0
             await self._publish([outgoing for _, outgoing in events])
-            last, _ = events[-1]
-            await to_thread.run_sync(self._store.move_cursor, self._name, last.position, last.id)
+            await to_thread.run_sync(self._advance, began, events[-1][0])
             return len(events)
 
     async def reconcile(self) -> int:
@@ -97,7 +96,14 @@ class Relay:
             await to_thread.run_sync(partial(self._store.move_cursor, self._name, target, target_id))
             return position - target
 
-    def _next(self) -> list[tuple[StoredEvent, Outgoing]]:
+    def _advance(self, began: int, last: StoredEvent) -> None:
+        """Move the cursor, unless somebody else has: a relay that was suspended for longer than it held its lease must
+        not undo what the one that took over has done, going back to the beginning for an empty bus least of all."""
+        if self._store.cursor(self._name)[0] == began:
+            self._store.move_cursor(self._name, last.position, last.id)
+
+    def _next(self) -> tuple[int, list[tuple[StoredEvent, Outgoing]]]:
+        """Where the cursor stands, and the events after it."""
         position, _ = self._store.cursor(self._name)
         ready: list[tuple[StoredEvent, Outgoing]] = []
         for stored in self._store.read_all(position, self._batch):
@@ -107,7 +113,7 @@ class Relay:
                 if not ready:
                     raise
                 break  # what stands before it goes out; the next step begins with it, and raises
-        return ready
+        return position, ready
 
 
 def outgoing(stored: StoredEvent) -> Outgoing:

@@ -30,11 +30,13 @@ def drive(
         ),
     ] = False,
     agents: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--agents/--no-agents", help="Run the seven agents here, or leave them to `valuetrain agent run`."
+            "--agents/--no-agents",
+            help="Run the seven agents here, or leave them to `valuetrain agent run` [default: here, unless a system "
+            "runs already].",
         ),
-    ] = True,
+    ] = None,
     repo: Annotated[
         Path | None,
         typer.Option("--repo", metavar="DIR", help="The git repository to work in [default: the one here]."),
@@ -43,6 +45,8 @@ def drive(
     as_json: JsonOption = False,
 ) -> None:
     """Take tickets through their pipelines. Stopped at any moment, it continues where it was.
+
+    With `valuetrain up` on the home, or a NATS server in the settings, it drives the system that runs there.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""`valuetrain init`, `doctor`, `tail` and `agent run`."""
+"""`valuetrain init`, `doctor` and `tail`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import typer
 
 from cli.errors import Exit
 from cli.options import DEFAULT_HOME, HomeOption, JsonOption, guard, say, show_json
-
-agent_app = typer.Typer(no_args_is_help=True, help="Run an agent as a process of its own.")
 
 
 def init(
@@ -86,21 +84,3 @@ def tail(
         from cli.tailing import tail_events
 
         tail_events(home, session, tuple(types or ()), since, follow, as_json)
-
-
-@agent_app.command("run")
-def agent_run(
-    role: Annotated[
-        str, typer.Argument(metavar="ROLE", help="lead, data, feature, training, devsecops, evaluation, risk.")
-    ],
-    home: HomeOption = DEFAULT_HOME,
-    as_json: JsonOption = False,
-) -> None:
-    """Run one agent against the running system of this home, until stopped.
-
-    Example: `valuetrain agent run training`
-    """
-    with guard(home, as_json):
-        from cli.agent import run_agent
-
-        run_agent(home, role, as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -106,8 +107,9 @@ class Shell:
         )
         return self.envelope(command, state.definition.agent.value)
 
-    async def handle(self, *envelopes: CommandEnvelope) -> list[Outcome]:
-        return await self.conductor.handle_batch(self.bus, [delivery(e) for e in envelopes])  # type: ignore[arg-type]
+    async def handle(self, *envelopes: CommandEnvelope, attempt: int = 1) -> list[Outcome]:
+        deliveries = [replace(delivery(envelope), attempt=attempt) for envelope in envelopes]
+        return await self.conductor.handle_batch(self.bus, deliveries)  # type: ignore[arg-type]
 
     async def verdict(self, envelope: CommandEnvelope) -> dict[str, Any]:
         await self.handle(envelope)

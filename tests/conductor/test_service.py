@@ -225,6 +225,28 @@ async def test_an_unreachable_record_means_try_again_and_nothing_else(store: Sql
     assert shell.types() == ["session_started", "phase_started", "attempt_claimed"]
 
 
+async def test_a_record_that_stays_away_makes_no_command_a_poison_message(store: SqliteStore) -> None:
+    """The bus gives up what was delivered too often: after a few deliveries the commands wait with the conductor."""
+    flaky = Flaky(store)
+    shell = Shell(flaky)
+    await shell.handle(shell.start())
+    claim = shell.claim()
+    flaky.away = True
+    outcomes: list[object] = []
+
+    async def handle() -> None:
+        outcomes.extend(await shell.handle(claim, attempt=3))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(handle)
+        while shell.conductor.trouble is None:  # noqa: ASYNC110 - it has no event
+            await anyio.sleep(0.01)
+        assert not outcomes
+        flaky.away = False
+    assert outcomes == [Ack()]
+    assert shell.state().lease == 3
+
+
 async def test_a_record_that_goes_away_while_writing(store: SqliteStore) -> None:
     flaky = Flaky(store)
     shell = Shell(flaky)

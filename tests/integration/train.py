@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Train:
     """A user's repository with a backlog and a home."""
 
     repo: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    """Settings for every command, as environment variables: `VALUETRAIN_…`."""
 
     @property
     def home(self) -> Path:
@@ -42,7 +44,7 @@ class Train:
     def environment(self) -> dict[str, str]:
         """As the tests run, without anything that would change the program's answers."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("VALUETRAIN_", "GIT_"))}
-        return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1"}
+        return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1"} | self.settings
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a command and leave it running, in a session of its own so that it can be killed as a whole."""

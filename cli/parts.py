@@ -1,0 +1,194 @@
+"""The parts of a system, each put together in one way, whether they share a process or not: conductor, agent,
+effect executor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import structlog
+
+from bus.nats_bus import NatsBus, connect
+from bus.permissions import inbox_prefix
+from bus.port import BusError, Login
+from bus.streams import CONDUCTOR, EFFECTS, agent_consumer
+from cli.checkpointing import Checkpointing
+from cli.errors import CliError
+from cli.home import Home
+from cli.joining import Server
+from cli.settings import Settings
+from conductor.dead_letters import DeadLetters
+from conductor.service import Conductor
+from schemas import registry as _registry  # noqa: F401  # declares every message before any is decoded
+from schemas.values import Role, Sender
+from store.leader import leadership
+from store.port import Lease, Store, StoreUnavailable
+from store.relay import Relay
+from workspace.blobs import Blobs
+
+if TYPE_CHECKING:
+    from workspace.children import ForkServer
+
+_log = structlog.get_logger("system")
+RELAY_PAUSE = 1.0
+"""Seconds after which the relay looks again even when nobody woke it."""
+
+COMMITTED = f"{inbox_prefix(Sender.CONDUCTOR.value)}.committed"
+"""Where a conductor that does not relay tells the one that does that there is something to relay."""
+
+
+@dataclass(slots=True)
+class Conducting:
+    """A running conductor, with what it does only while it leads: relay, checkpoints, dead letters."""
+
+    store: Store
+    bus: NatsBus
+    blobs: Blobs
+    conductor: Conductor
+    relay: Relay
+    checkpoints: Checkpointing
+    dead_letters: DeadLetters
+    leads: bool = False
+
+
+def check_tenant(store: Store, tenant: str) -> None:
+    """A record belongs to one tenant: everything in it is relayed under that tenant's login. Raises CliError when it is
+    another's, and the store's errors."""
+    last = store.last_position()
+    for stored in (*store.read_all(0, 1), *store.read_all(max(last - 1, 0), 1)):
+        if stored.stream.tenant != tenant:
+            raise CliError(
+                f"this record belongs to tenant {stored.stream.tenant!r} and the settings say {tenant!r}: "
+                f"set tenant: {stored.stream.tenant}, or give each tenant a home and a record of its own"
+            )
+
+
+@asynccontextmanager
+async def conducting(
+    home: Home, settings: Settings, server: Server, store: Store, lease: Lease, *, alone: bool
+) -> AsyncIterator[Conducting]:
+    """A conductor on `store`: commands, timers, and while it holds `lease` also relay, checkpoints and dead letters.
+
+    `alone`: nobody else may lead, so it begins once the bus has every event. Otherwise another process may relay, and
+    this one takes over when that one is gone. Raises the parts' errors.
+    """
+    async with AsyncExitStack() as stack:
+        blobs = Blobs(home.blobs)
+        await anyio.to_thread.run_sync(blobs.sweep)
+        checkpoints = await anyio.to_thread.run_sync(Checkpointing, store, home.record_key)
+        bus = await stack.enter_async_context(await connect(server.login(Sender.CONDUCTOR.value), name="conductor"))
+        conductor = Conductor(store, settings.tenant)
+        relay = Relay(store, bus.publish_events, bus.last_event)
+        letters = DeadLetters(
+            conductor, store, bus, settings.tenant, blobs.put, blobs.read, partial(_put_back, server.login)
+        )
+        parts = Conducting(store, bus, blobs, conductor, relay, checkpoints, letters)
+        stack.push_async_callback(_last_checkpoint, parts)  # after everything that writes has stopped
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stack.callback(tasks.cancel_scope.cancel)
+        await stack.enter_async_context(bus.subscribe(COMMITTED, lambda subject, raw, headers: conductor.wake()))
+        if alone:
+            await tasks.start(_lead, lease, parts)
+        else:
+            tasks.start_soon(_lead, lease, parts)
+        tasks.start_soon(_tell_leader, parts)
+        tasks.start_soon(conductor.run_timers)
+        await stack.enter_async_context(bus.consume_batches(CONDUCTOR, partial(conductor.handle_batch, bus)))
+        yield parts
+
+
+async def _lead(
+    lease: Lease, parts: Conducting, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    """Do for ever, whenever it is ours, what one process of the record does. Started when the bus has every event."""
+    started = task_status is anyio.TASK_STATUS_IGNORED
+    while True:
+        async with leadership(lease):
+            parts.leads = True
+            _log.info("conductor_leads", pid=os.getpid())
+            if not started:
+                await parts.relay.reconcile()
+                while await parts.relay.step():
+                    pass
+                task_status.started()
+                started = True
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_relay, parts)
+                tasks.start_soon(parts.checkpoints.run, lambda: parts.conductor.committed)
+                tasks.start_soon(parts.dead_letters.run)
+        parts.leads = False
+        _log.warning("relay_lost_its_lease")
+
+
+async def _relay(parts: Conducting) -> None:
+    """Publish whatever is committed; a bus or record that is away is waited for, and checked when it is back."""
+    checked = -1
+    while True:
+        committed, connects = parts.conductor.committed, parts.bus.connection.connects
+        try:
+            if checked != connects:  # a server that came back may have come back empty
+                await parts.relay.reconcile()
+                checked = connects
+            if await parts.relay.step():
+                continue
+        except (BusError, StoreUnavailable) as problem:
+            _log.warning("relay_waits", reason=str(problem))
+            checked = -1
+        with anyio.move_on_after(RELAY_PAUSE):
+            await committed.wait()
+
+
+async def _tell_leader(parts: Conducting) -> None:
+    """Wake the process that relays when this one, which does not, has committed something."""
+    told = 0
+    while True:
+        committed, commits = parts.conductor.committed, parts.conductor.commits
+        if commits != told and not parts.leads:
+            await parts.bus.tell(COMMITTED, b"")
+        told = commits
+        await committed.wait()
+
+
+async def _last_checkpoint(parts: Conducting) -> None:
+    """The signature of a conductor that stops while it leads; the next leader signs for one that does not."""
+    if parts.leads:
+        await parts.checkpoints.finish()
+
+
+async def _put_back(login: Callable[[str], Login], role: str, subject: str, raw: bytes, message_id: str) -> None:
+    """Under the login that spoke first, which the server lets publish there and nowhere else."""
+    async with await connect(login(role), name="requeue") as bus:
+        await bus.put_back(subject, raw, message_id)
+
+
+@asynccontextmanager
+async def serving(
+    role: Role, home: Home, settings: Settings, server: Server, children: ForkServer, places: anyio.CapacityLimiter
+) -> AsyncIterator[None]:
+    """One agent, which gets its own login, the artifacts, a place to work, nothing else. Raises BusError."""
+    from agents.loop import Agent
+
+    async with await connect(server.login(role.value), name=f"agent-{role.value}") as bus:
+        agent = Agent(role, bus, Blobs(home.blobs), children, home.attempts, places, facts=settings.facts)
+        async with agent.running(replace(agent_consumer(role), max_in_flight=settings.skill_processes)):
+            yield
+
+
+@asynccontextmanager
+async def executing(home: Home, settings: Settings, server: Server) -> AsyncIterator[None]:
+    """The effect executor, which alone holds the signing key and writes to git. Raises HomeBusy when another process
+    does so on this home, BusError."""
+    from autopilot.effects import EffectExecutor
+
+    with home.executing("an effect executor"):
+        async with await connect(server.login(Sender.AUTOPILOT.value), name="effects") as bus:
+            executor = EffectExecutor(bus, settings.tenant, Blobs(home.blobs), home.worktrees, home.key)
+            async with executor.running(EFFECTS):
+                yield
