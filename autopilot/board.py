@@ -33,6 +33,12 @@ class PhaseRow:
     measurements: tuple[Measurement, ...] = ()
     warnings: tuple[str, ...] = ()
     wall_seconds: float = 0.0
+    blocked: bool = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether the train itself goes on here."""
+        return self.status in ("working", "reported", "failed") and not self.blocked
 
 
 @dataclass(slots=True)
@@ -49,7 +55,7 @@ class GateRow:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What of a row a rollback to an event brings back."""
+    """What of a row a rollback brings back."""
 
     phases: dict[str, PhaseRow]
     acceptance: tuple[str, ...]
@@ -102,11 +108,13 @@ class SessionRow:
     """And its reason then."""
     rests: dict[int, Rest] = field(default_factory=dict)
     """What the row held after each event at which a session may rest."""
+    marks: dict[str, tuple[int, Rest]] = field(default_factory=dict)
+    """And before each phase first started, with the number of the event before."""
 
     @property
-    def gate(self) -> GateRow | None:
-        """The gate waiting for a person."""
-        return next((g for g in self.gates.values() if g.status == "open" and g.kind == "human"), None)
+    def open_gates(self) -> tuple[GateRow, ...]:
+        """The gates waiting for people."""
+        return tuple(g for g in self.gates.values() if g.status == "open" and g.kind == "human")
 
     @property
     def in_work(self) -> bool:
@@ -144,11 +152,16 @@ class Board:
         row = self.sessions.get(name)
         if row is None or envelope.sequence <= row.version:
             return None
+        if isinstance(event, ev.PhaseStarted) and event.phase not in row.marks:
+            row.marks[event.phase] = row.version, Rest(_copied(row.phases), row.acceptance, row.reason)
         row.version, row.updated = envelope.sequence, envelope.time
         self._work(row, event)
         self._gates(row, event)
         self._ends(row, event)
         self._returns(row, event)
+        if row.status in ("active", "waiting"):
+            busy = any(phase.busy for phase in row.phases.values())
+            row.status = "waiting" if row.open_gates and not busy else "active"
         if isinstance(event, _RESTING):
             row.rests[row.version] = Rest(_copied(row.phases), row.acceptance, row.reason)
         return row
@@ -158,7 +171,7 @@ class Board:
             case ev.PhaseStarted():
                 row.status, row.phase, row.reason, row.line = "active", event.phase, "", ""
                 phase = row.phases[event.phase]
-                phase.status, phase.attempt = "working", event.attempt
+                phase.status, phase.attempt, phase.blocked = "working", event.attempt, False
             case ev.WorkReported():
                 phase = row.phases[event.phase]
                 phase.status, phase.summary, phase.warnings = "reported", event.summary, event.warnings
@@ -192,13 +205,10 @@ class Board:
             case ev.GateOpened():
                 row.gates[event.gate] = GateRow(event.gate, event.phase, event.kind, reason=event.reason)
                 row.phases[event.phase].status = "gate"
-                if event.kind == "human":
-                    row.status = "waiting"
             case ev.ApprovalGiven():
                 row.gates[event.gate].by = (*row.gates[event.gate].by, event.by.name)
             case ev.GatePassed():
                 row.gates[event.gate].status = "passed"
-                row.status = "active"
             case ev.GateRejected():
                 row.gates[event.gate].status, row.gates[event.gate].by = "rejected", (event.by.name,)
             case ev.GateSuperseded():
@@ -208,8 +218,15 @@ class Board:
 
     def _ends(self, row: SessionRow, event: Event) -> None:
         match event:
+            case ev.PhaseBlocked():
+                row.phases[event.phase].blocked = True
             case ev.SessionBlocked():
                 row.status, row.reason = "blocked", event.reason
+                row.phases[event.phase].blocked = True
+            case ev.SessionResumed():
+                row.status = "active"
+                for phase in row.phases.values():
+                    phase.blocked = False
             case ev.SessionCompleted():
                 row.status, row.commit, row.phase = "completed", event.commit, ""
             case ev.SessionAborted():
@@ -221,10 +238,13 @@ class Board:
                 row.reason = f"rolled back to {row.back} by {event.by.name}"
                 row.phase = event.phase
                 row.pending_effects.clear()
-                names = list(row.phases)
-                for later in names[names.index(event.phase) :]:
-                    fresh = PhaseRow(later, row.phases[later].agent, attempt=row.phases[later].attempt)
-                    row.phases[later] = fresh
+                reached, mark = row.marks[event.phase]
+                attempts = {name: phase.attempt for name, phase in row.phases.items()}
+                row.acceptance, row.phases = mark.acceptance, _copied(mark.phases)
+                for name, phase in row.phases.items():
+                    phase.attempt, phase.blocked = attempts[name], False
+                    phase.status = "completed" if phase.status == "completed" else "pending"
+                row.marks = {name: kept for name, kept in row.marks.items() if kept[0] <= reached}
             case _:
                 pass
 

@@ -213,8 +213,8 @@ class Drive:
             place = {"ticket": row.ticket.id, "session": row.id}
             if row.status == "completed" and row.id not in finished_before:
                 summary.completed.append({**place, "branch": row.branch})
-            elif row.status == "waiting" and row.gate is not None:
-                summary.waiting.append({**place, "gate": row.gate.id})
+            elif row.status == "waiting":
+                summary.waiting += [{**place, "gate": gate.id} for gate in row.open_gates]
             elif row.status in ("blocked", "rolled_back") and not self._replaced(row):
                 summary.blocked.append({**place, "reason": row.reason})
             else:

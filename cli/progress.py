@@ -101,7 +101,8 @@ def board(feed: Feed) -> Any:
     rows = [r for r in feed.board.sessions.values() if r.status in ("active", "waiting")]
     for row in rows:
         marks = "".join(MARKS[phase.status] for phase in row.phases.values())
-        now = f"waits: {row.gate.id}" if row.gate else f"{row.phase} {row.line}"
+        gates = ", ".join(gate.id for gate in row.open_gates)
+        now = f"waits: {gates}" if row.status == "waiting" else f"{row.phase} {row.line}"
         table.add_row(
             f"{row.ticket.id} {row.ticket.title[:30]}",
             Text(marks),

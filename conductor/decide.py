@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 
 from conductor import criteria, gates, rests
 from conductor.process import block, fail, start_phase
-from conductor.state import Effect, SessionState, Stage, Status
+from conductor.state import Effect, PhaseState, SessionState, Stage, Status
 from schemas import commands as cmd
 from schemas import session as ev
 from schemas.envelope import CommandEnvelope
@@ -64,12 +64,19 @@ def _start(state: SessionState, command: cmd.StartSession, at: CommandEnvelope) 
 
 def _stale(state: SessionState, phase: str, attempt: int, at: CommandEnvelope) -> Refusal | None:
     """The fence: an attempt is worked on only while it is the current one, by the agent that owns the phase."""
-    if state.stage is not Stage.WORKING or (state.phase, state.attempt) != (phase, attempt):
-        now = f"{state.phase} attempt {state.attempt} ({state.stage.value})"
+    known = state.phases.get(phase)
+    if known is None or known.stage is not Stage.WORKING or known.attempt != attempt:
+        now = ", ".join(_at(p) for p in state.active or (state.current,))
         return Refusal("stale_attempt", f"attempt {attempt} of {phase} is over; the session is at {now}")
-    if at.sender not in (state.definition.agent.value, "conductor"):
-        return Refusal("wrong_agent", f"{phase} belongs to {state.definition.agent.value}, not to {at.sender}")
+    agent = state.definition_of(phase).agent.value
+    if at.sender not in (agent, "conductor"):
+        return Refusal("wrong_agent", f"{phase} belongs to {agent}, not to {at.sender}")
     return None
+
+
+def _at(phase: PhaseState) -> str:
+    attempt = phase.attempt + (phase.stage is Stage.RETRYING)
+    return f"{phase.name} attempt {attempt} ({phase.stage.value})"
 
 
 def _claim(state: SessionState, command: cmd.ClaimAttempt, at: CommandEnvelope) -> Decision:
@@ -82,10 +89,11 @@ def _claim(state: SessionState, command: cmd.ClaimAttempt, at: CommandEnvelope) 
 def _fenced(state: SessionState, command: cmd.ReportWork | cmd.ReportFailure, at: CommandEnvelope) -> Refusal | None:
     if stale := _stale(state, command.phase, command.attempt, at):
         return stale
-    if not state.lease:
+    lease = state.phases[command.phase].lease
+    if not lease:
         return Refusal("not_claimed", f"attempt {command.attempt} of {command.phase} was not claimed: claim it first")
-    if command.lease != state.lease:
-        return Refusal("stale_lease", f"lease {command.lease} of {command.phase} was taken over by {state.lease}")
+    if command.lease != lease:
+        return Refusal("stale_lease", f"lease {command.lease} of {command.phase} was taken over by {lease}")
     return None
 
 
@@ -94,14 +102,14 @@ def _report(state: SessionState, command: cmd.ReportWork, at: CommandEnvelope) -
         return stale
     usage = _priced(state, command.usage)
     if wrong := _incomplete(state, command):
-        return fail(state, FailureClass.AGENT, wrong, "", usage, at.time)
+        return fail(state, command.phase, FailureClass.AGENT, wrong, "", usage, at.time)
     fields = {n: getattr(command, n) for n in ev.WorkReported.model_fields if n != "usage"}
     return (ev.WorkReported(**fields, usage=usage),)
 
 
 def _incomplete(state: SessionState, command: cmd.ReportWork) -> str | None:
     """What a report lacks, or claims without right."""
-    phase = state.definition
+    phase = state.definition_of(command.phase)
     items = {i.id: i for i in phase.checklist}
     if unknown := _listed(t.item for t in command.ticked if t.item not in items):
         return f"the report ticks items that {phase.name} does not have: {unknown}"
@@ -145,21 +153,22 @@ def _failure(state: SessionState, command: cmd.ReportFailure, at: CommandEnvelop
     if stale := _fenced(state, command, at):
         return stale
     usage = _priced(state, command.usage)
-    return fail(state, command.failure, command.reason, command.detail, usage, at.time)
+    return fail(state, command.phase, command.failure, command.reason, command.detail, usage, at.time)
 
 
 def _expire(state: SessionState, command: cmd.ExpireAttempt, at: CommandEnvelope) -> Decision:
     if stale := _stale(state, command.phase, command.attempt, at):
         return stale
-    limit = state.definition.timeout_seconds
+    limit = state.definition_of(command.phase).timeout_seconds
     reason = f"{command.phase} attempt {command.attempt} gave no report within {limit:g} s"
-    return fail(state, FailureClass.TRANSIENT, reason, "", Usage(), at.time)
+    return fail(state, command.phase, FailureClass.TRANSIENT, reason, "", Usage(), at.time)
 
 
 def _retry_due(state: SessionState, command: cmd.StartRetry, at: CommandEnvelope) -> Decision:
-    if state.stage is not Stage.RETRYING or (state.phase, state.attempt) != (command.phase, command.attempt):
+    phase = state.phases.get(command.phase)
+    if phase is None or phase.stage is not Stage.RETRYING or phase.attempt + 1 != command.attempt:
         return Refusal("stale_timer", f"attempt {command.attempt} of {command.phase} is not what is waited for")
-    return start_phase(state, state.definition, at.time)
+    return start_phase(state, state.definition_of(phase.name), at.time)
 
 
 def _effect_done(state: SessionState, command: cmd.RecordEffect, at: CommandEnvelope) -> Decision:
@@ -196,7 +205,7 @@ def _effect_failed(state: SessionState, command: cmd.RecordEffectFailure, at: Co
     if effect is None or effect.kind != command.kind:
         return Refusal("unknown_effect", f"session {state.id} does not wait for effect {command.effect}")
     failed = ev.EffectFailed(effect=effect.id, kind=command.kind, phase=effect.phase, reason=command.reason)
-    return (failed, block(state, FailureClass.POLICY, f"{command.kind} failed: {command.reason}"))
+    return (failed, block(state, effect.phase, FailureClass.POLICY, f"{command.kind} failed: {command.reason}"))
 
 
 def _gate(state: SessionState, command: cmd.DecideGate, at: CommandEnvelope) -> Decision:
@@ -208,8 +217,9 @@ def _gate(state: SessionState, command: cmd.DecideGate, at: CommandEnvelope) -> 
         return Refusal("gate_closed", f"gate {gate.id} is {gate.status}{by}; it cannot be decided again")
     if reason := gates.refusal(state, gate, at.actor):
         return Refusal("not_an_approver", reason)
+    phase = state.phases[gate.phase]
     bound = (gate.commit, gate.policy_version, gate.artifacts)
-    if bound != (state.commit, state.policy_version, state.phases[gate.phase].artifacts):
+    if bound != (phase.commit, state.policy_version, phase.artifacts):
         what = (
             f"gate {gate.id} was opened for commit {gate.commit[:12]}, its artifacts and policy, which are not current"
         )
@@ -219,7 +229,7 @@ def _gate(state: SessionState, command: cmd.DecideGate, at: CommandEnvelope) -> 
             return Refusal("reason_missing", "a rejection needs a reason (--reason TEXT), so that it can be acted on")
         rejected = ev.GateRejected(gate=gate.id, phase=gate.phase, by=at.actor, reason=command.reason)
         why = f"gate {gate.id} was rejected by {at.actor.name}: {command.reason}"
-        return (rejected, block(state, FailureClass.POLICY, why))
+        return (rejected, block(state, gate.phase, FailureClass.POLICY, why))
     approval = ev.ApprovalGiven(gate=gate.id, by=at.actor, reason=command.reason)
     if len(gate.approvals) + 1 < gate.quorum:
         return (approval,)
@@ -227,7 +237,7 @@ def _gate(state: SessionState, command: cmd.DecideGate, at: CommandEnvelope) -> 
 
 
 def _retry(state: SessionState, command: cmd.RetryPhase, at: CommandEnvelope) -> Decision:
-    if state.status not in (Status.BLOCKED, Status.ROLLED_BACK):
+    if state.status not in (Status.BLOCKED, Status.ROLLED_BACK) and not state.blocked:
         return Refusal("not_blocked", f"session {state.id} is {state.status.value}; only a blocked one can be retried")
     if reason := gates.may_operate(state, at.actor):
         return Refusal("not_an_operator", reason)
@@ -235,8 +245,8 @@ def _retry(state: SessionState, command: cmd.RetryPhase, at: CommandEnvelope) ->
         return Refusal("effect_pending", "the rollback is still being carried out; try again in a moment")
     if state.unrestored:
         return Refusal("not_restored", f"the branch was not taken back; roll back to {state.phase} again first")
-    resumed = ev.SessionResumed(phase=state.phase, by=at.actor, reason=command.reason)
-    return (resumed, *start_phase(state, state.definition, at.time))
+    phase = next((blocked.name for blocked in state.blocked), state.phase)
+    return (ev.SessionResumed(phase=phase, by=at.actor, reason=command.reason),)
 
 
 def _abort(state: SessionState, command: cmd.AbortSession, at: CommandEnvelope) -> Decision:
@@ -307,8 +317,7 @@ _RETURNS: dict[Status, Literal["waiting", "blocked", "completed"]] = {
 
 
 def _superseded(state: SessionState, reason: str) -> tuple[Event, ...]:
-    gate = state.open_gate
-    return (ev.GateSuperseded(gate=gate.id, phase=gate.phase, reason=reason),) if gate else ()
+    return tuple(ev.GateSuperseded(gate=gate.id, phase=gate.phase, reason=reason) for gate in state.open_gates)
 
 
 def _rule(rule: Callable[[SessionState, C, CommandEnvelope], Decision]) -> Callable[..., Decision]:

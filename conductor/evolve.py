@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from functools import singledispatch
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +23,8 @@ from schemas.values import Approval, ArtifactRef
 def evolve(state: SessionState, event: Event, sequence: int) -> SessionState:
     """The state after `event`, which is number `sequence` of the stream."""
     after = replace(_evolve(event, state), version=sequence)
+    if after.status in (Status.ACTIVE, Status.WAITING):
+        after = replace(after, status=_status(after))
     return after if isinstance(event, ev.CommandRefused) else kept(state, event, after)
 
 
@@ -31,6 +34,21 @@ def _put(mapping: Mapping[str, Any], key: str, value: Any) -> Mapping[str, Any]:
 
 def _phase(state: SessionState, name: str, **changes: Any) -> Mapping[str, PhaseState]:
     return _put(state.phases, name, replace(state.phases.get(name, PhaseState(name)), **changes))
+
+
+def _status(state: SessionState) -> Status:
+    """A session waits when people must decide a gate and nothing else goes on."""
+    gates = False
+    for phase in state.phases.values():
+        if phase.busy:
+            return Status.ACTIVE
+        gates = gates or bool(phase.gate)
+    return Status.WAITING if gates else Status.ACTIVE
+
+
+def _still(phase: PhaseState, **changes: Any) -> PhaseState:
+    """The phase with nothing going on in it."""
+    return replace(phase, stage=Stage.IDLE, lease=0, holder="", due=None, gate="", **changes)
 
 
 @singledispatch
@@ -65,23 +83,22 @@ def _(event: ev.SessionStarted, state: SessionState) -> SessionState:
 def _(event: ev.PhaseStarted, state: SessionState) -> SessionState:
     mark = replace(state, marks=NOTHING, rests=NOTHING)
     marks = state.marks if event.phase in state.marks else _put(state.marks, event.phase, mark)
-    return replace(
+    phases = _phase(
         state,
-        status=Status.ACTIVE,
+        event.phase,
         stage=Stage.WORKING,
-        phase=event.phase,
         attempt=event.attempt,
         lease=0,
         holder="",
-        reason="",
-        marks=marks,
-        phases=_phase(state, event.phase, attempt=event.attempt, completed=False),
+        due=event.started + timedelta(seconds=event.timeout_seconds),
+        completed=False,
     )
+    return replace(state, status=Status.ACTIVE, phase=event.phase, reason="", marks=marks, phases=phases)
 
 
 @_evolve.register
 def _(event: ev.AttemptClaimed, state: SessionState) -> SessionState:
-    return replace(state, lease=event.lease, holder=event.holder)
+    return replace(state, phases=_phase(state, event.phase, lease=event.lease, holder=event.holder))
 
 
 @_evolve.register
@@ -93,6 +110,8 @@ def _(event: ev.WorkReported, state: SessionState) -> SessionState:
     phases = _phase(
         state,
         event.phase,
+        stage=Stage.REPORTED,
+        due=None,
         ticked=MappingProxyType(ticked),
         artifacts=event.artifacts,
         measurements=event.measurements,
@@ -101,7 +120,6 @@ def _(event: ev.WorkReported, state: SessionState) -> SessionState:
     )
     return replace(
         state,
-        stage=Stage.REPORTED,
         artifacts=_artifacts(phases),
         measured=_measured(phases),
         acceptance=event.acceptance or state.acceptance,
@@ -129,38 +147,35 @@ def _(event: ev.AttemptFailed, state: SessionState) -> SessionState:
     failures = state.phases[event.phase].failures + 1
     return replace(
         state,
-        stage=Stage.IDLE,
-        lease=0,
         reason=event.reason,
         usage=state.usage.plus(event.usage),
-        phases=_phase(state, event.phase, failures=failures),
+        phases=_phase(state, event.phase, stage=Stage.STOPPED, lease=0, due=None, failures=failures),
     )
 
 
 @_evolve.register
 def _(event: ev.RetryScheduled, state: SessionState) -> SessionState:
-    return replace(state, stage=Stage.RETRYING, attempt=event.attempt)
+    return replace(state, phases=_phase(state, event.phase, stage=Stage.RETRYING, due=event.due))
 
 
 @_evolve.register
 def _(event: ev.EffectRequested, state: SessionState) -> SessionState:
     effect = Effect(event.effect, event.kind, event.phase, event.attempt, event.artifacts, event.target)
-    stage = state.stage if event.kind == "restore" else Stage.EFFECT
-    return replace(state, stage=stage, effects=(*state.effects, effect))
+    phases = state.phases if event.kind == "restore" else _phase(state, event.phase, stage=Stage.EFFECT)
+    return replace(state, phases=phases, effects=(*state.effects, effect))
 
 
 @_evolve.register
 def _(event: ev.EffectRecorded, state: SessionState) -> SessionState:
     left = tuple(e for e in state.effects if e.id != event.effect)
-    stage = Stage.REPORTED if event.kind == "sign" else Stage.RECORDED
-    if event.kind == "restore":
-        stage = state.stage
     phases = state.phases
-    if event.artifacts:
-        phases = _phase(state, event.phase, artifacts=(*state.phases[event.phase].artifacts, *event.artifacts))
+    if event.kind == "sign":
+        signed = (*phases[event.phase].artifacts, *event.artifacts)
+        phases = _phase(state, event.phase, stage=Stage.REPORTED, artifacts=signed)
+    elif event.kind == "commit":
+        phases = _phase(state, event.phase, stage=Stage.RECORDED, commit=event.commit)
     done = replace(
         state,
-        stage=stage,
         effects=left,
         effects_done=state.effects_done + 1,
         commit=event.commit or state.commit,
@@ -177,22 +192,32 @@ def _returned(state: SessionState) -> SessionState:
     then = state.returning
     if then is None:
         return state
-    if then.status is Status.WAITING:
-        return replace(state, status=Status.ACTIVE, stage=Stage.RECORDED, reason="", returning=None)
-    return replace(state, status=then.status, stage=then.stage, reason=then.reason, returning=None)
+    phases = {
+        name: replace(phase, stage=Stage.RECORDED, commit=state.commit) if then.phases[name].gate else phase
+        for name, phase in state.phases.items()
+    }
+    waited = then.status is Status.WAITING
+    return replace(
+        state,
+        status=Status.ACTIVE if waited else then.status,
+        phases=MappingProxyType(phases),
+        reason="" if waited else then.reason,
+        returning=None,
+    )
 
 
 @_evolve.register
 def _(event: ev.EffectFailed, state: SessionState) -> SessionState:
     left = tuple(e for e in state.effects if e.id != event.effect)
     unrestored = state.unrestored or event.kind == "restore"
-    return replace(state, effects=left, stage=Stage.IDLE, unrestored=unrestored, returning=None)
+    phases = _phase(state, event.phase, stage=Stage.STOPPED)
+    return replace(state, effects=left, phases=phases, unrestored=unrestored, returning=None)
 
 
 @_evolve.register
 def _(event: ev.CriteriaEvaluated, state: SessionState) -> SessionState:
-    stage = Stage.GATE if event.passed else Stage.IDLE
-    return replace(state, stage=stage, phases=_phase(state, event.phase, criteria=event.results))
+    stage = Stage.GATE if event.passed else Stage.STOPPED
+    return replace(state, phases=_phase(state, event.phase, stage=stage, criteria=event.results))
 
 
 @_evolve.register
@@ -209,8 +234,8 @@ def _(event: ev.GateOpened, state: SessionState) -> SessionState:
         reason=event.reason,
         opened=event.opened,
     )
-    status = Status.WAITING if event.kind == "human" else state.status
-    return replace(state, status=status, stage=Stage.GATE, gates=_put(state.gates, gate.id, gate))
+    phases = _phase(state, event.phase, stage=Stage.GATE, gate=gate.id if event.kind == "human" else "")
+    return replace(state, phases=phases, gates=_put(state.gates, gate.id, gate))
 
 
 @_evolve.register
@@ -225,79 +250,89 @@ def _(event: ev.GatePassed, state: SessionState) -> SessionState:
     gate = state.gates[event.gate]
     by = ", ".join(a.by.name for a in gate.approvals) or "criteria"
     gates = _put(state.gates, gate.id, replace(gate, status="passed", decided_by=by))
-    return replace(state, status=Status.ACTIVE, stage=Stage.PASSED, gates=gates)
+    return replace(state, phases=_phase(state, event.phase, stage=Stage.PASSED, gate=""), gates=gates)
 
 
 @_evolve.register
 def _(event: ev.GateRejected, state: SessionState) -> SessionState:
     gate = replace(state.gates[event.gate], status="rejected", decided_by=event.by.name)
     gates = _put(state.gates, gate.id, gate)
-    return replace(state, stage=Stage.IDLE, gates=gates, interventions=state.interventions + 1)
+    phases = _phase(state, event.phase, stage=Stage.STOPPED, gate="")
+    return replace(state, phases=phases, gates=gates, interventions=state.interventions + 1)
 
 
 @_evolve.register
 def _(event: ev.GateSuperseded, state: SessionState) -> SessionState:
     gate = replace(state.gates[event.gate], status="superseded")
-    return replace(state, gates=_put(state.gates, gate.id, gate))
+    phases = _phase(state, event.phase, stage=Stage.STOPPED, gate="")
+    return replace(state, phases=phases, gates=_put(state.gates, gate.id, gate))
 
 
 @_evolve.register
 def _(event: ev.PhaseCompleted, state: SessionState) -> SessionState:
-    phases = _phase(state, event.phase, completed=True, failures=0)
-    return replace(state, stage=Stage.IDLE, lease=0, phases=phases)
+    phase = _still(state.phases[event.phase], completed=True, failures=0)
+    return replace(state, phases=_put(state.phases, event.phase, phase))
+
+
+@_evolve.register
+def _(event: ev.PhaseBlocked, state: SessionState) -> SessionState:
+    return replace(state, phases=_blocked(state, event))
+
+
+def _blocked(state: SessionState, event: ev.PhaseBlocked | ev.SessionBlocked) -> Mapping[str, PhaseState]:
+    phase = _still(state.phases[event.phase], blocked=event.reason, failure=event.failure)
+    return _put(state.phases, event.phase, phase)
 
 
 @_evolve.register
 def _(event: ev.SessionBlocked, state: SessionState) -> SessionState:
     """The phase may be one that could not even start: then it is what a retry starts."""
-    attempt = state.phases[event.phase].attempt
-    return replace(
-        state,
-        status=Status.BLOCKED,
-        stage=Stage.IDLE,
-        phase=event.phase,
-        attempt=attempt,
-        lease=0,
-        reason=event.reason,
-    )
+    phases = _blocked(state, event)
+    return replace(state, status=Status.BLOCKED, phase=event.phase, phases=phases, reason=event.reason)
 
 
 @_evolve.register
 def _(event: ev.SessionResumed, state: SessionState) -> SessionState:
+    phases = {
+        name: replace(phase, blocked="", failure=None, failures=0) if phase.blocked or name == event.phase else phase
+        for name, phase in state.phases.items()
+    }
     return replace(
         state,
         status=Status.ACTIVE,
-        stage=Stage.IDLE,
         reason="",
         interventions=state.interventions + 1,
-        phases=_phase(state, event.phase, failures=0),
+        phases=MappingProxyType(phases),
     )
 
 
 @_evolve.register
 def _(event: ev.SessionCompleted, state: SessionState) -> SessionState:
-    return replace(state, status=Status.COMPLETED, stage=Stage.IDLE)
+    return replace(state, status=Status.COMPLETED)
 
 
 @_evolve.register
 def _(event: ev.SessionAborted, state: SessionState) -> SessionState:
-    return replace(state, status=Status.ABORTED, stage=Stage.IDLE, lease=0, effects=(), reason=event.reason)
+    phases = MappingProxyType({name: _still(phase) for name, phase in state.phases.items()})
+    return replace(state, status=Status.ABORTED, phases=phases, effects=(), reason=event.reason)
 
 
 @_evolve.register
 def _(event: ev.SessionRolledBack, state: SessionState) -> SessionState:
-    """Back to the mark, except for what cannot be taken back: attempts made, money spent, decisions given, effects."""
+    """Back to the mark, except for what cannot be taken back: attempts made, money spent, decisions given, effects.
+
+    What ran in parallel then is not at work again: a retry starts it anew, in an attempt of its own.
+    """
     mark = state.marks[event.phase]
-    names = [p.name for p in state.pipeline.phases] if state.pipeline else []
-    reached = set(names[: names.index(event.phase) + 1]) if event.phase in names else set()
-    attempts = {n: replace(p, attempt=state.phases[n].attempt, failures=0) for n, p in mark.phases.items()}
+    phases = {
+        name: _still(phase, attempt=state.phases[name].attempt, failures=0, blocked="", failure=None)
+        for name, phase in mark.phases.items()
+    }
     return replace(
         mark,
         status=Status.ROLLED_BACK,
-        stage=Stage.IDLE,
         phase=event.phase,
-        attempt=state.phases[event.phase].attempt,
-        phases=MappingProxyType(attempts),
+        phases=MappingProxyType(phases),
         gates=state.gates,
         usage=state.usage,
         interventions=state.interventions + 1,
@@ -305,7 +340,7 @@ def _(event: ev.SessionRolledBack, state: SessionState) -> SessionState:
         effects_done=state.effects_done,
         commit=state.commit,
         reason=f"rolled back to the start of {event.phase} by {event.by.name}",
-        marks=MappingProxyType({n: m for n, m in state.marks.items() if n in reached}),
+        marks=MappingProxyType({n: m for n, m in state.marks.items() if m.version <= mark.version}),
     )
 
 
@@ -315,15 +350,11 @@ def _(event: ev.SessionRestored, state: SessionState) -> SessionState:
     then = find(state, event.to_sequence)
     if then is None:  # not by these rules; what is in the record happened all the same
         return state
-    phases = {n: replace(p, attempt=state.phases[n].attempt) for n, p in then.phases.items()}
+    phases = {n: _still(p, attempt=state.phases[n].attempt) for n, p in then.phases.items()}
     return replace(
         then,
         status=Status.ROLLED_BACK,
-        stage=Stage.IDLE,
         phase=event.phase,
-        attempt=phases[event.phase].attempt,
-        lease=0,
-        holder="",
         phases=MappingProxyType(phases),
         gates=state.gates,
         usage=state.usage,

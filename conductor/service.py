@@ -22,8 +22,8 @@ from conductor.decide import Refusal
 from conductor.drives import DriveState, decide_drive, evolve_drive
 from conductor.fold import fold, handle
 from conductor.letters import LETTER, LetterState, decide_letter, evolve_letter, letter_view
-from conductor.process import Alarm, timers
-from conductor.state import SessionState, Stage, initial
+from conductor.process import Alarm, alarms, timers
+from conductor.state import SessionState, initial
 from conductor.views import gate_view, session_view
 from schemas import session as ev
 from schemas.envelope import (
@@ -223,9 +223,9 @@ class Conductor:
         outcome = handle(state, envelope)
         verdict = _verdict(outcome.events, state.version, outcome.refusal)
         changes: list[TimerSet | TimerCleared] = []
-        if outcome.refusal and envelope.sender == Sender.CONDUCTOR.value and not _timed(outcome.state):
-            changes.append(TimerCleared("attempt"))  # fired for nothing; but one that came too late left a newer one
-        for change in timers(outcome.events):
+        if (fired := _fired(envelope)) and fired not in alarms(outcome.state):
+            changes.append(TimerCleared(fired))  # or it would fire again; but one that came too late left a newer one
+        for change in timers(state, outcome.state):
             changes.append(
                 self._timer(envelope, change, outcome.state.version)
                 if isinstance(change, Alarm)
@@ -332,9 +332,11 @@ class Conductor:
                 await committed.wait()
 
 
-def _timed(state: SessionState) -> bool:
-    """Whether the session waits for an alarm: the newest one armed is then the one it waits for."""
-    return state.stage in (Stage.WORKING, Stage.RETRYING)
+def _fired(envelope: CommandEnvelope) -> str:
+    """The key of the timer that sent this command; "" when none did. See `_timer` for how its id is made."""
+    if envelope.sender != Sender.CONDUCTOR.value or not envelope.id.startswith(TIMER):
+        return ""
+    return envelope.id.removeprefix(TIMER).rsplit(".", 3)[0]
 
 
 def _verdict(events: Sequence[Event], version: int, refusal: Refusal | None) -> dict[str, Any]:

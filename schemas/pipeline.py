@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.values import SIGNATURE, ArtifactName, Mode, PhaseName, Role, Value
+from schemas.values import SIGNATURE, ArtifactName, Mode, PhaseName, Role, Value, later
 
 YEAR = 366 * 24 * 3600.0
 """The longest pause or time limit, in seconds: beyond it a time may leave the calendar."""
@@ -68,6 +70,8 @@ class PhaseDefinition(Value):
     gate: GateDefinition = GateDefinition()
     retry: RetryPolicy = RetryPolicy()
     timeout_seconds: Annotated[float, Field(gt=0, le=YEAR)] = 600.0
+    after: tuple[PhaseName, ...] | None = later(None)
+    """The phases that must be over before this one starts; by default the one above it. `[]` starts at once."""
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
@@ -87,7 +91,8 @@ class PhaseDefinition(Value):
 
 
 class PipelineDefinition(Value):
-    """The phases a kind of ticket goes through, in order."""
+    """The phases a kind of ticket goes through: a directed graph without circles, since a phase comes only after phases
+    that stand above it in the file."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
     version: Annotated[int, Field(ge=1)] = 1
@@ -102,15 +107,54 @@ class PipelineDefinition(Value):
             raise ValueError(f"phase named twice: {', '.join(sorted(doubled))}")
         return self
 
+    @model_validator(mode="after")
+    def _after_what_stands_above(self) -> Self:
+        above: set[str] = set()
+        for phase in self.phases:
+            if unknown := sorted(set(phase.after or ()) - above):
+                raise ValueError(
+                    f"phase {phase.name} comes `after` {', '.join(unknown)}, which stands not above it: a phase comes "
+                    f"after phases that stand above it in the file"
+                )
+            above.add(phase.name)
+        return self
+
+    @model_validator(mode="after")
+    def _no_artifact_of_two_at_once(self) -> Self:
+        """Which of two parallel phases wrote an artifact last would be chance."""
+        for at, one in enumerate(self.phases):
+            apart = (p for p in self.phases[at + 1 :] if p.name not in self.descendants[one.name])
+            for other in apart:
+                if both := sorted(set(one.artifacts) & set(other.artifacts)):
+                    names = f"{one.name} and {other.name} may run at the same time and both"
+                    raise ValueError(f"{names} produce {', '.join(both)}: give them names of their own")
+        return self
+
+    @cached_property
+    def before(self) -> Mapping[str, tuple[str, ...]]:
+        """For each phase those it comes directly after, in the order of the file."""
+        before: dict[str, tuple[str, ...]] = {}
+        above: tuple[str, ...] = ()
+        for phase in self.phases:
+            before[phase.name] = above if phase.after is None else tuple(n for n in before if n in phase.after)
+            above = (phase.name,)
+        return before
+
+    @cached_property
+    def descendants(self) -> Mapping[str, frozenset[str]]:
+        """For each phase all those that come after it, directly or not."""
+        found: dict[str, set[str]] = {phase.name: set() for phase in self.phases}
+        for name in reversed(found):
+            for parent in self.before[name]:
+                found[parent] |= {name, *found[name]}
+        return {name: frozenset(names) for name, names in found.items()}
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, PhaseDefinition]:
+        return {phase.name: phase for phase in self.phases}
+
     def phase(self, name: str) -> PhaseDefinition:
         """The phase called `name`. Raises KeyError with the known names."""
-        for phase in self.phases:
-            if phase.name == name:
-                return phase
+        if (phase := self._by_name.get(name)) is not None:
+            return phase
         raise KeyError(f"pipeline {self.name!r} has no phase {name!r}; it has {', '.join(p.name for p in self.phases)}")
-
-    def following(self, name: str) -> PhaseDefinition | None:
-        """The phase after `name`, or None after the last."""
-        names = [p.name for p in self.phases]
-        at = names.index(self.phase(name).name) + 1
-        return self.phases[at] if at < len(self.phases) else None

@@ -205,6 +205,14 @@ class PhaseCompleted(Event, stream="session"):
     attempt: int
 
 
+class PhaseBlocked(Event, stream="session"):
+    """The phase cannot go on without a person; others that run at the same time finish what they do."""
+
+    phase: PhaseName
+    failure: FailureClass
+    reason: str
+
+
 class SessionBlocked(Event, stream="session"):
     """The session cannot go on without a person."""
 
