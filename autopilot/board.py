@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from schemas import session as ev
+from schemas.drive import DriveDraining
 from schemas.envelope import EventEnvelope
 from schemas.messages import Event
 from schemas.pipeline import PipelineDefinition
@@ -25,7 +26,7 @@ class PhaseRow:
 
     name: str
     agent: str
-    status: Literal["pending", "working", "reported", "gate", "completed", "failed"] = "pending"
+    status: Literal["pending", "working", "reported", "gate", "completed", "skipped", "failed"] = "pending"
     attempt: int = 0
     summary: str = ""
     ticked: dict[str, str] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class GateRow:
     phase: str
     kind: str
     status: str = "open"
+    held: bool = False
     by: tuple[str, ...] = ()
     reason: str = ""
 
@@ -67,6 +69,13 @@ _RESTING = (
     ev.EffectRecorded,
 )  # fmt: skip
 """The events after which a session may rest; more than needed do no harm."""
+
+
+_INTERVENTIONS = (
+    ev.ApprovalGiven, ev.GateRejected, ev.GateHeld, ev.GateUnheld, ev.SessionResumed, ev.SessionPaused,
+    ev.SessionUnpaused, ev.AttemptReassigned, ev.SessionRolledBack, ev.SessionRestored,
+)  # fmt: skip
+"""What people do to a session; the automation rate counts the completed ones with none."""
 
 
 def _copied(phases: dict[str, PhaseRow]) -> dict[str, PhaseRow]:
@@ -98,6 +107,12 @@ class SessionRow:
     gates: dict[str, GateRow] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     pending_effects: set[str] = field(default_factory=set)
+    effects: dict[str, str] = field(default_factory=dict)
+    """The phase of every effect that was asked for."""
+    paused: str = ""
+    """By whom and why no phase starts."""
+    priority: str = ""
+    interventions: int = 0
     line: str = ""
     """The newest line of live progress."""
     back: str = ""
@@ -119,7 +134,8 @@ class SessionRow:
     @property
     def in_work(self) -> bool:
         """Whether the train itself still has something to do here."""
-        return self.status == "active" or bool(self.pending_effects)
+        runs = self.status == "active" and (not self.paused or any(phase.busy for phase in self.phases.values()))
+        return runs or bool(self.pending_effects)
 
 
 class Board:
@@ -127,9 +143,14 @@ class Board:
 
     def __init__(self) -> None:
         self.sessions: dict[str, SessionRow] = {}
+        self.draining: dict[str, str] = {}
+        """Drives that were asked to take no more tickets, and by whom and why."""
 
     def apply(self, envelope: EventEnvelope[Event]) -> SessionRow | None:
         """Fold one event; the row it changed, or None."""
+        if isinstance(envelope.event, DriveDraining):
+            by, why = envelope.event.by.name, envelope.event.reason
+            self.draining[envelope.stream.name] = f"drained by {by}" + (f": {why}" if why else "")
         if envelope.stream.kind != "session":
             return None
         event, name = envelope.event, envelope.stream.name
@@ -157,6 +178,7 @@ class Board:
         row.version, row.updated = envelope.sequence, envelope.time
         self._work(row, event)
         self._gates(row, event)
+        self._control(row, event)
         self._ends(row, event)
         self._returns(row, event)
         if row.status in ("active", "waiting"):
@@ -187,7 +209,21 @@ class Board:
                 row.phases[event.phase].wall_seconds += event.usage.wall_seconds
                 row.usage = row.usage.plus(event.usage)
                 row.reason = event.reason
+            case ev.AttemptReassigned():
+                row.phases[event.phase].status = "pending"
+            case ev.PhaseSkipped():
+                row.phases[event.phase].status = "skipped"
+                row.phases[event.phase].summary = f"skipped: {event.condition.expression}"
+            case ev.PhaseRepeated():
+                for name in event.phases:
+                    phase = row.phases[name]
+                    row.phases[name] = PhaseRow(
+                        name, phase.agent, attempt=phase.attempt, ticked=phase.ticked, wall_seconds=phase.wall_seconds
+                    )
+                    row.marks.pop(name, None)
+                row.pending_effects -= {e for e in row.pending_effects if row.effects[e] in event.phases}
             case ev.EffectRequested():
+                row.effects[event.effect] = event.phase
                 row.pending_effects.add(event.effect)
             case ev.EffectRecorded():
                 row.pending_effects.discard(event.effect)
@@ -213,6 +249,23 @@ class Board:
                 row.gates[event.gate].status, row.gates[event.gate].by = "rejected", (event.by.name,)
             case ev.GateSuperseded():
                 row.gates[event.gate].status = "superseded"
+            case ev.GateExpired():
+                row.gates[event.gate].status = "expired"
+            case ev.GateHeld() | ev.GateUnheld():
+                row.gates[event.gate].held = isinstance(event, ev.GateHeld)
+            case _:
+                pass
+
+    def _control(self, row: SessionRow, event: Event) -> None:
+        if isinstance(event, _INTERVENTIONS):
+            row.interventions += 1
+        match event:
+            case ev.SessionPaused():
+                row.paused = f"paused by {event.by.name}" + (f": {event.reason}" if event.reason else "")
+            case ev.SessionUnpaused():
+                row.paused = ""
+            case ev.PriorityChanged():
+                row.priority = event.priority.value
             case _:
                 pass
 
@@ -243,7 +296,8 @@ class Board:
                 row.acceptance, row.phases = mark.acceptance, _copied(mark.phases)
                 for name, phase in row.phases.items():
                     phase.attempt, phase.blocked = attempts[name], False
-                    phase.status = "completed" if phase.status == "completed" else "pending"
+                    if phase.status not in ("completed", "skipped"):
+                        phase.status = "pending"
                 row.marks = {name: kept for name, kept in row.marks.items() if kept[0] <= reached}
             case _:
                 pass

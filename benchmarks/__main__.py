@@ -14,11 +14,11 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import cli_start, overhead, record
+from benchmarks import cli_start, overhead, record, rules
 from benchmarks.measure import Figure
 
 OUTPUT = Path("benchmarks/results.json")
-PARTS = {"cli_start": cli_start.figures, "record": record.figures, "overhead": overhead.figures}
+PARTS = {"cli_start": cli_start.figures, "record": record.figures, "overhead": overhead.figures, "rules": rules.figures}
 
 
 def main() -> None:

@@ -62,6 +62,8 @@ def parse(text: str, source: str, name: str | None = None) -> PipelineDefinition
     for index, phase in enumerate(definition.phases):
         expressions: list[tuple[tuple[Any, ...], str]] = [(("criteria", i), e) for i, e in enumerate(phase.criteria)]
         expressions += [(("gate", "when"), phase.gate.when)] if phase.gate.when else []
+        expressions += [(("skip_when",), phase.skip_when)] if phase.skip_when else []
+        expressions += [(("repeat", i, "when"), rule.when) for i, rule in enumerate(phase.repeat) if rule.when]
         for path, expression in expressions:
             try:
                 criteria.check_syntax(expression)

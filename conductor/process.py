@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 from conductor import criteria, gates
 from conductor.state import GateState, PhaseState, SessionState, Stage, Status
 from schemas import commands as cmd
 from schemas import session as ev
 from schemas.messages import Command, Event
-from schemas.pipeline import PhaseDefinition
-from schemas.values import SIGNATURE, FailureClass, Usage
+from schemas.pipeline import PhaseDefinition, RepeatRule
+from schemas.values import SIGNATURE, FailureClass, Mode, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,10 @@ class Calm:
 
 
 ATTEMPT = "attempt"
-"""How the key of a phase's alarm begins: its attempt's time is over, or the pause before the next one."""
+GATE = "gate"
+IDLE = "idle"
+"""How the keys of a phase's alarms begin: its attempt's time is over, or the pause before the next one; the time for
+its gate; no sign of life from its agent."""
 
 
 def follow(state: SessionState, at: datetime) -> tuple[Event, ...]:
@@ -47,10 +51,12 @@ def follow(state: SessionState, at: datetime) -> tuple[Event, ...]:
             return events
     if state.status is Status.BLOCKED:
         return ()
+    if state.paused and state.ready:
+        return ()
     if blocked := state.blocked:
         return () if any(phase.busy for phase in state.phases.values()) else (_all_blocked(blocked),)
     if ready := state.ready:
-        return start_phase(state, state.pipeline.phase(ready[0]), at)
+        return _begin(state, state.pipeline.phase(ready[0]), at)
     if all(phase.over for phase in state.phases.values()):
         return (ev.SessionCompleted(branch=state.branch, commit=state.commit),)
     return ()
@@ -72,6 +78,15 @@ def _go_on(state: SessionState, phase: PhaseState, at: datetime) -> tuple[Event,
         case Stage.PASSED:
             return (ev.PhaseCompleted(phase=phase.name, attempt=phase.attempt),)
     return ()
+
+
+def _begin(state: SessionState, phase: PhaseDefinition, at: datetime) -> tuple[Event, ...]:
+    """The phase's turn has come. A condition that is not known skips nothing."""
+    if phase.skip_when is not None:
+        condition = criteria.evaluate(phase.skip_when, gates.context(state))
+        if condition.passed:
+            return (ev.PhaseSkipped(phase=phase.name, condition=condition),)
+    return start_phase(state, phase, at)
 
 
 def start_phase(state: SessionState, phase: PhaseDefinition, at: datetime) -> tuple[Event, ...]:
@@ -126,8 +141,13 @@ def fail(
     if made >= allowed.get(failure, 1):
         times = f" ({made} attempts)" if made > 1 else ""
         return (failed, block(state, name, failure, f"{name}: {reason}{times}"))
-    due = at + timedelta(seconds=retry.delay(made + 1))
+    due = at + timedelta(seconds=retry.delay(made + 1, _chance(f"{state.id}.{name}.{attempt}")))
     return (failed, ev.RetryScheduled(phase=name, attempt=attempt + 1, due=due))
+
+
+def _chance(of: str) -> float:
+    """From 0 to 1, always the same for the same text: replay must give the same pauses."""
+    return int(sha256(of.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
 
 
 def block(state: SessionState, phase: str, failure: FailureClass, reason: str) -> Event:
@@ -162,18 +182,55 @@ def _next_effect(state: SessionState, phase: PhaseState) -> tuple[Event, ...]:
 
 
 def _hold_criteria(state: SessionState, phase: PhaseState) -> tuple[Event, ...]:
-    results = gates.exit_criteria(state, state.definition_of(phase.name))
+    definition = state.definition_of(phase.name)
+    results = gates.exit_criteria(state, definition)
     failed = [r for r in results if not r.passed]
+    unmet = f"{phase.name}: not met: {'; '.join(criteria.describe(r) for r in failed)}"
     evaluated = ev.CriteriaEvaluated(phase=phase.name, attempt=phase.attempt, results=results, passed=not failed)
-    if not failed:
-        return (evaluated,)
-    unmet = "; ".join(criteria.describe(r) for r in failed)
-    return (evaluated, block(state, phase.name, FailureClass.POLICY, f"{phase.name}: not met: {unmet}"))
+    for rule in definition.repeat:
+        if rule.when is None:
+            if failed:
+                return (evaluated, *send_back(state, phase, rule, unmet))
+            continue
+        result = criteria.evaluate(rule.when, gates.context(state))
+        why = criteria.describe(result)
+        if result.error:
+            unknown = f"{phase.name}: whether to go back to {rule.to} is not known: {why}"
+            return (evaluated, block(state, phase.name, FailureClass.POLICY, unknown))
+        if result.passed:
+            return (evaluated, *send_back(state, phase, rule, why))
+    return (evaluated, block(state, phase.name, FailureClass.POLICY, unmet)) if failed else (evaluated,)
+
+
+def send_back(state: SessionState, phase: PhaseState, rule: RepeatRule, why: str) -> tuple[Event, ...]:
+    """Back to the phase the rule names, unless the pipeline's limit is reached: then a person has to decide."""
+    if state.pipeline is None:
+        raise ValueError(f"session {state.id} has not started")
+    made = state.repeats.get(f"{phase.name}>{rule.to}", 0)
+    if made >= rule.iterations:
+        reason = f"{phase.name} went back to {rule.to} {made} times, the most the pipeline allows; now again: {why}"
+        return (block(state, phase.name, FailureClass.LIMIT, reason),)
+    again = {rule.to, *state.pipeline.descendants[rule.to]}
+    repeated = ev.PhaseRepeated(
+        phase=phase.name,
+        attempt=phase.attempt,
+        to=rule.to,
+        kind="pivot" if state.definition_of(rule.to).mode is Mode.DESIGN else "iterate",
+        iteration=made + 1,
+        iterations=rule.iterations,
+        phases=tuple(name for name in state.phases if name in again),
+        reason=why,
+    )
+    lapsed = [g for g in state.open_gates if g.phase in again and g.phase != phase.name]
+    reason = f"{phase.name} went back to {rule.to}"
+    return (*(ev.GateSuperseded(gate=g.id, phase=g.phase, reason=reason) for g in lapsed), repeated)
 
 
 def _open_gate(state: SessionState, phase: PhaseState, at: datetime) -> tuple[Event, ...]:
     definition = state.definition_of(phase.name)
     person, reason = gates.needs_person(state, definition)
+    if phase.escalated:
+        person, reason = True, "nobody decided the gate before in time, so it goes to those the policy escalates to"
     name = f"{state.id}.{phase.name}.{phase.attempt}"
     gate = ev.GateOpened(
         gate=name if name not in state.gates else f"{name}.{state.version + 1}",  # opened anew after a rollback
@@ -197,17 +254,47 @@ def alarms(state: SessionState) -> dict[str, Alarm]:
         if phase.due is None:
             continue
         key = f"{ATTEMPT}.{phase.name}"
-        if phase.stage is Stage.WORKING:
+        if phase.gate and not state.gates[phase.gate].held:
+            key = f"{GATE}.{phase.name}"
+            found[key] = Alarm(key, phase.due, cmd.ExpireGate(gate=phase.gate))
+        elif phase.stage is Stage.WORKING:
             found[key] = Alarm(key, phase.due, cmd.ExpireAttempt(phase=phase.name, attempt=phase.attempt))
-        elif phase.stage is Stage.RETRYING:
+        elif phase.stage is Stage.RETRYING and not state.paused:
             found[key] = Alarm(key, phase.due, cmd.StartRetry(phase=phase.name, attempt=phase.attempt + 1))
     return found
 
 
 def timers(before: SessionState, after: SessionState) -> tuple[Alarm | Calm, ...]:
     """The alarms to set and to forget when a session goes from one state to another."""
-    if before.phases is after.phases and before.gates is after.gates:
+    if before.phases is after.phases and before.gates is after.gates and before.paused == after.paused:
         return ()
     was, now = alarms(before), alarms(after)
-    forgotten = [Calm(key) for key in was if key not in now]
+    forgotten = [Calm(key) for key in (*was, *_watched(before)) if key not in now and key not in _watched(after)]
     return (*forgotten, *(alarm for key, alarm in now.items() if was.get(key) != alarm))
+
+
+def awaited(state: SessionState) -> frozenset[str]:
+    """The keys of all alarms a session waits for."""
+    return frozenset((*alarms(state), *_watched(state)))
+
+
+def _watched(state: SessionState) -> tuple[str, ...]:
+    """The keys of the alarms that signs of life put off. They are not part of the state: a sign of life is no event."""
+    return tuple(
+        f"{IDLE}.{phase.name}"
+        for phase in state.phases.values()
+        if phase.lease and phase.stage is Stage.WORKING and state.definition_of(phase.name).idle_seconds is not None
+    )
+
+
+def heard(state: SessionState, command: Command, at: datetime) -> Alarm | None:
+    """The alarm that a sign of life puts off, once it was accepted: a claim, an extension, or an alarm that fired so
+    late that nobody can have been heard meanwhile."""
+    if not isinstance(command, cmd.ClaimAttempt | cmd.ExtendAttempt | cmd.ExpireIdle):
+        return None
+    key, phase = f"{IDLE}.{command.phase}", state.phases[command.phase]
+    seconds = state.definition_of(command.phase).idle_seconds
+    if seconds is None or key not in _watched(state):
+        return None
+    due = at + timedelta(seconds=seconds)
+    return Alarm(key, due, cmd.ExpireIdle(phase=phase.name, attempt=phase.attempt, lease=phase.lease, due=due))

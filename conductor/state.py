@@ -71,7 +71,10 @@ class PhaseState:
     """Why it cannot go on without a person."""
     failure: FailureClass | None = None
     """And of what class that is."""
+    escalated: bool = False
+    """Whether its gate expired once: the next one is for the policy's `escalate_to`."""
     completed: bool = False
+    skipped: bool = False
     ticked: Mapping[str, str] = field(default_factory=_nothing)
     artifacts: tuple[ArtifactRef, ...] = ()
     measurements: tuple[Measurement, ...] = ()
@@ -88,12 +91,12 @@ class PhaseState:
     @property
     def over(self) -> bool:
         """Whether what comes after it may start."""
-        return self.completed
+        return self.completed or self.skipped
 
 
 @dataclass(frozen=True, slots=True)
 class GateState:
-    """A gate: `open`, then `passed`, `rejected` or `superseded` for ever."""
+    """A gate: `open`, then `passed`, `rejected`, `expired` or `superseded` for ever; an open one may be held."""
 
     id: str
     phase: str
@@ -108,6 +111,8 @@ class GateState:
     status: str = "open"
     approvals: tuple[Approval, ...] = ()
     decided_by: str = ""
+    held: bool = False
+    escalated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +159,10 @@ class SessionState:
     """Whether the branch could not be taken back after a rollback: then it holds more than this state."""
     usage: Usage = field(default_factory=Usage)
     reason: str = ""
+    paused: bool = False
+    priority: str = ""
+    repeats: Mapping[str, int] = field(default_factory=_nothing)
+    """How often the session went back, by `from>to`."""
     interventions: int = 0
     """How often a person decided something: the automation rate counts sessions with none."""
     marks: Mapping[str, SessionState] = field(default_factory=_nothing)

@@ -32,6 +32,8 @@ class GateDefinition(Value):
     human: Literal["never", "always", "when"] = "never"
     when: str | None = None
     quorum: Annotated[int, Field(ge=1)] = 1
+    expires_seconds: Annotated[float, Field(gt=0, le=YEAR)] | None = later(None)
+    """How long people have: then the gate expires and goes to the policy's `escalate_to`, or the session blocks."""
 
     @model_validator(mode="after")
     def _when_has_expression(self) -> Self:
@@ -40,16 +42,35 @@ class GateDefinition(Value):
         return self
 
 
+class RepeatRule(Value):
+    """A way back: to phase `to`, which must come before this one, at most `iterations` times in a session.
+
+    To a phase of mode `build` it is an iteration, to one of mode `design` a pivot. It is taken when the criterion
+    `when` holds after the phase's work, without `when` if the exit criteria are not met, and when an approver sends the
+    gate back. Phase `to` and all that come after it start again; the limit reached, the session blocks.
+    """
+
+    to: PhaseName
+    when: str | None = None
+    iterations: Annotated[int, Field(ge=1, le=100)]
+
+
 class RetryPolicy(Value):
-    """How often a phase is tried and how long the pause before try n is: `base · 2^(n-2)` seconds, at most `cap`."""
+    """How often a phase is tried and how long the pause before try n is: `base · 2^(n-2)` seconds, at most `cap`.
+
+    `jitter` takes up to that share off the pause, so that many sessions do not come back at one moment.
+    """
 
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
     base_seconds: Annotated[float, Field(ge=0, le=YEAR)] = 1.0
     cap_seconds: Annotated[float, Field(ge=0, le=YEAR)] = 60.0
+    jitter: Annotated[float, Field(ge=0, le=1)] = later(0.0)
 
-    def delay(self, attempt: int) -> float:
-        """Seconds to wait before `attempt` (2 is the first retry)."""
-        return float(min(self.base_seconds * 2.0 ** max(0, attempt - 2), self.cap_seconds))
+    def delay(self, attempt: int, chance: float = 0.0) -> float:
+        """Seconds to wait before `attempt` (2 is the first retry). `chance`, from 0 to 1, is how much of the jitter is
+        taken off."""
+        pause = min(self.base_seconds * 2.0 ** max(0, attempt - 2), self.cap_seconds)
+        return float(pause * (1.0 - self.jitter * chance))
 
 
 class PhaseDefinition(Value):
@@ -72,6 +93,11 @@ class PhaseDefinition(Value):
     timeout_seconds: Annotated[float, Field(gt=0, le=YEAR)] = 600.0
     after: tuple[PhaseName, ...] | None = later(None)
     """The phases that must be over before this one starts; by default the one above it. `[]` starts at once."""
+    skip_when: str | None = later(None)
+    """A criterion, held when the phase's turn comes: if it holds, the phase is skipped. An unknown figure does not."""
+    repeat: tuple[RepeatRule, ...] = later(())
+    idle_seconds: Annotated[float, Field(gt=0, le=YEAR)] | None = later(None)
+    """A claimed attempt that gives no sign of life for so long is expired."""
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
@@ -117,6 +143,20 @@ class PipelineDefinition(Value):
                     f"after phases that stand above it in the file"
                 )
             above.add(phase.name)
+        return self
+
+    @model_validator(mode="after")
+    def _ways_back(self) -> Self:
+        for phase in self.phases:
+            targets = [rule.to for rule in phase.repeat]
+            if doubled := sorted({to for to in targets if targets.count(to) > 1}):
+                raise ValueError(f"phase {phase.name} repeats {', '.join(doubled)} twice: one way back for each phase")
+            for to in targets:
+                if phase.name not in self.descendants.get(to, ()):
+                    raise ValueError(f"phase {phase.name} repeats {to}, which does not come before it")
+                if self.phase(to).mode not in (Mode.BUILD, Mode.DESIGN):
+                    what = f"of mode {self.phase(to).mode.value}: a session iterates to build or pivots to design"
+                    raise ValueError(f"phase {phase.name} repeats {to}, which is {what}")
         return self
 
     @model_validator(mode="after")

@@ -81,6 +81,14 @@ class RiskLevel(StrEnum):
         return ("low", "medium", "high").index(self.value)
 
 
+class Priority(StrEnum):
+    """How urgent a ticket or session is; the labels of the same names mean the same."""
+
+    NOW = "now"
+    NEXT = "next"
+    FUTURE = "future"
+
+
 class FailureClass(StrEnum):
     """Why an attempt failed, which decides what happens next.
 
@@ -193,4 +201,5 @@ class Approval(Value):
 
 
 GateKind = Literal["automatic", "human"]
+RepeatKind = Literal["iterate", "pivot"]
 EffectKind = Literal["commit", "sign", "restore"]
