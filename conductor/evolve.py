@@ -7,12 +7,11 @@ is in the record happened.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 from functools import singledispatch
 from types import MappingProxyType
 
-from conductor.change import artifacts_of, figures_of, put, still, with_phase
+from conductor.change import artifacts_of, changed, figures_of, put, still, with_phase
 from conductor.goback import repeated, restored, returned, rolled_back
 from conductor.rests import kept
 from conductor.state import NOTHING, Effect, GateState, PhaseState, SessionState, Stage, Status
@@ -23,9 +22,9 @@ from schemas.values import Approval
 
 def evolve(state: SessionState, event: Event, sequence: int) -> SessionState:
     """The state after `event`, which is number `sequence` of the stream."""
-    after = replace(_evolve(event, state), version=sequence)
-    if after.status in (Status.ACTIVE, Status.WAITING):
-        after = replace(after, status=_status(after))
+    after = _evolve(event, state)
+    goes_on = after.status is Status.ACTIVE or after.status is Status.WAITING
+    after = changed(after, version=sequence, status=_status(after) if goes_on else after.status)
     return after if isinstance(event, ev.CommandRefused) else kept(state, event, after)
 
 
@@ -47,7 +46,7 @@ def _evolve(event: Event, state: SessionState) -> SessionState:
 
 @_evolve.register
 def _(event: ev.SessionStarted, state: SessionState) -> SessionState:
-    return replace(
+    return changed(
         state,
         status=Status.ACTIVE,
         drive=event.drive,
@@ -82,30 +81,30 @@ def _(event: ev.PhaseStarted, state: SessionState) -> SessionState:
         escalated=False,
     )
     marks = _marked(state, event.phase)
-    return replace(state, status=Status.ACTIVE, phase=event.phase, reason="", marks=marks, phases=phases)
+    return changed(state, status=Status.ACTIVE, phase=event.phase, reason="", marks=marks, phases=phases)
 
 
 def _marked(state: SessionState, phase: str) -> Mapping[str, SessionState]:
     """The state before a phase first started is where a rollback goes back to."""
     if phase in state.marks:
         return state.marks
-    return put(state.marks, phase, replace(state, marks=NOTHING, rests=NOTHING))
+    return put(state.marks, phase, changed(state, marks=NOTHING, rests=NOTHING))
 
 
 @_evolve.register
 def _(event: ev.PhaseSkipped, state: SessionState) -> SessionState:
-    return replace(state, marks=_marked(state, event.phase), phases=with_phase(state, event.phase, skipped=True))
+    return changed(state, marks=_marked(state, event.phase), phases=with_phase(state, event.phase, skipped=True))
 
 
 @_evolve.register
 def _(event: ev.AttemptReassigned, state: SessionState) -> SessionState:
     phases = with_phase(state, event.phase, stage=Stage.STOPPED, lease=0, holder="", due=None)
-    return replace(state, phases=phases, interventions=state.interventions + 1)
+    return changed(state, phases=phases, interventions=state.interventions + 1)
 
 
 @_evolve.register
 def _(event: ev.AttemptClaimed, state: SessionState) -> SessionState:
-    return replace(state, phases=with_phase(state, event.phase, lease=event.lease, holder=event.holder))
+    return changed(state, phases=with_phase(state, event.phase, lease=event.lease, holder=event.holder))
 
 
 @_evolve.register
@@ -125,7 +124,7 @@ def _(event: ev.WorkReported, state: SessionState) -> SessionState:
         summary=event.summary,
         warnings=event.warnings,
     )
-    return replace(
+    return changed(
         state,
         artifacts=artifacts_of(phases),
         measured=figures_of(phases),
@@ -138,7 +137,7 @@ def _(event: ev.WorkReported, state: SessionState) -> SessionState:
 @_evolve.register
 def _(event: ev.AttemptFailed, state: SessionState) -> SessionState:
     failures = state.phases[event.phase].failures + 1
-    return replace(
+    return changed(
         state,
         reason=event.reason,
         usage=state.usage.plus(event.usage),
@@ -148,14 +147,14 @@ def _(event: ev.AttemptFailed, state: SessionState) -> SessionState:
 
 @_evolve.register
 def _(event: ev.RetryScheduled, state: SessionState) -> SessionState:
-    return replace(state, phases=with_phase(state, event.phase, stage=Stage.RETRYING, due=event.due))
+    return changed(state, phases=with_phase(state, event.phase, stage=Stage.RETRYING, due=event.due))
 
 
 @_evolve.register
 def _(event: ev.EffectRequested, state: SessionState) -> SessionState:
     effect = Effect(event.effect, event.kind, event.phase, event.attempt, event.artifacts, event.target)
     phases = state.phases if event.kind == "restore" else with_phase(state, event.phase, stage=Stage.EFFECT)
-    return replace(state, phases=phases, effects=(*state.effects, effect))
+    return changed(state, phases=phases, effects=(*state.effects, effect))
 
 
 @_evolve.register
@@ -167,7 +166,7 @@ def _(event: ev.EffectRecorded, state: SessionState) -> SessionState:
         phases = with_phase(state, event.phase, stage=Stage.REPORTED, artifacts=signed)
     elif event.kind == "commit":
         phases = with_phase(state, event.phase, stage=Stage.RECORDED, commit=event.commit)
-    done = replace(
+    done = changed(
         state,
         effects=left,
         effects_done=state.effects_done + 1,
@@ -184,13 +183,13 @@ def _(event: ev.EffectFailed, state: SessionState) -> SessionState:
     left = tuple(e for e in state.effects if e.id != event.effect)
     unrestored = state.unrestored or event.kind == "restore"
     phases = with_phase(state, event.phase, stage=Stage.STOPPED)
-    return replace(state, effects=left, phases=phases, unrestored=unrestored, returning=None)
+    return changed(state, effects=left, phases=phases, unrestored=unrestored, returning=None)
 
 
 @_evolve.register
 def _(event: ev.CriteriaEvaluated, state: SessionState) -> SessionState:
     stage = Stage.GATE if event.passed else Stage.STOPPED
-    return replace(state, phases=with_phase(state, event.phase, stage=stage, criteria=event.results))
+    return changed(state, phases=with_phase(state, event.phase, stage=stage, criteria=event.results))
 
 
 @_evolve.register
@@ -211,49 +210,49 @@ def _(event: ev.GateOpened, state: SessionState) -> SessionState:
     )
     gates = put(state.gates, gate.id, gate)
     if event.kind == "automatic":
-        return replace(state, phases=with_phase(state, event.phase, stage=Stage.GATE), gates=gates)
+        return changed(state, phases=with_phase(state, event.phase, stage=Stage.GATE), gates=gates)
     seconds = state.definition_of(event.phase).gate.expires_seconds
     due = None if seconds is None else event.opened + timedelta(seconds=seconds)
-    return replace(state, phases=with_phase(state, event.phase, stage=Stage.GATE, gate=gate.id, due=due), gates=gates)
+    return changed(state, phases=with_phase(state, event.phase, stage=Stage.GATE, gate=gate.id, due=due), gates=gates)
 
 
 @_evolve.register
 def _(event: ev.ApprovalGiven, state: SessionState) -> SessionState:
     gate = state.gates[event.gate]
-    gate = replace(gate, approvals=(*gate.approvals, Approval(by=event.by, reason=event.reason)))
-    return replace(state, gates=put(state.gates, gate.id, gate), interventions=state.interventions + 1)
+    gate = changed(gate, approvals=(*gate.approvals, Approval(by=event.by, reason=event.reason)))
+    return changed(state, gates=put(state.gates, gate.id, gate), interventions=state.interventions + 1)
 
 
 @_evolve.register
 def _(event: ev.GatePassed, state: SessionState) -> SessionState:
     gate = state.gates[event.gate]
     by = ", ".join(a.by.name for a in gate.approvals) or "criteria"
-    gates = put(state.gates, gate.id, replace(gate, status="passed", decided_by=by))
-    return replace(state, phases=with_phase(state, event.phase, stage=Stage.PASSED, gate="", due=None), gates=gates)
+    gates = put(state.gates, gate.id, changed(gate, status="passed", decided_by=by))
+    return changed(state, phases=with_phase(state, event.phase, stage=Stage.PASSED, gate="", due=None), gates=gates)
 
 
 @_evolve.register
 def _(event: ev.GateRejected, state: SessionState) -> SessionState:
-    gate = replace(state.gates[event.gate], status="rejected", decided_by=event.by.name)
+    gate = changed(state.gates[event.gate], status="rejected", decided_by=event.by.name)
     gates = put(state.gates, gate.id, gate)
     phases = with_phase(state, event.phase, stage=Stage.STOPPED, gate="", due=None)
-    return replace(state, phases=phases, gates=gates, interventions=state.interventions + 1)
+    return changed(state, phases=phases, gates=gates, interventions=state.interventions + 1)
 
 
 @_evolve.register
 def _(event: ev.GateSuperseded, state: SessionState) -> SessionState:
-    gate = replace(state.gates[event.gate], status="superseded")
+    gate = changed(state.gates[event.gate], status="superseded")
     phases = with_phase(state, event.phase, stage=Stage.STOPPED, gate="", due=None)
-    return replace(state, phases=phases, gates=put(state.gates, gate.id, gate))
+    return changed(state, phases=phases, gates=put(state.gates, gate.id, gate))
 
 
 @_evolve.register
 def _(event: ev.GateExpired, state: SessionState) -> SessionState:
     """With somebody to escalate to, the phase stands before its gate again, which is then opened for them."""
-    gate = replace(state.gates[event.gate], status="expired")
+    gate = changed(state.gates[event.gate], status="expired")
     stage, escalated = (Stage.GATE, True) if event.escalated_to else (Stage.STOPPED, False)
     phases = with_phase(state, event.phase, stage=stage, gate="", due=None, escalated=escalated)
-    return replace(state, phases=phases, gates=put(state.gates, gate.id, gate))
+    return changed(state, phases=phases, gates=put(state.gates, gate.id, gate))
 
 
 @_evolve.register
@@ -267,19 +266,19 @@ def _(event: ev.GateUnheld, state: SessionState) -> SessionState:
 
 
 def _held(state: SessionState, gate: str, held: bool) -> SessionState:
-    gates = put(state.gates, gate, replace(state.gates[gate], held=held))
-    return replace(state, gates=gates, interventions=state.interventions + 1)
+    gates = put(state.gates, gate, changed(state.gates[gate], held=held))
+    return changed(state, gates=gates, interventions=state.interventions + 1)
 
 
 @_evolve.register
 def _(event: ev.PhaseCompleted, state: SessionState) -> SessionState:
     phase = still(state.phases[event.phase], completed=True, failures=0)
-    return replace(state, phases=put(state.phases, event.phase, phase))
+    return changed(state, phases=put(state.phases, event.phase, phase))
 
 
 @_evolve.register
 def _(event: ev.PhaseBlocked, state: SessionState) -> SessionState:
-    return replace(state, phases=_blocked(state, event))
+    return changed(state, phases=_blocked(state, event))
 
 
 def _blocked(state: SessionState, event: ev.PhaseBlocked | ev.SessionBlocked) -> Mapping[str, PhaseState]:
@@ -291,16 +290,16 @@ def _blocked(state: SessionState, event: ev.PhaseBlocked | ev.SessionBlocked) ->
 def _(event: ev.SessionBlocked, state: SessionState) -> SessionState:
     """The phase may be one that could not even start: then it is what a retry starts."""
     phases = _blocked(state, event)
-    return replace(state, status=Status.BLOCKED, phase=event.phase, phases=phases, reason=event.reason)
+    return changed(state, status=Status.BLOCKED, phase=event.phase, phases=phases, reason=event.reason)
 
 
 @_evolve.register
 def _(event: ev.SessionResumed, state: SessionState) -> SessionState:
     phases = {
-        name: replace(phase, blocked="", failure=None, failures=0) if phase.blocked or name == event.phase else phase
+        name: changed(phase, blocked="", failure=None, failures=0) if phase.blocked or name == event.phase else phase
         for name, phase in state.phases.items()
     }
-    return replace(
+    return changed(
         state,
         status=Status.ACTIVE,
         reason="",
@@ -311,28 +310,28 @@ def _(event: ev.SessionResumed, state: SessionState) -> SessionState:
 
 @_evolve.register
 def _(event: ev.SessionCompleted, state: SessionState) -> SessionState:
-    return replace(state, status=Status.COMPLETED)
+    return changed(state, status=Status.COMPLETED)
 
 
 @_evolve.register
 def _(event: ev.SessionAborted, state: SessionState) -> SessionState:
     phases = MappingProxyType({name: still(phase) for name, phase in state.phases.items()})
-    return replace(state, status=Status.ABORTED, phases=phases, effects=(), reason=event.reason)
+    return changed(state, status=Status.ABORTED, phases=phases, effects=(), reason=event.reason)
 
 
 @_evolve.register
 def _(event: ev.SessionPaused, state: SessionState) -> SessionState:
-    return replace(state, paused=True, interventions=state.interventions + 1)
+    return changed(state, paused=True, interventions=state.interventions + 1)
 
 
 @_evolve.register
 def _(event: ev.SessionUnpaused, state: SessionState) -> SessionState:
-    return replace(state, paused=False, interventions=state.interventions + 1)
+    return changed(state, paused=False, interventions=state.interventions + 1)
 
 
 @_evolve.register
 def _(event: ev.PriorityChanged, state: SessionState) -> SessionState:
-    return replace(state, priority=event.priority.value)
+    return changed(state, priority=event.priority.value)
 
 
 @_evolve.register

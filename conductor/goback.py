@@ -5,10 +5,9 @@ Pure; `evolve` folds these events with it.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
 
-from conductor.change import artifacts_of, figures_of, put, still
+from conductor.change import artifacts_of, changed, figures_of, put, still
 from conductor.rests import find
 from conductor.state import SessionState, Stage, Status
 from schemas import session as ev
@@ -24,7 +23,7 @@ def rolled_back(state: SessionState, event: ev.SessionRolledBack) -> SessionStat
         name: still(phase, attempt=state.phases[name].attempt, failures=0, blocked="", failure=None)
         for name, phase in mark.phases.items()
     }
-    return replace(
+    return changed(
         mark,
         status=Status.ROLLED_BACK,
         phase=event.phase,
@@ -48,7 +47,7 @@ def restored(state: SessionState, event: ev.SessionRestored) -> SessionState:
     if then is None:  # not by these rules; what is in the record happened all the same
         return state
     phases = {n: still(p, attempt=state.phases[n].attempt) for n, p in then.phases.items()}
-    return replace(
+    return changed(
         then,
         status=Status.ROLLED_BACK,
         phase=event.phase,
@@ -73,11 +72,11 @@ def returned(state: SessionState) -> SessionState:
         return state
     phases = dict(state.phases)
     for gate in then.open_gates:
-        phases[gate.phase] = replace(
+        phases[gate.phase] = changed(
             phases[gate.phase], stage=Stage.RECORDED, commit=state.commit, escalated=gate.escalated
         )
     waited = then.status is Status.WAITING
-    return replace(
+    return changed(
         state,
         status=Status.ACTIVE if waited else then.status,
         phases=MappingProxyType(phases),
@@ -105,7 +104,7 @@ def repeated(state: SessionState, event: ev.PhaseRepeated) -> SessionState:
             criteria=(),
         )
     after = MappingProxyType(phases)
-    return replace(
+    return changed(
         state,
         phases=after,
         artifacts=artifacts_of(after),

@@ -47,7 +47,7 @@ def follow(state: SessionState, at: datetime) -> tuple[Event, ...]:
     if state.status not in _GOES_ON or state.pipeline is None:
         return ()
     for phase in state.phases.values():
-        if events := _go_on(state, phase, at):
+        if phase.stage in _FOLLOWED and (events := _go_on(state, phase, at)):
             return events
     if state.status is Status.BLOCKED:
         return ()
@@ -64,6 +64,9 @@ def follow(state: SessionState, at: datetime) -> tuple[Event, ...]:
 
 _GOES_ON = (Status.ACTIVE, Status.WAITING, Status.BLOCKED)
 """In a blocked session nothing starts, but a gate that was open can still be decided."""
+
+
+_FOLLOWED = frozenset({Stage.REPORTED, Stage.RECORDED, Stage.GATE, Stage.PASSED})
 
 
 def _go_on(state: SessionState, phase: PhaseState, at: datetime) -> tuple[Event, ...]:

@@ -6,9 +6,9 @@ phases, at a gate that waits for a person, blocked, rolled back, completed.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
 
+from conductor.change import changed
 from conductor.state import NOTHING, SessionState, Stage, Status
 from schemas import session as ev
 from schemas.messages import Event
@@ -52,13 +52,13 @@ def kept(before: SessionState, event: Event, after: SessionState) -> SessionStat
     rests = dict(before.rests)
     if before.resting:  # refused commands came meanwhile: it rested up to the last of them
         last = max(rests)
-        rests[last] = replace(rests[last], version=before.version)
+        rests[last] = changed(rests[last], version=before.version)
     resting = not isinstance(event, _MID_ROLLBACK) and unrest(after) is None  # there the branch has yet to follow
     if resting:
-        rests[after.version] = replace(after, rests=NOTHING, resting=True)
+        rests[after.version] = changed(after, rests=NOTHING, resting=True)
     elif not before.resting:
-        return replace(after, rests=before.rests, resting=False)
-    return replace(after, rests=MappingProxyType(rests), resting=resting)
+        return changed(after, rests=before.rests, resting=False)
+    return changed(after, rests=MappingProxyType(rests), resting=resting)
 
 
 def find(state: SessionState, sequence: int) -> SessionState | None:

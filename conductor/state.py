@@ -1,5 +1,7 @@
 """What a session is: the fold of its events. Pure: no clock, ids, randomness, IO.
 
+States are changed by copying their `__dict__` (`conductor.change`), so they have no slots.
+
 `evolve(state, event, sequence)` is total over the session's event types and refuses nothing that the rules recorded:
 what is in the record happened.
 """
@@ -52,7 +54,7 @@ class Stage(StrEnum):
     PASSED = "passed"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PhaseState:
     """How far one phase is, and what it has come to."""
 
@@ -94,7 +96,7 @@ class PhaseState:
         return self.completed or self.skipped
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class GateState:
     """A gate: `open`, then `passed`, `rejected`, `expired` or `superseded` for ever; an open one may be held."""
 
@@ -127,7 +129,7 @@ class Effect:
     target: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SessionState:
     """A session. `version` is the sequence of the last event folded."""
 
