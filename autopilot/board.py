@@ -66,7 +66,7 @@ class Rest:
 
 _RESTING = (
     ev.SessionStarted, ev.PhaseCompleted, ev.GateOpened, ev.ApprovalGiven, ev.SessionBlocked, ev.SessionCompleted,
-    ev.EffectRecorded,
+    ev.EffectRecorded, ev.PhaseSkipped, ev.PhaseRepeated,
 )  # fmt: skip
 """The events after which a session may rest; more than needed do no harm."""
 
@@ -173,7 +173,7 @@ class Board:
         row = self.sessions.get(name)
         if row is None or envelope.sequence <= row.version:
             return None
-        if isinstance(event, ev.PhaseStarted) and event.phase not in row.marks:
+        if isinstance(event, ev.PhaseStarted | ev.PhaseSkipped) and event.phase not in row.marks:
             row.marks[event.phase] = row.version, Rest(_copied(row.phases), row.acceptance, row.reason)
         row.version, row.updated = envelope.sequence, envelope.time
         self._work(row, event)
