@@ -18,7 +18,7 @@ from agents.playbook import Playbook
 from agents.port import Attempt, AttemptError, Planner, SkillRun
 from agents.workbench import Workbench
 from bus.port import Ack, Bus, BusError, ConsumerSpec, Delivery, GiveUp, NoReceipt, Outcome
-from schemas.commands import ClaimAttempt, ReportFailure, ReportWork
+from schemas.commands import ClaimAttempt, ExtendAttempt, ReportFailure, ReportWork
 from schemas.envelope import CommandEnvelope, EventEnvelope, StreamId, UnreadableMessage, decode_event
 from schemas.ids import short_token, uuid7
 from schemas.messages import Command, Event
@@ -98,7 +98,11 @@ class Agent:
             lease=verdict["lease"],
             directory=self._directory / envelope.stream.name / name,
         )
-        report = await self._work(envelope, attempt)
+        async with anyio.create_task_group() as beside:
+            if (idle := verdict.get("idle_seconds")) is not None:
+                beside.start_soon(self._breathe, envelope, attempt, float(idle) / 3.0)
+            report = await self._work(envelope, attempt)
+            beside.cancel_scope.cancel()
         verdict = await self._send(envelope, report)
         if not verdict["accepted"]:
             _log.warning("report_refused", session=attempt.session, phase=phase.phase, reason=verdict["reason"])
@@ -133,6 +137,17 @@ class Agent:
                 usage=bench.usage,
             )
         return _report(attempt, runs, bench)
+
+    async def _breathe(self, cause: EventEnvelope[Event], attempt: Attempt, pause: float) -> None:
+        """A sign of life every `pause` seconds, until the conductor says that the attempt is over."""
+        phase = attempt.phase
+        while True:
+            await anyio.sleep(pause)
+            sign = ExtendAttempt(phase=phase.phase, attempt=phase.attempt, lease=attempt.lease)
+            verdict = await self._send(cause, sign)
+            if not verdict["accepted"]:
+                _log.warning("attempt_over", session=attempt.session, phase=phase.phase, reason=verdict["reason"])
+                return
 
     def _teller(self, envelope: EventEnvelope[Event], attempt: Attempt) -> Callable[[str, str], None]:
         subject = telemetry_subject(envelope.stream.tenant, attempt.session, self.role, "progress")

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal
 
 from schemas import session as ev
+from schemas.drive import DriveDraining
 from schemas.envelope import EventEnvelope
 from schemas.messages import Event
 from schemas.pipeline import PipelineDefinition
@@ -25,7 +26,7 @@ class PhaseRow:
 
     name: str
     agent: str
-    status: Literal["pending", "working", "reported", "gate", "completed", "failed"] = "pending"
+    status: Literal["pending", "working", "reported", "gate", "completed", "skipped", "failed"] = "pending"
     attempt: int = 0
     summary: str = ""
     ticked: dict[str, str] = field(default_factory=dict)
@@ -33,6 +34,12 @@ class PhaseRow:
     measurements: tuple[Measurement, ...] = ()
     warnings: tuple[str, ...] = ()
     wall_seconds: float = 0.0
+    blocked: bool = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether the train itself goes on here."""
+        return self.status in ("working", "reported", "failed") and not self.blocked
 
 
 @dataclass(slots=True)
@@ -43,13 +50,14 @@ class GateRow:
     phase: str
     kind: str
     status: str = "open"
+    held: bool = False
     by: tuple[str, ...] = ()
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """What of a row a rollback to an event brings back."""
+    """What of a row a rollback brings back."""
 
     phases: dict[str, PhaseRow]
     acceptance: tuple[str, ...]
@@ -58,9 +66,16 @@ class Rest:
 
 _RESTING = (
     ev.SessionStarted, ev.PhaseCompleted, ev.GateOpened, ev.ApprovalGiven, ev.SessionBlocked, ev.SessionCompleted,
-    ev.EffectRecorded,
+    ev.EffectRecorded, ev.PhaseSkipped, ev.PhaseRepeated,
 )  # fmt: skip
 """The events after which a session may rest; more than needed do no harm."""
+
+
+_INTERVENTIONS = (
+    ev.ApprovalGiven, ev.GateRejected, ev.GateHeld, ev.GateUnheld, ev.SessionResumed, ev.SessionPaused,
+    ev.SessionUnpaused, ev.AttemptReassigned, ev.SessionRolledBack, ev.SessionRestored,
+)  # fmt: skip
+"""What people do to a session; the automation rate counts the completed ones with none."""
 
 
 def _copied(phases: dict[str, PhaseRow]) -> dict[str, PhaseRow]:
@@ -92,6 +107,12 @@ class SessionRow:
     gates: dict[str, GateRow] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     pending_effects: set[str] = field(default_factory=set)
+    effects: dict[str, str] = field(default_factory=dict)
+    """The phase of every effect that was asked for."""
+    paused: str = ""
+    """By whom and why no phase starts."""
+    priority: str = ""
+    interventions: int = 0
     line: str = ""
     """The newest line of live progress."""
     back: str = ""
@@ -102,16 +123,19 @@ class SessionRow:
     """And its reason then."""
     rests: dict[int, Rest] = field(default_factory=dict)
     """What the row held after each event at which a session may rest."""
+    marks: dict[str, tuple[int, Rest]] = field(default_factory=dict)
+    """And before each phase first started, with the number of the event before."""
 
     @property
-    def gate(self) -> GateRow | None:
-        """The gate waiting for a person."""
-        return next((g for g in self.gates.values() if g.status == "open" and g.kind == "human"), None)
+    def open_gates(self) -> tuple[GateRow, ...]:
+        """The gates waiting for people."""
+        return tuple(g for g in self.gates.values() if g.status == "open" and g.kind == "human")
 
     @property
     def in_work(self) -> bool:
         """Whether the train itself still has something to do here."""
-        return self.status == "active" or bool(self.pending_effects)
+        runs = self.status == "active" and (not self.paused or any(phase.busy for phase in self.phases.values()))
+        return runs or bool(self.pending_effects)
 
 
 class Board:
@@ -119,9 +143,14 @@ class Board:
 
     def __init__(self) -> None:
         self.sessions: dict[str, SessionRow] = {}
+        self.draining: dict[str, str] = {}
+        """Drives that were asked to take no more tickets, and by whom and why."""
 
     def apply(self, envelope: EventEnvelope[Event]) -> SessionRow | None:
         """Fold one event; the row it changed, or None."""
+        if isinstance(envelope.event, DriveDraining):
+            by, why = envelope.event.by.name, envelope.event.reason
+            self.draining[envelope.stream.name] = f"drained by {by}" + (f": {why}" if why else "")
         if envelope.stream.kind != "session":
             return None
         event, name = envelope.event, envelope.stream.name
@@ -144,11 +173,17 @@ class Board:
         row = self.sessions.get(name)
         if row is None or envelope.sequence <= row.version:
             return None
+        if isinstance(event, ev.PhaseStarted | ev.PhaseSkipped) and event.phase not in row.marks:
+            row.marks[event.phase] = row.version, Rest(_copied(row.phases), row.acceptance, row.reason)
         row.version, row.updated = envelope.sequence, envelope.time
         self._work(row, event)
         self._gates(row, event)
+        self._control(row, event)
         self._ends(row, event)
         self._returns(row, event)
+        if row.status in ("active", "waiting"):
+            busy = any(phase.busy for phase in row.phases.values())
+            row.status = "waiting" if row.open_gates and not busy else "active"
         if isinstance(event, _RESTING):
             row.rests[row.version] = Rest(_copied(row.phases), row.acceptance, row.reason)
         return row
@@ -158,7 +193,7 @@ class Board:
             case ev.PhaseStarted():
                 row.status, row.phase, row.reason, row.line = "active", event.phase, "", ""
                 phase = row.phases[event.phase]
-                phase.status, phase.attempt = "working", event.attempt
+                phase.status, phase.attempt, phase.blocked = "working", event.attempt, False
             case ev.WorkReported():
                 phase = row.phases[event.phase]
                 phase.status, phase.summary, phase.warnings = "reported", event.summary, event.warnings
@@ -174,7 +209,21 @@ class Board:
                 row.phases[event.phase].wall_seconds += event.usage.wall_seconds
                 row.usage = row.usage.plus(event.usage)
                 row.reason = event.reason
+            case ev.AttemptReassigned():
+                row.phases[event.phase].status = "pending"
+            case ev.PhaseSkipped():
+                row.phases[event.phase].status = "skipped"
+                row.phases[event.phase].summary = f"skipped: {event.condition.expression}"
+            case ev.PhaseRepeated():
+                for name in event.phases:
+                    phase = row.phases[name]
+                    row.phases[name] = PhaseRow(
+                        name, phase.agent, attempt=phase.attempt, ticked=phase.ticked, wall_seconds=phase.wall_seconds
+                    )
+                    row.marks.pop(name, None)
+                row.pending_effects -= {e for e in row.pending_effects if row.effects[e] in event.phases}
             case ev.EffectRequested():
+                row.effects[event.effect] = event.phase
                 row.pending_effects.add(event.effect)
             case ev.EffectRecorded():
                 row.pending_effects.discard(event.effect)
@@ -192,24 +241,45 @@ class Board:
             case ev.GateOpened():
                 row.gates[event.gate] = GateRow(event.gate, event.phase, event.kind, reason=event.reason)
                 row.phases[event.phase].status = "gate"
-                if event.kind == "human":
-                    row.status = "waiting"
             case ev.ApprovalGiven():
                 row.gates[event.gate].by = (*row.gates[event.gate].by, event.by.name)
             case ev.GatePassed():
                 row.gates[event.gate].status = "passed"
-                row.status = "active"
             case ev.GateRejected():
                 row.gates[event.gate].status, row.gates[event.gate].by = "rejected", (event.by.name,)
             case ev.GateSuperseded():
                 row.gates[event.gate].status = "superseded"
+            case ev.GateExpired():
+                row.gates[event.gate].status = "expired"
+            case ev.GateHeld() | ev.GateUnheld():
+                row.gates[event.gate].held = isinstance(event, ev.GateHeld)
+            case _:
+                pass
+
+    def _control(self, row: SessionRow, event: Event) -> None:
+        if isinstance(event, _INTERVENTIONS):
+            row.interventions += 1
+        match event:
+            case ev.SessionPaused():
+                row.paused = f"paused by {event.by.name}" + (f": {event.reason}" if event.reason else "")
+            case ev.SessionUnpaused():
+                row.paused = ""
+            case ev.PriorityChanged():
+                row.priority = event.priority.value
             case _:
                 pass
 
     def _ends(self, row: SessionRow, event: Event) -> None:
         match event:
+            case ev.PhaseBlocked():
+                row.phases[event.phase].blocked = True
             case ev.SessionBlocked():
                 row.status, row.reason = "blocked", event.reason
+                row.phases[event.phase].blocked = True
+            case ev.SessionResumed():
+                row.status = "active"
+                for phase in row.phases.values():
+                    phase.blocked = False
             case ev.SessionCompleted():
                 row.status, row.commit, row.phase = "completed", event.commit, ""
             case ev.SessionAborted():
@@ -221,10 +291,14 @@ class Board:
                 row.reason = f"rolled back to {row.back} by {event.by.name}"
                 row.phase = event.phase
                 row.pending_effects.clear()
-                names = list(row.phases)
-                for later in names[names.index(event.phase) :]:
-                    fresh = PhaseRow(later, row.phases[later].agent, attempt=row.phases[later].attempt)
-                    row.phases[later] = fresh
+                reached, mark = row.marks[event.phase]
+                attempts = {name: phase.attempt for name, phase in row.phases.items()}
+                row.acceptance, row.phases = mark.acceptance, _copied(mark.phases)
+                for name, phase in row.phases.items():
+                    phase.attempt, phase.blocked = attempts[name], False
+                    if phase.status not in ("completed", "skipped"):
+                        phase.status = "pending"
+                row.marks = {name: kept for name, kept in row.marks.items() if kept[0] <= reached}
             case _:
                 pass
 

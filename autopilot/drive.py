@@ -11,7 +11,7 @@ from typing import Any
 from autopilot.board import Board, SessionRow
 from autopilot.feed import Feed
 from bus.port import Bus
-from schemas.commands import EndDrive, RecordSelection, StartDrive, StartSession
+from schemas.commands import EndDrive, OpenBreaker, RecordSelection, StartDrive, StartSession
 from schemas.envelope import CommandEnvelope, StreamId
 from schemas.ids import short_token, uuid7
 from schemas.messages import Command
@@ -59,6 +59,10 @@ class Summary:
     waiting: list[dict[str, Any]] = field(default_factory=list)
     blocked: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
+    automation_rate: float | None = None
+    """Of the completed sessions, the share in which no person decided anything; None when none was completed."""
+    stopped: str | None = None
+    """Why the drive took no more tickets before the queue was empty."""
     seconds: float = 0.0
     cost_usd: float = 0.0
 
@@ -90,6 +94,9 @@ class Drive:
         self._started: list[str] = []
         self._refused: dict[int, str] = {}
         self._recorded: RecordSelection | None = None
+        self._ended: dict[str, str] = {}
+        self._failed: list[str] = []
+        self._breaker = ""
 
     async def run(self) -> Summary:
         """Drive until nothing is left to do without a person (with `wait`: nothing at all)."""
@@ -112,6 +119,7 @@ class Drive:
         while True:
             if (trouble := self._trouble()) is not None:
                 raise trouble
+            await self._watch()
             if await self._start_next(choice):
                 continue
             if not self._anything_left():
@@ -125,6 +133,29 @@ class Drive:
         summary.cost_usd = round(self._cost() - spent, 6)
         await self._send("drive", self.id, self._end(summary))
         return summary
+
+    @property
+    def _stopped(self) -> str | None:
+        """Why no more tickets are taken."""
+        return self._breaker or self._feed.board.draining.get(self.id)
+
+    async def _watch(self) -> None:
+        """The circuit breaker: too many sessions in a row that ended blocked are no matter of their tickets."""
+        limit = self._settings.policy.max_consecutive_failures
+        mine = [row for row in self._rows() if row.id in self._started]
+        for row in sorted(mine, key=lambda row: (row.updated or datetime.max.replace(tzinfo=UTC), row.id)):
+            if self._ended.get(row.id) == row.status:
+                continue
+            self._ended[row.id] = row.status
+            if row.status == "blocked":
+                self._failed.append(row.id)
+            elif row.status == "completed":
+                self._failed.clear()
+        if limit is None or self._breaker or len(self._failed) < limit:
+            return
+        last = self._feed.board.sessions[self._failed[-1]].reason
+        self._breaker = f"{len(self._failed)} sessions in a row ended blocked (the policy allows {limit}), last: {last}"
+        await self._send("drive", self.id, OpenBreaker(sessions=tuple(self._failed), reason=self._breaker))
 
     def _rows(self) -> list[SessionRow]:
         return list(self._feed.board.sessions.values())
@@ -150,6 +181,8 @@ class Drive:
     def _next(self, choice: Choice) -> int | None:
         """The ticket to take now, or None: the queue is empty or a limit is reached."""
         limit = self._settings.max_tickets
+        if self._stopped:
+            return None
         if limit is not None and len(self._started) >= limit:
             return None
         served = {row.ticket.id for row in self._rows() if row.id in self._started}
@@ -207,25 +240,31 @@ class Drive:
         return await self._bus.send(envelope, timeout=30.0)
 
     def _summary(self, choice: Choice, finished_before: set[str]) -> Summary:
-        summary = Summary(self.id)
+        summary = Summary(self.id, stopped=self._stopped)
         told = set()
+        alone = 0
         for row in self._rows():
             place = {"ticket": row.ticket.id, "session": row.id}
             if row.status == "completed" and row.id not in finished_before:
                 summary.completed.append({**place, "branch": row.branch})
-            elif row.status == "waiting" and row.gate is not None:
-                summary.waiting.append({**place, "gate": row.gate.id})
+                alone += not row.interventions
+            elif row.status == "waiting":
+                summary.waiting += [{**place, "gate": gate.id} for gate in row.open_gates]
+            elif row.paused and row.status == "active":
+                summary.blocked.append({**place, "reason": row.paused})
             elif row.status in ("blocked", "rolled_back") and not self._replaced(row):
                 summary.blocked.append({**place, "reason": row.reason})
             else:
                 continue
             told.add(row.ticket.id)
+        if summary.completed:
+            summary.automation_rate = round(alone / len(summary.completed), 4)
         skipped = {**choice.passed_over, **self._refused}
         summary.skipped += [{"ticket": t, "reason": why} for t, why in sorted(skipped.items()) if t not in told]
         summary.skipped += [{"ticket": name, "reason": why} for name, why in sorted(choice.unreadable.items())]
-        if self._settings.max_tickets is not None:
+        if self._stopped or self._settings.max_tickets is not None:
             left = [t for t in choice.order if t not in told and t not in skipped]
-            why = f"not started: this drive takes at most {self._settings.max_tickets} tickets"
+            why = f"not started: {self._stopped or f'this drive takes at most {self._settings.max_tickets} tickets'}"
             summary.skipped += [{"ticket": t, "reason": why} for t in left]
         return summary
 
@@ -242,5 +281,5 @@ class Drive:
             blocked=tuple(r["session"] for r in summary.blocked),
             seconds=summary.seconds,
             cost_usd=summary.cost_usd,
-            reason=reason,
+            reason=summary.stopped or reason,
         )

@@ -22,6 +22,8 @@ REMEDIES = {
     "wip": "write a whole number from 1, for example `wip: 2`",
     "max_failures": "write a whole number from 1, for example `max_failures: 2`",
     "usd_per_cpu_hour": "write US dollars, for example `usd_per_cpu_hour: 0.05`",
+    "escalate_to": "write a list of approvers' names, for example `escalate_to: [alice]`",
+    "max_consecutive_failures": "write a whole number from 1, for example `max_consecutive_failures: 3`",
     "signing_key": "name a file, or leave the line out",
 }
 
@@ -89,7 +91,7 @@ def advice(policy: Policy, path: Path) -> list[str]:
 
 def _friendly(name: str, value: Any) -> Any:
     """A single value for a list of one, and a bare name for an approver without bounds."""
-    if name in ("approvers", "operators", "data_roots") and isinstance(value, str | dict):
+    if name in ("approvers", "operators", "data_roots", "escalate_to") and isinstance(value, str | dict):
         value = [value]
     if name == "approvers" and isinstance(value, list):
         value = [{"name": item} if isinstance(item, str) else _approver(item) for item in value]
@@ -99,6 +101,6 @@ def _friendly(name: str, value: Any) -> Any:
 def _approver(item: Any) -> Any:
     if not isinstance(item, dict):
         return item
-    lists = ("phases", "os_users")
+    lists = ("phases", "os_users", "paths")
     kept = {key: value for key, value in item.items() if value is not None}
     return {key: [value] if key in lists and isinstance(value, str) else value for key, value in kept.items()}

@@ -35,6 +35,8 @@ class TicketHistory:
     session: str | None = None
     status: str = ""
     branch: str | None = None
+    priority: str = ""
+    """What a person said of its newest session; it counts instead of the label and the age."""
 
 
 History = Mapping[int, TicketHistory]
@@ -64,12 +66,16 @@ def select(snapshot: Snapshot, policy: Policy, history: History, now: datetime) 
         else:
             passed_over[number] = f"passed over: {reason}"
     unblocks = links.unblocks()
-    chosen.sort(key=lambda ticket: _rank(ticket, unblocks.get(ticket.id, 0), now))
+    said = {number: past.priority for number, past in history.items()}
+    chosen.sort(key=lambda ticket: _rank(ticket, said.get(ticket.id, ""), unblocks.get(ticket.id, 0), now))
     return Selection(tuple(ticket.id for ticket in chosen), passed_over)
 
 
-def priority(ticket: Ticket, now: datetime) -> int:
-    """0 for `now`, 1 for `next`, 2 for `future` and no label; age moves it up, but never to `now`."""
+def priority(ticket: Ticket, now: datetime, said: str = "") -> int:
+    """0 for `now`, 1 for `next`, 2 for `future` and no label; age moves it up, but never to `now`. What a person said
+    of the ticket's session counts before both."""
+    if said:
+        return PRIORITIES.index(said)
     labels = {label.lower() for label in ticket.labels}
     level = next((level for level, name in enumerate(PRIORITIES) if name in labels), len(PRIORITIES) - 1)
     if level > 1 and ticket.created is not None:
@@ -77,10 +83,10 @@ def priority(ticket: Ticket, now: datetime) -> int:
     return level
 
 
-def _rank(ticket: Ticket, unblocks: int, now: datetime) -> tuple[int, int, int, float, int]:
+def _rank(ticket: Ticket, said: str, unblocks: int, now: datetime) -> tuple[int, int, int, float, int]:
     """Smaller is earlier. A ticket that does not say when it was created counts as the newest."""
     created = ticket.created.timestamp() if ticket.created is not None else float("inf")
-    return priority(ticket, now), -unblocks, ticket.risk.rank, created, ticket.id
+    return priority(ticket, now, said), -unblocks, ticket.risk.rank, created, ticket.id
 
 
 def _unfit(entry: Entry, policy: Policy, past: TicketHistory) -> str | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import append, cli_start, flat, latency, overhead, relay, replay
+from benchmarks import append, cli_start, flat, latency, overhead, relay, replay, rules
 from benchmarks.measure import Figure
 
 OUTPUT = Path("benchmarks/results.json")
@@ -27,6 +27,7 @@ PARTS = {
     "latency": latency.figures,
     "overhead": overhead.figures,
     "flat": flat.figures,
+    "rules": rules.figures,
 }
 
 

@@ -241,6 +241,10 @@ def _warn(on: Ground) -> None:
 def _print(summary: Summary, out: Callable[[str], Any]) -> None:
     out("")
     out(f"drive {summary.drive}: {summary.seconds:.1f} s, ${summary.cost_usd:.4f}")
+    if summary.stopped:
+        out(f"  took no more tickets: {summary.stopped}")
+    if summary.automation_rate is not None:
+        out(f"  without a person: {summary.automation_rate:.0%} of {len(summary.completed)} completed")
     for row in summary.completed:
         out(f"  completed  ticket {row['ticket']}  session {row['session']}  branch {row['branch']}")
     for row in summary.waiting:

@@ -1,11 +1,15 @@
-"""A pipeline as a picture: Mermaid text, or SVG drawn here (phases from top to bottom, who works, who decides)."""
+"""A pipeline as a picture: Mermaid text, or SVG drawn here (phases from top to bottom, who works, who decides).
+
+An arrow leads from each phase to those that come after it: straight to the next one, on the left past others. Ways back
+are dashed, on the right.
+"""
 
 from __future__ import annotations
 
 from textwrap import shorten
 from xml.sax.saxutils import escape
 
-from cli.pipelines import gate
+from cli.pipelines import back, gate
 from schemas.pipeline_source import PhaseSource, PipelineSource
 from schemas.values import Mode
 
@@ -21,19 +25,22 @@ _FILLS = {
 
 
 def mermaid(source: PipelineSource) -> str:
-    """The pipeline as a Mermaid flow chart; a person's gate is a diamond after its phase."""
+    """The pipeline as a Mermaid flow chart; a person's gate is a diamond after its phase, a way back a dotted arrow."""
     found = ["---", f"title: {source.name} {source.version}", "---", "flowchart TD", '  start(["ticket"])']
-    last = "start"
+    nodes = {phase.name: f"p{number}" for number, phase in enumerate(source.phases, 1)}
+    ends: dict[str, str] = {}
     for number, phase in enumerate(source.phases, 1):
-        node = f"p{number}"
-        found.append(f'  {node}["{_label(phase.name)}<br/>{phase.agent.value}, {phase.mode.value}"]')
-        found.append(f"  {last} --> {node}")
-        last = node
+        node = ends[phase.name] = nodes[phase.name]
+        skipped = f"<br/>skipped when {_label(phase.skip_when)}" if phase.skip_when else ""
+        found.append(f'  {node}["{_label(phase.name)}<br/>{phase.agent.value}, {phase.mode.value}{skipped}"]')
+        found += [f"  {ends[parent]} --> {node}" for parent in source.before[phase.name]] or [f"  start --> {node}"]
         if phase.gate.human != "never":
-            last = f"g{number}"
-            found += [f'  {last}{{"{_label(gate(phase))}"}}', f"  {node} --> {last}"]
-    found += ['  done(["done"])', f"  {last} --> done"]
-    return "\n".join(found) + "\n"
+            ends[phase.name] = f"g{number}"
+            found += [f'  g{number}{{"{_label(gate(phase))}"}}', f"  {node} --> g{number}"]
+        found += [f'  {ends[phase.name]} -. "{_label(back(rule))}" .-> {nodes[rule.to]}' for rule in phase.repeat]
+    followed = {parent for parents in source.before.values() for parent in parents}
+    last = [end for name, end in ends.items() if name not in followed]
+    return "\n".join([*found, '  done(["done"])', *(f"  {end} --> done" for end in last)]) + "\n"
 
 
 def _label(text: str) -> str:
@@ -45,6 +52,7 @@ def svg(source: PipelineSource) -> str:
     """The pipeline as an SVG picture with a title and a description for those who cannot see it."""
     height = _TOP + len(source.phases) * (_HEIGHT + _GAP)
     steps = "; ".join(f"{n}. {_told(p)}" for n, p in enumerate(source.phases, 1))
+    places = {phase.name: number for number, phase in enumerate(source.phases)}
     found = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
         'role="img" aria-labelledby="title desc" font-family="sans-serif">',
@@ -59,20 +67,27 @@ def svg(source: PipelineSource) -> str:
         f"{_text(shorten(source.description, 90, placeholder=' …'))}</text>",
     ]
     for number, phase in enumerate(source.phases):
-        found += _box(phase, _TOP + number * (_HEIGHT + _GAP), last=number + 1 == len(source.phases))
+        found += _box(phase, _TOP + number * (_HEIGHT + _GAP))
+        found += [_arrow(places[parent], number) for parent in source.before[phase.name]]
+        found += [_arrow(number, places[rule.to], back(rule)) for rule in phase.repeat]
     return "\n".join([*found, "</svg>"]) + "\n"
 
 
 def _told(phase: PhaseSource) -> str:
-    return f"{phase.name}, agent {phase.agent.value}, mode {phase.mode.value}, gate: {gate(phase)}"
+    after = "" if phase.after is None else f", after {', '.join(phase.after) or 'nothing'}"
+    skipped = f", skipped when {phase.skip_when}" if phase.skip_when else ""
+    ways = "".join(f", back to {rule.to} {back(rule)}" for rule in phase.repeat)
+    return (
+        f"{phase.name}{after}, agent {phase.agent.value}, mode {phase.mode.value}, gate: {gate(phase)}{skipped}{ways}"
+    )
 
 
-def _box(phase: PhaseSource, top: int, last: bool) -> list[str]:
+def _box(phase: PhaseSource, top: int) -> list[str]:
     left = (_WIDTH - _BOX) // 2
     person = phase.gate.human != "never"
     border = 'stroke="#b45309" stroke-width="3"' if person else 'stroke="#333" stroke-width="1"'
     decided = shorten(f"gate: {gate(phase)}", 84, placeholder=" …")
-    found = [
+    return [
         f'  <g><rect x="{left}" y="{top}" width="{_BOX}" height="{_HEIGHT}" rx="8" '
         f'fill="{_FILLS[phase.mode]}" {border}/>',
         f'    <text x="{left + 14}" y="{top + 24}" font-size="15" font-weight="bold">{_text(phase.name)}</text>',
@@ -83,12 +98,20 @@ def _box(phase: PhaseSource, top: int, last: bool) -> list[str]:
         f"{' and the ticket’s' if phase.acceptance else ''}</text>",
         f'    <text x="{left + 14}" y="{top + 63}" font-size="12">{_text(decided)}</text></g>',
     ]
-    if not last:
-        middle, end = _WIDTH // 2, top + _HEIGHT + _GAP
-        found.append(
-            f'  <path d="M{middle} {top + _HEIGHT}V{end}" stroke="#333" stroke-width="1.5" marker-end="url(#tip)"/>'
-        )
-    return found
+
+
+def _arrow(one: int, other: int, why: str = "") -> str:
+    """From phase `one` to phase `other`, by their numbers."""
+    top, end = _TOP + one * (_HEIGHT + _GAP), _TOP + other * (_HEIGHT + _GAP)
+    if other == one + 1:
+        way = f"M{_WIDTH // 2} {top + _HEIGHT}V{end}"
+    else:
+        bulge = min(44, 12 + 8 * abs(other - one))  # the curve goes out three quarters as far: it stays in the picture
+        side, out = ((_WIDTH - _BOX) // 2, -bulge) if other > one else ((_WIDTH + _BOX) // 2, bulge)
+        leaves, comes = (top + 55, end + 20) if other > one else (top + 20, end + 55)
+        way = f"M{side} {leaves}C{side + out} {leaves} {side + out} {comes} {side} {comes}"
+    dashed = f' stroke-dasharray="6 4"><title>{_text(why)}</title></path>' if why else "/>"
+    return f'  <path d="{way}" fill="none" stroke="#333" stroke-width="1.5" marker-end="url(#tip)"{dashed}'
 
 
 def _text(text: str) -> str:

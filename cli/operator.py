@@ -60,6 +60,13 @@ def ask_letter(home_path: Path, letter: str, command: Command, as_name: str | No
     return _say(home, settings, StreamId(settings.tenant, "system", letter), command, as_name, settle=True)
 
 
+def ask_drive(home_path: Path, drive: str, command: Command, as_name: str | None) -> dict[str, Any]:
+    """Send `command` to the drive and return the verdict, with `by` added. Raises the bus's and store's own errors."""
+    home = Home(home_path.resolve()).existing()
+    settings = load(home.config)
+    return _say(home, settings, StreamId(settings.tenant, "drive", drive), command, as_name, settle=False)
+
+
 def _say(
     home: Home, settings: Settings, stream: StreamId, command: Command, as_name: str | None, settle: bool
 ) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from agents.discovery import skills as discovered
 from conductor.catalog import FOLDERS, Catalog, Origin, PipelineError
 from conductor.pipelines import SkillFacts, Skills, check, find, missing_skills
 from conductor.yamlfile import Document, Problem
+from schemas.pipeline import RepeatRule
 from schemas.pipeline_source import Kind, PhaseSource, PipelineSource
 
 
@@ -59,6 +60,7 @@ def lines(source: PipelineSource) -> list[str]:
 
 def _facts(phase: PhaseSource) -> list[tuple[str, str]]:
     missing = [name for name in phase.skills if name not in skills()]
+    idle = phase.idle_seconds
     seconds = f"{phase.timeout_seconds:g} s an attempt, at most {phase.retry.max_attempts} attempts"
     return [
         ("skills", ", ".join(f"{name} (missing)" if name in missing else name for name in phase.skills)),
@@ -66,8 +68,11 @@ def _facts(phase: PhaseSource) -> list[tuple[str, str]]:
         ("artifacts", ", ".join(phase.artifacts)),
         ("signed", ", ".join(phase.sign)),
         ("criteria", "; ".join([*phase.criteria, *(["the ticket's acceptance criteria"] if phase.acceptance else [])])),
+        ("after", "" if phase.after is None else ", ".join(phase.after) or "nothing: it starts at once"),
+        ("skipped", f"when {phase.skip_when}" if phase.skip_when else ""),
         ("gate", gate(phase)),
-        ("limits", seconds),
+        ("goes back", "; ".join(f"to {rule.to} {back(rule)}" for rule in phase.repeat)),
+        ("limits", seconds + ("" if idle is None else f", {idle:g} s without a sign of life")),
     ]
 
 
@@ -76,7 +81,14 @@ def gate(phase: PhaseSource) -> str:
     if phase.gate.human == "never":
         return "automatic"
     people = "a person" if phase.gate.quorum == 1 else f"{phase.gate.quorum} people"
-    return f"{people}, always" if phase.gate.human == "always" else f"{people} when {phase.gate.when}"
+    time = "" if phase.gate.expires_seconds is None else f", within {phase.gate.expires_seconds:g} s"
+    return f"{people}, always{time}" if phase.gate.human == "always" else f"{people} when {phase.gate.when}{time}"
+
+
+def back(rule: RepeatRule) -> str:
+    """When a way back is taken, in one line."""
+    times = "once" if rule.iterations == 1 else f"{rule.iterations} times"
+    return f"when {rule.when or 'the criteria are not met'}, at most {times}"
 
 
 def check_all(catalog: Catalog, folder: Path) -> tuple[list[dict[str, Any]], list[Problem]]:

@@ -15,7 +15,7 @@ from schemas import session as ev
 from schemas.envelope import EventEnvelope
 from schemas.messages import Event
 
-MARKS = {"completed": "●", "working": "◐", "reported": "◐", "gate": "◆", "failed": "✗", "pending": "○"}
+MARKS = {"completed": "●", "working": "◐", "reported": "◐", "gate": "◆", "failed": "✗", "pending": "○", "skipped": "–"}
 REFRESH = 0.25
 
 
@@ -82,6 +82,21 @@ def line(envelope: EventEnvelope[Event], row: SessionRow) -> str | None:
             return f"{who} {event.phase:<20} waits for a person: gate {event.gate} ({event.reason})"
         case ev.ApprovalGiven():
             return f"{who} {'gate':<20} {event.gate} approved by {event.by.name} ({event.by.verified_as})"
+        case ev.PhaseSkipped():
+            return f"{who} {event.phase:<20} skipped: {event.condition.expression}"
+        case ev.PhaseRepeated():
+            kind = "pivots" if event.kind == "pivot" else "goes back"
+            count = f"{event.iteration} of at most {event.iterations}"
+            return f"{who} {event.phase:<20} {kind} to {event.to} ({count}): {event.reason}"
+        case ev.GateExpired():
+            then = f"it goes to {', '.join(event.escalated_to)}" if event.escalated_to else "nobody else is asked"
+            return f"{who} {event.phase:<20} gate {event.gate} expired; {then}"
+        case ev.PhaseBlocked():
+            return f"{who} {event.phase:<20} blocked: {event.reason}; the others finish what they do"
+        case ev.SessionPaused():
+            return f"{who} paused by {event.by.name}"
+        case ev.SessionUnpaused():
+            return f"{who} goes on, says {event.by.name}"
         case ev.SessionBlocked():
             return f"{who} BLOCKED: {event.reason}"
         case ev.SessionCompleted():
@@ -101,7 +116,8 @@ def board(feed: Feed) -> Any:
     rows = [r for r in feed.board.sessions.values() if r.status in ("active", "waiting")]
     for row in rows:
         marks = "".join(MARKS[phase.status] for phase in row.phases.values())
-        now = f"waits: {row.gate.id}" if row.gate else f"{row.phase} {row.line}"
+        gates = ", ".join(gate.id for gate in row.open_gates)
+        now = f"waits: {gates}" if row.status == "waiting" else f"{row.phase} {row.line}"
         table.add_row(
             f"{row.ticket.id} {row.ticket.title[:30]}",
             Text(marks),

@@ -52,7 +52,8 @@ def chooser(backlog: Backlog, policy: Policy, repository: Repository) -> Callabl
         past = [(row.ticket.id, row.digest, row.status, row.id) for row in board.sessions.values()]
         known = {row.branch for row in board.sessions.values()}
         branches = await anyio.to_thread.run_sync(strangers, repository, known)
-        selection = select(snapshot, policy, history(past, snapshot.digests, branches), datetime.now(UTC))
+        said = {row.ticket.id: row.priority for row in board.sessions.values() if row.priority}
+        selection = select(snapshot, policy, history(past, snapshot.digests, branches, said), datetime.now(UTC))
         return Choice(selection.order, selection.passed_over, snapshot.unreadable, snapshot.tickets, snapshot.digests)
 
     return choose
@@ -69,12 +70,15 @@ def strangers(repository: Repository, known: Collection[str]) -> dict[int, str]:
 
 
 def history(
-    past: Iterable[tuple[int, str, str, str]], digests: Mapping[int, str], branches: Mapping[int, str]
+    past: Iterable[tuple[int, str, str, str]],
+    digests: Mapping[int, str],
+    branches: Mapping[int, str],
+    said: Mapping[int, str] | None = None,
 ) -> dict[int, TicketHistory]:
     """What sessions did with each ticket, from (ticket, text digest, status, session), oldest first.
 
     A blocked or rolled back session holds its ticket only while the ticket's text is the one it was started with: an
-    edited ticket starts afresh. Aborted sessions count as failures of their text.
+    edited ticket starts afresh. Aborted sessions count as failures of their text. `said` is the priority a person gave.
     """
     found: dict[int, TicketHistory] = {}
     for ticket, digest, status, session in past:
@@ -89,6 +93,8 @@ def history(
         found[ticket] = before
     for ticket, branch in branches.items():
         found[ticket] = replace(found.get(ticket, TicketHistory()), branch=branch)
+    for ticket, priority in (said or {}).items():
+        found[ticket] = replace(found.get(ticket, TicketHistory()), priority=priority)
     return found
 
 
@@ -139,4 +145,5 @@ def _look(home_path: Path, backlog: str) -> tuple[Snapshot, Selection, list[dict
     past = [(row["ticket"], row["ticket_digest"], row["status"], row["session"]) for row in rows]
     repository = Repository(Path.cwd())
     branches = strangers(repository, {row["branch"] for row in rows}) if repository.is_repository() else {}
-    return snapshot, select(snapshot, policy, history(past, snapshot.digests, branches), datetime.now(UTC)), rows
+    said = {row["ticket"]: row["priority"] for row in rows if row.get("priority")}
+    return snapshot, select(snapshot, policy, history(past, snapshot.digests, branches, said), datetime.now(UTC)), rows

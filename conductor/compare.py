@@ -54,7 +54,9 @@ def _session(state: SessionState) -> Mapping[str, Any]:
         "branch": state.branch,
         "commit": state.commit,
         "policy_version": state.policy_version,
-    }
+        "paused": state.paused,
+        "priority": state.priority,
+    } | {f"went back {way}": times for way, times in state.repeats.items()}
     return {name: value for name, value in facts.items() if value not in ("", 0)}
 
 
@@ -62,6 +64,8 @@ def _phases(state: SessionState) -> Mapping[str, Any]:
     return {
         p.name: {
             "completed": p.completed,
+            "skipped": p.skipped,
+            "blocked": p.blocked,
             "attempt": p.attempt,
             "failures": p.failures,
             "summary": p.summary,
@@ -74,7 +78,12 @@ def _phases(state: SessionState) -> Mapping[str, Any]:
 
 def _gates(state: SessionState) -> Mapping[str, Any]:
     return {
-        g.id: {"status": g.status, "approvals": [a.by.name for a in g.approvals], "decided_by": g.decided_by}
+        g.id: {
+            "status": g.status,
+            "held": g.held,
+            "approvals": [a.by.name for a in g.approvals],
+            "decided_by": g.decided_by,
+        }
         for g in state.gates.values()
     }
 

@@ -1,35 +1,28 @@
 """What each command does to a session, rule by rule. Pure: `decide(state, command)` gives events or a typed refusal.
 
-It is total: every command in every state gives one or the other. What then follows by itself (criteria, gates, the next
-phase) is in `process.py`.
+It is total: every command in every state gives one or the other. Here are the table of all rules and those for
+attempts and effects; those for gates are in `gate_rules.py`, those for operators in `operating.py`. What then follows
+by itself (criteria, gates, the next phase) is in `process.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from datetime import timedelta
+from typing import TypeVar
 
-from conductor import criteria, gates, rests
+from conductor import criteria, gate_rules, operating
 from conductor.process import block, fail, start_phase
-from conductor.state import Effect, SessionState, Stage, Status
+from conductor.refusal import Decision, Refusal
+from conductor.state import Effect, PhaseState, SessionState, Stage, Status
 from schemas import commands as cmd
 from schemas import session as ev
 from schemas.envelope import CommandEnvelope
-from schemas.messages import Command, Event
+from schemas.messages import Command
 from schemas.values import SIGNATURE, FailureClass, Mode, Usage
 
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A command that is not carried out: the rule's code, and the reason with what to do."""
-
-    code: str
-    reason: str
-
-
-Decision = tuple[Event, ...] | Refusal
 _AFTER_THE_END = cmd.RollbackSession | cmd.RestoreSession | cmd.RecordEffect
+_Leased = cmd.ReportWork | cmd.ReportFailure | cmd.ExtendAttempt | cmd.ExpireIdle
 C = TypeVar("C", bound=Command)
 
 
@@ -64,12 +57,19 @@ def _start(state: SessionState, command: cmd.StartSession, at: CommandEnvelope) 
 
 def _stale(state: SessionState, phase: str, attempt: int, at: CommandEnvelope) -> Refusal | None:
     """The fence: an attempt is worked on only while it is the current one, by the agent that owns the phase."""
-    if state.stage is not Stage.WORKING or (state.phase, state.attempt) != (phase, attempt):
-        now = f"{state.phase} attempt {state.attempt} ({state.stage.value})"
+    known = state.phases.get(phase)
+    if known is None or known.stage is not Stage.WORKING or known.attempt != attempt:
+        now = ", ".join(_at(p) for p in state.active or (state.current,))
         return Refusal("stale_attempt", f"attempt {attempt} of {phase} is over; the session is at {now}")
-    if at.sender not in (state.definition.agent.value, "conductor"):
-        return Refusal("wrong_agent", f"{phase} belongs to {state.definition.agent.value}, not to {at.sender}")
+    agent = state.definition_of(phase).agent.value
+    if at.sender not in (agent, "conductor"):
+        return Refusal("wrong_agent", f"{phase} belongs to {agent}, not to {at.sender}")
     return None
+
+
+def _at(phase: PhaseState) -> str:
+    attempt = phase.attempt + (phase.stage is Stage.RETRYING)
+    return f"{phase.name} attempt {attempt} ({phase.stage.value})"
 
 
 def _claim(state: SessionState, command: cmd.ClaimAttempt, at: CommandEnvelope) -> Decision:
@@ -79,13 +79,14 @@ def _claim(state: SessionState, command: cmd.ClaimAttempt, at: CommandEnvelope) 
     return (ev.AttemptClaimed(phase=command.phase, attempt=command.attempt, lease=lease, holder=command.holder),)
 
 
-def _fenced(state: SessionState, command: cmd.ReportWork | cmd.ReportFailure, at: CommandEnvelope) -> Refusal | None:
+def _fenced(state: SessionState, command: _Leased, at: CommandEnvelope) -> Refusal | None:
     if stale := _stale(state, command.phase, command.attempt, at):
         return stale
-    if not state.lease:
+    lease = state.phases[command.phase].lease
+    if not lease:
         return Refusal("not_claimed", f"attempt {command.attempt} of {command.phase} was not claimed: claim it first")
-    if command.lease != state.lease:
-        return Refusal("stale_lease", f"lease {command.lease} of {command.phase} was taken over by {state.lease}")
+    if command.lease != lease:
+        return Refusal("stale_lease", f"lease {command.lease} of {command.phase} was taken over by {lease}")
     return None
 
 
@@ -94,14 +95,14 @@ def _report(state: SessionState, command: cmd.ReportWork, at: CommandEnvelope) -
         return stale
     usage = _priced(state, command.usage)
     if wrong := _incomplete(state, command):
-        return fail(state, FailureClass.AGENT, wrong, "", usage, at.time)
+        return fail(state, command.phase, FailureClass.AGENT, wrong, "", usage, at.time)
     fields = {n: getattr(command, n) for n in ev.WorkReported.model_fields if n != "usage"}
     return (ev.WorkReported(**fields, usage=usage),)
 
 
 def _incomplete(state: SessionState, command: cmd.ReportWork) -> str | None:
     """What a report lacks, or claims without right."""
-    phase = state.definition
+    phase = state.definition_of(command.phase)
     items = {i.id: i for i in phase.checklist}
     if unknown := _listed(t.item for t in command.ticked if t.item not in items):
         return f"the report ticks items that {phase.name} does not have: {unknown}"
@@ -145,21 +146,43 @@ def _failure(state: SessionState, command: cmd.ReportFailure, at: CommandEnvelop
     if stale := _fenced(state, command, at):
         return stale
     usage = _priced(state, command.usage)
-    return fail(state, command.failure, command.reason, command.detail, usage, at.time)
+    return fail(state, command.phase, command.failure, command.reason, command.detail, usage, at.time)
 
 
 def _expire(state: SessionState, command: cmd.ExpireAttempt, at: CommandEnvelope) -> Decision:
     if stale := _stale(state, command.phase, command.attempt, at):
         return stale
-    limit = state.definition.timeout_seconds
+    limit = state.definition_of(command.phase).timeout_seconds
     reason = f"{command.phase} attempt {command.attempt} gave no report within {limit:g} s"
-    return fail(state, FailureClass.TRANSIENT, reason, "", Usage(), at.time)
+    return fail(state, command.phase, FailureClass.TRANSIENT, reason, "", Usage(), at.time)
+
+
+def _extend(state: SessionState, command: cmd.ExtendAttempt, at: CommandEnvelope) -> Decision:
+    """A sign of life is no event: it only puts the alarm off (see `process.heard`)."""
+    return _fenced(state, command, at) or ()
+
+
+def _expire_idle(state: SessionState, command: cmd.ExpireIdle, at: CommandEnvelope) -> Decision:
+    """No sign of life in time is a failure, unless the alarm itself comes so late that nobody was there to hear one:
+    then the holder has the same time once more."""
+    if stale := _fenced(state, command, at):
+        return stale
+    seconds = state.definition_of(command.phase).idle_seconds
+    if seconds is None:
+        return Refusal("no_idle_time", f"{command.phase} has no limit for how long its agent may be silent")
+    if at.time > command.due + timedelta(seconds=seconds):
+        return ()
+    reason = f"{command.phase} attempt {command.attempt} gave no sign of life for {seconds:g} s"
+    return fail(state, command.phase, FailureClass.TRANSIENT, reason, "", Usage(), at.time)
 
 
 def _retry_due(state: SessionState, command: cmd.StartRetry, at: CommandEnvelope) -> Decision:
-    if state.stage is not Stage.RETRYING or (state.phase, state.attempt) != (command.phase, command.attempt):
+    phase = state.phases.get(command.phase)
+    if phase is None or phase.stage is not Stage.RETRYING or phase.attempt + 1 != command.attempt:
         return Refusal("stale_timer", f"attempt {command.attempt} of {command.phase} is not what is waited for")
-    return start_phase(state, state.definition, at.time)
+    if state.paused:
+        return Refusal("paused", f"session {state.id} is paused; attempt {command.attempt} waits until it goes on")
+    return start_phase(state, state.definition_of(phase.name), at.time)
 
 
 def _effect_done(state: SessionState, command: cmd.RecordEffect, at: CommandEnvelope) -> Decision:
@@ -196,119 +219,7 @@ def _effect_failed(state: SessionState, command: cmd.RecordEffectFailure, at: Co
     if effect is None or effect.kind != command.kind:
         return Refusal("unknown_effect", f"session {state.id} does not wait for effect {command.effect}")
     failed = ev.EffectFailed(effect=effect.id, kind=command.kind, phase=effect.phase, reason=command.reason)
-    return (failed, block(state, FailureClass.POLICY, f"{command.kind} failed: {command.reason}"))
-
-
-def _gate(state: SessionState, command: cmd.DecideGate, at: CommandEnvelope) -> Decision:
-    gate = state.gates.get(command.gate)
-    if gate is None:
-        return Refusal("unknown_gate", f"there is no gate {command.gate}; `valuetrain gate list` shows the open ones")
-    if gate.status != "open":
-        by = f" by {gate.decided_by}" if gate.decided_by else ""
-        return Refusal("gate_closed", f"gate {gate.id} is {gate.status}{by}; it cannot be decided again")
-    if reason := gates.refusal(state, gate, at.actor):
-        return Refusal("not_an_approver", reason)
-    bound = (gate.commit, gate.policy_version, gate.artifacts)
-    if bound != (state.commit, state.policy_version, state.phases[gate.phase].artifacts):
-        what = (
-            f"gate {gate.id} was opened for commit {gate.commit[:12]}, its artifacts and policy, which are not current"
-        )
-        return Refusal("gate_outdated", what)
-    if command.decision == "reject":
-        if not command.reason.strip():
-            return Refusal("reason_missing", "a rejection needs a reason (--reason TEXT), so that it can be acted on")
-        rejected = ev.GateRejected(gate=gate.id, phase=gate.phase, by=at.actor, reason=command.reason)
-        why = f"gate {gate.id} was rejected by {at.actor.name}: {command.reason}"
-        return (rejected, block(state, FailureClass.POLICY, why))
-    approval = ev.ApprovalGiven(gate=gate.id, by=at.actor, reason=command.reason)
-    if len(gate.approvals) + 1 < gate.quorum:
-        return (approval,)
-    return (approval, ev.GatePassed(gate=gate.id, phase=gate.phase, kind="human"))
-
-
-def _retry(state: SessionState, command: cmd.RetryPhase, at: CommandEnvelope) -> Decision:
-    if state.status not in (Status.BLOCKED, Status.ROLLED_BACK):
-        return Refusal("not_blocked", f"session {state.id} is {state.status.value}; only a blocked one can be retried")
-    if reason := gates.may_operate(state, at.actor):
-        return Refusal("not_an_operator", reason)
-    if state.effects:
-        return Refusal("effect_pending", "the rollback is still being carried out; try again in a moment")
-    if state.unrestored:
-        return Refusal("not_restored", f"the branch was not taken back; roll back to {state.phase} again first")
-    resumed = ev.SessionResumed(phase=state.phase, by=at.actor, reason=command.reason)
-    return (resumed, *start_phase(state, state.definition, at.time))
-
-
-def _abort(state: SessionState, command: cmd.AbortSession, at: CommandEnvelope) -> Decision:
-    if reason := gates.may_operate(state, at.actor):
-        return Refusal("not_an_operator", reason)
-    return (*_superseded(state, "the session was aborted"), ev.SessionAborted(by=at.actor, reason=command.reason))
-
-
-def _rollback(state: SessionState, command: cmd.RollbackSession, at: CommandEnvelope) -> Decision:
-    if reason := gates.may_operate(state, at.actor):
-        return Refusal("not_an_operator", reason)
-    mark = state.marks.get(command.phase)
-    if mark is None:
-        started = ", ".join(state.marks) or "none"
-        return Refusal("unknown_phase", f"phase {command.phase} has not started in {state.id}; started: {started}")
-    back = ev.SessionRolledBack(
-        phase=command.phase, to_sequence=mark.version, by=at.actor, reason=command.reason, commit=mark.commit
-    )
-    restore = _restore_branch(state, command.phase, mark.commit)
-    return (*_superseded(state, f"rolled back to {command.phase}"), back, restore)
-
-
-def _restore_branch(state: SessionState, phase: str, commit: str) -> ev.EffectRequested:
-    return ev.EffectRequested(
-        effect=f"{state.id}.restore.{state.version + 1}",
-        kind="restore",
-        phase=phase,
-        attempt=state.phases[phase].attempt,
-        target=commit,
-    )
-
-
-def _restore(state: SessionState, command: cmd.RestoreSession, at: CommandEnvelope) -> Decision:
-    if reason := gates.may_operate(state, at.actor):
-        return Refusal("not_an_operator", reason)
-    sequence = command.sequence
-    if not 1 <= sequence <= state.version:
-        return Refusal("unknown_event", f"{state.id} has events 1 to {state.version}, and no {sequence}")
-    then = rests.find(state, sequence)
-    if then is None:
-        near = " and ".join(map(str, rests.nearest(state, sequence))) or "none"
-        what = (
-            f"{state.id} did not rest after event {sequence}, so that state cannot be brought back; the nearest: {near}"
-        )
-        return Refusal("not_at_rest", what)
-    if rests.find(state, state.version) is then:
-        return Refusal("already_there", f"nothing happened in {state.id} since event {sequence}")
-    between = rests.starts_next(then) if then.status is Status.ACTIVE else ""
-    phase = between or then.phase
-    back = ev.SessionRestored(
-        phase=phase,
-        to_sequence=sequence,
-        to_status=_RETURNS.get(then.status, "rolled_back"),
-        by=at.actor,
-        reason=command.reason,
-        commit=then.commit,
-    )
-    restore = _restore_branch(state, phase, then.commit)
-    return (*_superseded(state, f"rolled back to event {sequence}"), back, restore)
-
-
-_RETURNS: dict[Status, Literal["waiting", "blocked", "completed"]] = {
-    Status.WAITING: "waiting",
-    Status.BLOCKED: "blocked",
-    Status.COMPLETED: "completed",
-}
-"""What a session comes to by itself after going back; from anywhere else a retry goes on."""
-
-
-def _superseded(state: SessionState, reason: str) -> tuple[Event, ...]:
-    gate = state.open_gate
-    return (ev.GateSuperseded(gate=gate.id, phase=gate.phase, reason=reason),) if gate else ()
+    return (failed, block(state, effect.phase, FailureClass.POLICY, f"{command.kind} failed: {command.reason}"))
 
 
 def _rule(rule: Callable[[SessionState, C, CommandEnvelope], Decision]) -> Callable[..., Decision]:
@@ -324,9 +235,19 @@ _RULES: dict[type[Command], Callable[..., Decision]] = {
     cmd.StartRetry: _rule(_retry_due),
     cmd.RecordEffect: _rule(_effect_done),
     cmd.RecordEffectFailure: _rule(_effect_failed),
-    cmd.DecideGate: _rule(_gate),
-    cmd.RetryPhase: _rule(_retry),
-    cmd.AbortSession: _rule(_abort),
-    cmd.RollbackSession: _rule(_rollback),
-    cmd.RestoreSession: _rule(_restore),
+    cmd.ExtendAttempt: _rule(_extend),
+    cmd.ExpireIdle: _rule(_expire_idle),
+    cmd.ExpireGate: _rule(gate_rules.expire),
+    cmd.SendBack: _rule(gate_rules.send_gate_back),
+    cmd.HoldGate: _rule(gate_rules.hold),
+    cmd.UnholdGate: _rule(gate_rules.unhold),
+    cmd.PauseSession: _rule(operating.pause),
+    cmd.ResumeSession: _rule(operating.resume),
+    cmd.ReassignAttempt: _rule(operating.reassign),
+    cmd.ChangePriority: _rule(operating.change_priority),
+    cmd.DecideGate: _rule(gate_rules.decide_gate),
+    cmd.RetryPhase: _rule(operating.retry),
+    cmd.AbortSession: _rule(operating.abort),
+    cmd.RollbackSession: _rule(operating.rollback),
+    cmd.RestoreSession: _rule(operating.restore),
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from conductor.decide import Decision, Refusal
+from conductor.gates import PEOPLE, SYSTEM_NAMES
+from conductor.refusal import Decision, Refusal
 from schemas import commands as cmd
 from schemas import drive as ev
 from schemas.envelope import CommandEnvelope
@@ -22,6 +23,7 @@ class DriveState:
     backlog: str = ""
     selected: tuple[int, ...] = ()
     reason: str = ""
+    draining: bool = False
 
 
 def evolve_drive(state: DriveState, event: Event, sequence: int) -> DriveState:
@@ -31,6 +33,8 @@ def evolve_drive(state: DriveState, event: Event, sequence: int) -> DriveState:
         return replace(state, status="running", backlog=event.backlog)
     if isinstance(event, ev.SelectionRecorded):
         return replace(state, selected=event.order)
+    if isinstance(event, ev.DriveDraining | ev.BreakerOpened):
+        return replace(state, draining=True)
     if isinstance(event, ev.DriveEnded):
         return replace(state, status="ended", reason=event.reason)
     return state
@@ -49,6 +53,14 @@ def decide_drive(state: DriveState, envelope: CommandEnvelope) -> Decision:
         return Refusal("drive_not_running", f"drive {state.id} is {state.status}")
     if isinstance(command, cmd.RecordSelection):
         return (ev.SelectionRecorded(**dict(command)),)
+    if isinstance(command, cmd.DrainDrive | cmd.OpenBreaker):
+        if state.draining:
+            return Refusal("already_draining", f"drive {state.id} takes no more tickets already")
+        if isinstance(command, cmd.OpenBreaker):
+            return (ev.BreakerOpened(**dict(command)),)
+        if envelope.actor.name in SYSTEM_NAMES or envelope.actor.channel not in PEOPLE:
+            return Refusal("not_an_operator", f"{envelope.actor.name} is a program; this is for people")
+        return (ev.DriveDraining(by=envelope.actor, reason=command.reason),)
     if isinstance(command, cmd.EndDrive):
         return (ev.DriveEnded(**dict(command)),)
     return Refusal("not_allowed", f"{envelope.type} is not for drives")

@@ -7,15 +7,17 @@ is in the record happened.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import singledispatch
 from types import MappingProxyType
-from typing import Any
 
-from conductor.rests import find, kept
+from conductor.change import artifacts_of, figures_of, put, still, with_phase
+from conductor.goback import repeated, restored, returned, rolled_back
+from conductor.rests import kept
 from conductor.state import NOTHING, Effect, GateState, PhaseState, SessionState, Stage, Status, replace
 from schemas import session as ev
 from schemas.messages import Event
-from schemas.values import Approval, ArtifactRef
+from schemas.values import Approval
 
 
 def evolve(state: SessionState, event: Event, sequence: int) -> SessionState:
@@ -23,15 +25,19 @@ def evolve(state: SessionState, event: Event, sequence: int) -> SessionState:
     after = _evolve.dispatch(type(event))(event, state)  # the call of a singledispatch function costs three times this
     if isinstance(event, ev.CommandRefused):
         return replace(after, version=sequence)
+    if after.status is Status.ACTIVE or after.status is Status.WAITING:
+        after = replace(after, status=_status(after))
     return kept(state, event, after, sequence)
 
 
-def _put(mapping: Mapping[str, Any], key: str, value: Any) -> Mapping[str, Any]:
-    return MappingProxyType({**mapping, key: value})
-
-
-def _phase(state: SessionState, name: str, **changes: Any) -> Mapping[str, PhaseState]:
-    return _put(state.phases, name, replace(state.phases.get(name, PhaseState(name)), **changes))
+def _status(state: SessionState) -> Status:
+    """A session waits when people must decide a gate and nothing else goes on."""
+    gates = False
+    for phase in state.phases.values():
+        if phase.busy:
+            return Status.ACTIVE
+        gates = gates or bool(phase.gate)
+    return Status.WAITING if gates else Status.ACTIVE
 
 
 @singledispatch
@@ -64,25 +70,43 @@ def _(event: ev.SessionStarted, state: SessionState) -> SessionState:
 
 @_evolve.register
 def _(event: ev.PhaseStarted, state: SessionState) -> SessionState:
-    mark = replace(state, marks=NOTHING, rests=NOTHING)
-    marks = state.marks if event.phase in state.marks else _put(state.marks, event.phase, mark)
-    return replace(
+    phases = with_phase(
         state,
-        status=Status.ACTIVE,
+        event.phase,
         stage=Stage.WORKING,
-        phase=event.phase,
         attempt=event.attempt,
         lease=0,
         holder="",
-        reason="",
-        marks=marks,
-        phases=_phase(state, event.phase, attempt=event.attempt, completed=False),
+        due=event.started + timedelta(seconds=event.timeout_seconds),
+        completed=False,
+        skipped=False,
+        escalated=False,
     )
+    marks = _marked(state, event.phase)
+    return replace(state, status=Status.ACTIVE, phase=event.phase, reason="", marks=marks, phases=phases)
+
+
+def _marked(state: SessionState, phase: str) -> Mapping[str, SessionState]:
+    """The state before a phase first started is where a rollback goes back to."""
+    if phase in state.marks:
+        return state.marks
+    return put(state.marks, phase, replace(state, marks=NOTHING, rests=NOTHING))
+
+
+@_evolve.register
+def _(event: ev.PhaseSkipped, state: SessionState) -> SessionState:
+    return replace(state, marks=_marked(state, event.phase), phases=with_phase(state, event.phase, skipped=True))
+
+
+@_evolve.register
+def _(event: ev.AttemptReassigned, state: SessionState) -> SessionState:
+    phases = with_phase(state, event.phase, stage=Stage.STOPPED, lease=0, holder="", due=None)
+    return replace(state, phases=phases, interventions=state.interventions + 1)
 
 
 @_evolve.register
 def _(event: ev.AttemptClaimed, state: SessionState) -> SessionState:
-    return replace(state, lease=event.lease, holder=event.holder)
+    return replace(state, phases=with_phase(state, event.phase, lease=event.lease, holder=event.holder))
 
 
 @_evolve.register
@@ -90,10 +114,12 @@ def _(event: ev.WorkReported, state: SessionState) -> SessionState:
     before = state.phases[event.phase]
     ticked = {**before.ticked}
     for item in event.ticked:
-        ticked.setdefault(item.item, item.evidence)  # once ticked, never changed
-    phases = _phase(
+        ticked.setdefault(item.item, item.evidence)  # once ticked, never replace
+    phases = with_phase(
         state,
         event.phase,
+        stage=Stage.REPORTED,
+        due=None,
         ticked=MappingProxyType(ticked),
         artifacts=event.artifacts,
         measurements=event.measurements,
@@ -102,27 +128,12 @@ def _(event: ev.WorkReported, state: SessionState) -> SessionState:
     )
     return replace(
         state,
-        stage=Stage.REPORTED,
-        artifacts=_artifacts(phases),
-        measured=_measured(phases),
+        artifacts=artifacts_of(phases),
+        measured=figures_of(phases),
         acceptance=event.acceptance or state.acceptance,
         usage=state.usage.plus(event.usage),
         phases=phases,
     )
-
-
-def _artifacts(phases: Mapping[str, PhaseState]) -> Mapping[str, ArtifactRef]:
-    """What the newest report of each phase produced; a later phase's artifact of the same name counts."""
-    return MappingProxyType({a.name: a for phase in phases.values() for a in phase.artifacts})
-
-
-def _measured(phases: Mapping[str, PhaseState]) -> Mapping[str, Mapping[str, float]]:
-    """What the newest report of each phase measured: a figure an attempt no longer gives must not pass a criterion."""
-    measured: dict[str, dict[str, float]] = {}
-    for phase in phases.values():
-        for m in phase.measurements:
-            measured.setdefault(m.scope, {})[m.name] = m.value
-    return MappingProxyType({scope: MappingProxyType(values) for scope, values in measured.items()})
 
 
 @_evolve.register
@@ -130,74 +141,62 @@ def _(event: ev.AttemptFailed, state: SessionState) -> SessionState:
     failures = state.phases[event.phase].failures + 1
     return replace(
         state,
-        stage=Stage.IDLE,
-        lease=0,
         reason=event.reason,
         usage=state.usage.plus(event.usage),
-        phases=_phase(state, event.phase, failures=failures),
+        phases=with_phase(state, event.phase, stage=Stage.STOPPED, lease=0, due=None, failures=failures),
     )
 
 
 @_evolve.register
 def _(event: ev.RetryScheduled, state: SessionState) -> SessionState:
-    return replace(state, stage=Stage.RETRYING, attempt=event.attempt)
+    return replace(state, phases=with_phase(state, event.phase, stage=Stage.RETRYING, due=event.due))
 
 
 @_evolve.register
 def _(event: ev.EffectRequested, state: SessionState) -> SessionState:
     effect = Effect(event.effect, event.kind, event.phase, event.attempt, event.artifacts, event.target)
-    stage = state.stage if event.kind == "restore" else Stage.EFFECT
-    return replace(state, stage=stage, effects=(*state.effects, effect))
+    phases = state.phases if event.kind == "restore" else with_phase(state, event.phase, stage=Stage.EFFECT)
+    return replace(state, phases=phases, effects=(*state.effects, effect))
 
 
 @_evolve.register
 def _(event: ev.EffectRecorded, state: SessionState) -> SessionState:
     left = tuple(e for e in state.effects if e.id != event.effect)
-    stage = Stage.REPORTED if event.kind == "sign" else Stage.RECORDED
-    if event.kind == "restore":
-        stage = state.stage
     phases = state.phases
-    if event.artifacts:
-        phases = _phase(state, event.phase, artifacts=(*state.phases[event.phase].artifacts, *event.artifacts))
+    if event.kind == "sign":
+        signed = (*phases[event.phase].artifacts, *event.artifacts)
+        phases = with_phase(state, event.phase, stage=Stage.REPORTED, artifacts=signed)
+    elif event.kind == "commit":
+        phases = with_phase(state, event.phase, stage=Stage.RECORDED, commit=event.commit)
     done = replace(
         state,
-        stage=stage,
         effects=left,
         effects_done=state.effects_done + 1,
         commit=event.commit or state.commit,
         unrestored=state.unrestored and event.kind != "restore",
-        artifacts=_artifacts(phases),
+        artifacts=artifacts_of(phases),
         phases=phases,
     )
-    return _returned(done) if event.kind == "restore" else done
-
-
-def _returned(state: SessionState) -> SessionState:
-    """The branch has followed: the session is again what it was. A gate is bound to a commit, and this is a new one, so
-    from `RECORDED` on the criteria are held and the gate is opened once more."""
-    then = state.returning
-    if then is None:
-        return state
-    if then.status is Status.WAITING:
-        return replace(state, status=Status.ACTIVE, stage=Stage.RECORDED, reason="", returning=None)
-    return replace(state, status=then.status, stage=then.stage, reason=then.reason, returning=None)
+    return returned(done) if event.kind == "restore" else done
 
 
 @_evolve.register
 def _(event: ev.EffectFailed, state: SessionState) -> SessionState:
     left = tuple(e for e in state.effects if e.id != event.effect)
     unrestored = state.unrestored or event.kind == "restore"
-    return replace(state, effects=left, stage=Stage.IDLE, unrestored=unrestored, returning=None)
+    phases = with_phase(state, event.phase, stage=Stage.STOPPED)
+    return replace(state, effects=left, phases=phases, unrestored=unrestored, returning=None)
 
 
 @_evolve.register
 def _(event: ev.CriteriaEvaluated, state: SessionState) -> SessionState:
-    stage = Stage.GATE if event.passed else Stage.IDLE
-    return replace(state, stage=stage, phases=_phase(state, event.phase, criteria=event.results))
+    stage = Stage.GATE if event.passed else Stage.STOPPED
+    return replace(state, phases=with_phase(state, event.phase, stage=stage, criteria=event.results))
 
 
 @_evolve.register
 def _(event: ev.GateOpened, state: SessionState) -> SessionState:
+    phase = state.phases[event.phase]
     gate = GateState(
         id=event.gate,
         phase=event.phase,
@@ -209,128 +208,144 @@ def _(event: ev.GateOpened, state: SessionState) -> SessionState:
         policy_version=event.policy_version,
         reason=event.reason,
         opened=event.opened,
+        escalated=phase.escalated,
     )
-    status = Status.WAITING if event.kind == "human" else state.status
-    return replace(state, status=status, stage=Stage.GATE, gates=_put(state.gates, gate.id, gate))
+    gates = put(state.gates, gate.id, gate)
+    if event.kind == "automatic":
+        return replace(state, phases=with_phase(state, event.phase, stage=Stage.GATE), gates=gates)
+    seconds = state.definition_of(event.phase).gate.expires_seconds
+    due = None if seconds is None else event.opened + timedelta(seconds=seconds)
+    return replace(state, phases=with_phase(state, event.phase, stage=Stage.GATE, gate=gate.id, due=due), gates=gates)
 
 
 @_evolve.register
 def _(event: ev.ApprovalGiven, state: SessionState) -> SessionState:
     gate = state.gates[event.gate]
     gate = replace(gate, approvals=(*gate.approvals, Approval(by=event.by, reason=event.reason)))
-    return replace(state, gates=_put(state.gates, gate.id, gate), interventions=state.interventions + 1)
+    return replace(state, gates=put(state.gates, gate.id, gate), interventions=state.interventions + 1)
 
 
 @_evolve.register
 def _(event: ev.GatePassed, state: SessionState) -> SessionState:
     gate = state.gates[event.gate]
     by = ", ".join(a.by.name for a in gate.approvals) or "criteria"
-    gates = _put(state.gates, gate.id, replace(gate, status="passed", decided_by=by))
-    return replace(state, status=Status.ACTIVE, stage=Stage.PASSED, gates=gates)
+    gates = put(state.gates, gate.id, replace(gate, status="passed", decided_by=by))
+    return replace(state, phases=with_phase(state, event.phase, stage=Stage.PASSED, gate="", due=None), gates=gates)
 
 
 @_evolve.register
 def _(event: ev.GateRejected, state: SessionState) -> SessionState:
     gate = replace(state.gates[event.gate], status="rejected", decided_by=event.by.name)
-    gates = _put(state.gates, gate.id, gate)
-    return replace(state, stage=Stage.IDLE, gates=gates, interventions=state.interventions + 1)
+    gates = put(state.gates, gate.id, gate)
+    phases = with_phase(state, event.phase, stage=Stage.STOPPED, gate="", due=None)
+    return replace(state, phases=phases, gates=gates, interventions=state.interventions + 1)
 
 
 @_evolve.register
 def _(event: ev.GateSuperseded, state: SessionState) -> SessionState:
     gate = replace(state.gates[event.gate], status="superseded")
-    return replace(state, gates=_put(state.gates, gate.id, gate))
+    phases = with_phase(state, event.phase, stage=Stage.STOPPED, gate="", due=None)
+    return replace(state, phases=phases, gates=put(state.gates, gate.id, gate))
+
+
+@_evolve.register
+def _(event: ev.GateExpired, state: SessionState) -> SessionState:
+    """With somebody to escalate to, the phase stands before its gate again, which is then opened for them."""
+    gate = replace(state.gates[event.gate], status="expired")
+    stage, escalated = (Stage.GATE, True) if event.escalated_to else (Stage.STOPPED, False)
+    phases = with_phase(state, event.phase, stage=stage, gate="", due=None, escalated=escalated)
+    return replace(state, phases=phases, gates=put(state.gates, gate.id, gate))
+
+
+@_evolve.register
+def _(event: ev.GateHeld, state: SessionState) -> SessionState:
+    return _held(state, event.gate, True)
+
+
+@_evolve.register
+def _(event: ev.GateUnheld, state: SessionState) -> SessionState:
+    return _held(state, event.gate, False)
+
+
+def _held(state: SessionState, gate: str, held: bool) -> SessionState:
+    gates = put(state.gates, gate, replace(state.gates[gate], held=held))
+    return replace(state, gates=gates, interventions=state.interventions + 1)
 
 
 @_evolve.register
 def _(event: ev.PhaseCompleted, state: SessionState) -> SessionState:
-    phases = _phase(state, event.phase, completed=True, failures=0)
-    return replace(state, stage=Stage.IDLE, lease=0, phases=phases)
+    phase = still(state.phases[event.phase], completed=True, failures=0)
+    return replace(state, phases=put(state.phases, event.phase, phase))
+
+
+@_evolve.register
+def _(event: ev.PhaseBlocked, state: SessionState) -> SessionState:
+    return replace(state, phases=_blocked(state, event))
+
+
+def _blocked(state: SessionState, event: ev.PhaseBlocked | ev.SessionBlocked) -> Mapping[str, PhaseState]:
+    phase = still(state.phases[event.phase], blocked=event.reason, failure=event.failure)
+    return put(state.phases, event.phase, phase)
 
 
 @_evolve.register
 def _(event: ev.SessionBlocked, state: SessionState) -> SessionState:
     """The phase may be one that could not even start: then it is what a retry starts."""
-    attempt = state.phases[event.phase].attempt
-    return replace(
-        state,
-        status=Status.BLOCKED,
-        stage=Stage.IDLE,
-        phase=event.phase,
-        attempt=attempt,
-        lease=0,
-        reason=event.reason,
-    )
+    phases = _blocked(state, event)
+    return replace(state, status=Status.BLOCKED, phase=event.phase, phases=phases, reason=event.reason)
 
 
 @_evolve.register
 def _(event: ev.SessionResumed, state: SessionState) -> SessionState:
+    phases = {
+        name: replace(phase, blocked="", failure=None, failures=0) if phase.blocked or name == event.phase else phase
+        for name, phase in state.phases.items()
+    }
     return replace(
         state,
         status=Status.ACTIVE,
-        stage=Stage.IDLE,
         reason="",
         interventions=state.interventions + 1,
-        phases=_phase(state, event.phase, failures=0),
+        phases=MappingProxyType(phases),
     )
 
 
 @_evolve.register
 def _(event: ev.SessionCompleted, state: SessionState) -> SessionState:
-    return replace(state, status=Status.COMPLETED, stage=Stage.IDLE)
+    return replace(state, status=Status.COMPLETED)
 
 
 @_evolve.register
 def _(event: ev.SessionAborted, state: SessionState) -> SessionState:
-    return replace(state, status=Status.ABORTED, stage=Stage.IDLE, lease=0, effects=(), reason=event.reason)
+    phases = MappingProxyType({name: still(phase) for name, phase in state.phases.items()})
+    return replace(state, status=Status.ABORTED, phases=phases, effects=(), reason=event.reason)
+
+
+@_evolve.register
+def _(event: ev.SessionPaused, state: SessionState) -> SessionState:
+    return replace(state, paused=True, interventions=state.interventions + 1)
+
+
+@_evolve.register
+def _(event: ev.SessionUnpaused, state: SessionState) -> SessionState:
+    return replace(state, paused=False, interventions=state.interventions + 1)
+
+
+@_evolve.register
+def _(event: ev.PriorityChanged, state: SessionState) -> SessionState:
+    return replace(state, priority=event.priority.value)
+
+
+@_evolve.register
+def _(event: ev.PhaseRepeated, state: SessionState) -> SessionState:
+    return repeated(state, event)
 
 
 @_evolve.register
 def _(event: ev.SessionRolledBack, state: SessionState) -> SessionState:
-    """Back to the mark, except for what cannot be taken back: attempts made, money spent, decisions given, effects."""
-    mark = state.marks[event.phase]
-    names = [p.name for p in state.pipeline.phases] if state.pipeline else []
-    reached = set(names[: names.index(event.phase) + 1]) if event.phase in names else set()
-    attempts = {n: replace(p, attempt=state.phases[n].attempt, failures=0) for n, p in mark.phases.items()}
-    return replace(
-        mark,
-        status=Status.ROLLED_BACK,
-        stage=Stage.IDLE,
-        phase=event.phase,
-        attempt=state.phases[event.phase].attempt,
-        phases=MappingProxyType(attempts),
-        gates=state.gates,
-        usage=state.usage,
-        interventions=state.interventions + 1,
-        effects=(),
-        effects_done=state.effects_done,
-        commit=state.commit,
-        reason=f"rolled back to the start of {event.phase} by {event.by.name}",
-        marks=MappingProxyType({n: m for n, m in state.marks.items() if n in reached}),
-    )
+    return rolled_back(state, event)
 
 
 @_evolve.register
 def _(event: ev.SessionRestored, state: SessionState) -> SessionState:
-    """Back to where it rested, except for what cannot be taken back: attempts, money, decisions, effects."""
-    then = find(state, event.to_sequence)
-    if then is None:  # not by these rules; what is in the record happened all the same
-        return state
-    phases = {n: replace(p, attempt=state.phases[n].attempt) for n, p in then.phases.items()}
-    return replace(
-        then,
-        status=Status.ROLLED_BACK,
-        stage=Stage.IDLE,
-        phase=event.phase,
-        attempt=phases[event.phase].attempt,
-        lease=0,
-        holder="",
-        phases=MappingProxyType(phases),
-        gates=state.gates,
-        usage=state.usage,
-        interventions=state.interventions + 1,
-        effects_done=state.effects_done,
-        commit=state.commit,
-        reason=f"rolled back to event {event.to_sequence} by {event.by.name}",
-        returning=then if event.to_status != "rolled_back" else None,
-    )
+    return restored(state, event)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from conductor.decide import Refusal, decide
+from conductor.decide import decide
 from conductor.evolve import evolve
 from conductor.process import follow
+from conductor.refusal import Refusal
 from conductor.state import SessionState, replace
 from schemas import session as ev
 from schemas.envelope import CommandEnvelope, EventEnvelope

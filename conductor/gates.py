@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import unicodedata
+from fnmatch import fnmatchcase
 from typing import Any
 
 from conductor import criteria
 from conductor.state import GateState, SessionState
 from schemas.pipeline import PhaseDefinition
 from schemas.policy import Approver
+from schemas.ticket import Ticket
 from schemas.values import Actor, CriterionResult, RiskLevel
 
 SYSTEM_NAMES = frozenset({"conductor", "autopilot", "value-train"})
+PEOPLE = ("cli", "console", "github", "slack")
+"""The channels on which people speak, each with an identity it verified."""
 
 
 def context(state: SessionState) -> dict[str, dict[str, Any]]:
@@ -57,12 +61,14 @@ def needs_person(state: SessionState, phase: PhaseDefinition) -> tuple[bool, str
 
 def who(approver: Approver) -> str:
     """`dana (risk-review, up to medium risk)`."""
-    limits = [*approver.phases, *([f"up to {approver.up_to_risk.value} risk"] if approver.up_to_risk.rank < 2 else [])]
+    risk = [f"up to {approver.up_to_risk.value} risk"] if approver.up_to_risk.rank < 2 else []
+    limits = [*approver.phases, *approver.paths, *risk]
     return f"{approver.name} ({', '.join(limits)})" if limits else approver.name
 
 
-def eligible(state: SessionState, phase: str) -> tuple[Approver, ...]:
-    """Who may decide a gate of this phase under the policy the session started with."""
+def eligible(state: SessionState, phase: str, escalated: bool = False) -> tuple[Approver, ...]:
+    """Who may decide a gate of this phase under the policy the session started with. One that was escalated is for
+    those in `escalate_to`, whatever phases they are named for."""
     if state.policy is None or state.ticket is None:
         return ()
     tier = int(state.measured.get("risk", {}).get("tier", 0.0))
@@ -71,10 +77,24 @@ def eligible(state: SessionState, phase: str) -> tuple[Approver, ...]:
     return tuple(
         a
         for a in state.policy.approvers
-        if (not a.phases or phase in a.phases)
+        if (a.name in state.policy.escalate_to if escalated else not a.phases or phase in a.phases)
+        and _owns(a, state.ticket)
         and a.up_to_risk.rank >= risk
         and not (state.policy.separation_of_duties and same_person(a.name, requester))
     )
+
+
+def _owns(approver: Approver, ticket: Ticket) -> bool:
+    return not approver.paths or any(fnmatchcase(ticket.data or "", path) for path in approver.paths)
+
+
+def missing(state: SessionState, gate: GateState) -> str:
+    """Why a gate can never pass as things are, or "": the policy names too few who may decide it."""
+    people = len(eligible(state, gate.phase, gate.escalated))
+    if gate.kind != "human" or people >= gate.quorum:
+        return ""
+    named = f"only {people}" if people else "nobody"
+    return f"the gate needs {gate.quorum} approvals and the policy names {named} who may decide it"
 
 
 def same_person(one: str, other: str) -> bool:
@@ -88,9 +108,9 @@ def _plain(name: str) -> str:
 
 def refusal(state: SessionState, gate: GateState, actor: Actor) -> str | None:
     """Why `actor` may not decide `gate`; None if they may. Names are compared exactly: no look-alikes."""
-    if actor.name in SYSTEM_NAMES or actor.channel not in ("cli", "console", "github", "slack"):
+    if actor.name in SYSTEM_NAMES or actor.channel not in PEOPLE:
         return f"{actor.name} is a program; gates are for people"
-    allowed = eligible(state, gate.phase)
+    allowed = eligible(state, gate.phase, gate.escalated)
     match = next((a for a in allowed if a.name == actor.name), None)
     if match is None:
         requester = (state.ticket.requester if state.ticket else None) or ""
@@ -104,12 +124,19 @@ def refusal(state: SessionState, gate: GateState, actor: Actor) -> str | None:
         return f"{actor.verified_as} may not speak as {actor.name}; the policy names {', '.join(match.os_users)}"
     if any(same_person(a.by.name, actor.name) for a in gate.approvals):
         return f"{actor.name} has approved this gate already; another person must"
+    same = next((a.by.name for a in gate.approvals if _identity(a.by) == _identity(actor)), None)
+    if same is not None:
+        return f"{actor.verified_as} has approved this gate already as {same}; another person must"
     return None
+
+
+def _identity(actor: Actor) -> tuple[str, str]:
+    return actor.channel, actor.verified_as
 
 
 def may_operate(state: SessionState, actor: Actor) -> str | None:
     """Why `actor` may not retry, abort or roll back; None if they may (operators, and approvers of any phase)."""
-    if actor.name in SYSTEM_NAMES or actor.channel not in ("cli", "console", "github", "slack"):
+    if actor.name in SYSTEM_NAMES or actor.channel not in PEOPLE:
         return f"{actor.name} is a program; this is for people"
     policy = state.policy
     named = {*policy.operators, *(a.name for a in policy.approvers)} if policy else set()

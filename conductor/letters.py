@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from conductor.decide import Decision, Refusal
+from conductor.refusal import Decision, Refusal
 from schemas import commands as cmd
 from schemas import system as ev
 from schemas.envelope import CommandEnvelope, timestamp

@@ -10,6 +10,7 @@ from typing import Any
 
 from conductor.catalog import Catalog, PipelineError, doubled
 from conductor.criterion_types import Figures, problems
+from conductor.pipeline_graph import Order
 from conductor.yamlfile import Document, misspelt
 from schemas.figures import MEASURED
 from schemas.pipeline_source import ModeDefinition
@@ -20,27 +21,27 @@ _SECONDS = 600.0
 """The defaults of a phase's `retry.max_attempts` and `timeout_seconds`."""
 
 
-def check(document: Document, catalog: Catalog) -> None:
+def check(document: Document, catalog: Catalog, order: Order) -> None:
     """Add to `document` what is wrong between its parts."""
-    figures = Figures()
-    produced: list[str] = []
-    before: ModeDefinition | None = None
+    produced: dict[int, list[str]] = {}
+    measured: dict[int, set[str]] = {}
+    modes: dict[int, ModeDefinition | None] = {}
     for at, phase in document.items("phases"):
         if not isinstance(phase, dict):
             continue
         path = ("phases", at)
-        earlier = list(produced)
-        produced += [a for a in _texts(phase.get("artifacts")) if a not in produced]
-        produced += [f"{a}{SIGNATURE}" for a in _texts(phase.get("sign"))]
-        for skill in _texts(phase.get("skills")):
-            figures.add(MEASURED.get(skill, ()))
-        figures.add(name for name in _texts(phase.get("measures")) if "." in name)
+        before = order.before[at]
+        produced[at] = [*_texts(phase.get("artifacts")), *(f"{a}{SIGNATURE}" for a in _texts(phase.get("sign")))]
+        measured[at] = {name for skill in _texts(phase.get("skills")) for name in MEASURED.get(skill, ())}
+        measured[at] |= {name for name in _texts(phase.get("measures")) if "." in name}
+        known = {name for n in before for name in measured.get(n, ())}
         _names(document, path, at)
-        _artifacts(document, path, earlier, produced)
-        _criteria(document, path, figures)
+        _artifacts(document, path, produced, order)
+        _criteria(document, path, Figures(known), Figures(known | measured[at]))
         _gate(document, path)
+        _idle(document, path)
         _owner(document, path, catalog)
-        before = _mode(document, path, catalog, before)
+        modes[at] = _mode(document, path, catalog, [m for n in order.direct[at] if (m := modes.get(n)) is not None])
 
 
 def _names(document: Document, path: tuple[str | int, ...], at: int) -> None:
@@ -55,36 +56,53 @@ def _names(document: Document, path: tuple[str | int, ...], at: int) -> None:
             doubled(document, (*path, "checklist", number, "id"), items[:number], "checklist item")
 
 
-def _artifacts(document: Document, path: tuple[str | int, ...], earlier: list[str], produced: list[str]) -> None:
+def _artifacts(document: Document, path: tuple[str, int], produced: dict[int, list[str]], order: Order) -> None:
+    at = path[1]
+    earlier = [name for n in order.before[at] for name in produced.get(n, ())]
     for number, name in document.items(*path, "needs"):
         if isinstance(name, str) and name not in earlier:
-            reason = f"needs {name!r}, which no earlier phase produces; {misspelt(name, earlier)}"
-            document.add((*path, "needs", number), reason)
+            hint = misspelt(name, earlier)
+            makers = [n for n in range(at) if name in produced.get(n, ())]
+            if makers:
+                hint = f"{order.names[makers[-1]]} above does, so add it to `after`"
+            document.add((*path, "needs", number), f"needs {name!r}, which no phase before this one produces; {hint}")
     for number, item in document.items(*path, "checklist"):
         evidence = item.get("evidence") if isinstance(item, dict) else None
-        if isinstance(evidence, str) and evidence not in produced:
+        if isinstance(evidence, str) and evidence not in earlier and evidence not in produced[at]:
             where = f"{_written(document, path)}, item " if isinstance(_written(document, path), str) else ""
             reason = f"{where}{item.get('id')}: its evidence {evidence!r} is produced neither here nor earlier; "
             reason += "add it to the phase's `artifacts`, or take a checklist that fits"
             document.add((*path, "checklist", number, "evidence"), reason)
 
 
-def _criteria(document: Document, path: tuple[str | int, ...], figures: Figures) -> None:
-    for number, expression in document.items(*path, "criteria"):
+def _criteria(document: Document, path: tuple[str | int, ...], before: Figures, figures: Figures) -> None:
+    """`before` is what is measured when the phase's turn comes, `figures` what is after its work."""
+    places = [((*path, "criteria", number), figures) for number, _ in document.items(*path, "criteria")]
+    places += [((*path, "repeat", number, "when"), figures) for number, _ in document.items(*path, "repeat")]
+    places += [((*path, "gate", "when"), figures), ((*path, "skip_when"), before)]
+    for place, known in places:
+        expression = document.at(*place)
         if isinstance(expression, str):
-            for problem in problems(expression, figures):
-                document.add((*path, "criteria", number), problem)
-    when = document.at(*path, "gate", "when")
-    if isinstance(when, str):
-        for problem in problems(when, figures):
-            document.add((*path, "gate", "when"), problem)
+            for problem in problems(expression, known):
+                document.add(place, problem)
 
 
 def _gate(document: Document, path: tuple[str | int, ...]) -> None:
     gate = document.at(*path, "gate")
-    if isinstance(gate, dict) and "quorum" in gate and gate.get("human", "never") == "never":
-        document.add((*path, "gate", "quorum"), "is without effect where no person decides; add `human: always` or "
-                     "`human: when`, or remove it")  # fmt: skip
+    if not isinstance(gate, dict) or gate.get("human", "never") != "never":
+        return
+    for name in ("quorum", "expires_seconds"):
+        if name in gate:
+            document.add((*path, "gate", name), "is without effect where no person decides; add `human: always` or "
+                         "`human: when`, or remove it")  # fmt: skip
+
+
+def _idle(document: Document, path: tuple[str | int, ...]) -> None:
+    idle, asked = document.at(*path, "idle_seconds"), document.at(*path, "timeout_seconds")
+    seconds = _SECONDS if asked is None else asked
+    if isinstance(idle, int | float) and isinstance(seconds, int | float) and idle >= seconds:
+        reason = f"is {idle:g}, but an attempt ends after {seconds:g} seconds anyway (timeout_seconds); write less"
+        document.add((*path, "idle_seconds"), reason)
 
 
 def _owner(document: Document, path: tuple[str | int, ...], catalog: Catalog) -> None:
@@ -101,9 +119,9 @@ def _owner(document: Document, path: tuple[str | int, ...], catalog: Catalog) ->
 
 
 def _mode(
-    document: Document, path: tuple[str | int, ...], catalog: Catalog, before: ModeDefinition | None
+    document: Document, path: tuple[str | int, ...], catalog: Catalog, before: list[ModeDefinition]
 ) -> ModeDefinition | None:
-    """Hold a phase against its mode; what the mode says, for the phase after it."""
+    """Hold a phase against its mode and those directly before it; what the mode says, for the phases after it."""
     name = document.at(*path, "mode")
     if name not in list(Mode):
         return None
@@ -112,11 +130,11 @@ def _mode(
     except PipelineError as problem:
         document.problems += [p for p in problem.problems if p not in document.problems]
         return None
-    if before is not None and mode.name is not before.name and mode.name not in before.leads_to:
-        after = ", ".join(m.value for m in (before.name, *before.leads_to))
-        document.add(
-            (*path, "mode"), f"is {name!r}, but {before.name.value} leads only to {after}; put a phase between"
-        )
+    for other in before:
+        if mode.name is not other.name and mode.name not in other.leads_to:
+            after = ", ".join(m.value for m in (other.name, *other.leads_to))
+            reason = f"is {name!r}, but {other.name.value} leads only to {after}; put a phase between"
+            document.add((*path, "mode"), reason)
     agent = document.at(*path, "agent")
     if agent in list(Role) and Role(agent) not in mode.agents:
         may = ", ".join(role.value for role in mode.agents)

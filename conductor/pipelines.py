@@ -11,11 +11,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from conductor import pipeline_rules, skill_rules
+from conductor import pipeline_graph, pipeline_rules, skill_rules
 from conductor.catalog import Catalog, PipelineError, own_name
+from conductor.pipeline_graph import Order
 from conductor.skill_rules import SkillFacts, Skills
 from conductor.yamlfile import Document, explain, read
-from schemas.pipeline import NAMED_TWICE, PipelineDefinition
+from schemas.pipeline import NAMED_TWICE, OUT_OF_ORDER, PipelineDefinition
 from schemas.pipeline_source import PipelineSource
 
 __all__ = ["Catalog", "PipelineError", "SkillFacts", "Skills", "check", "find", "load", "missing_skills", "parse"]
@@ -55,11 +56,13 @@ def check(document: Document, name: str | None, catalog: Catalog, skills: Skills
         try:
             found = PipelineSource.model_validate(document.data)
         except ValidationError as problem:
-            explain(document, problem, PipelineSource, frozenset({NAMED_TWICE}))
+            explain(document, problem, PipelineSource, frozenset({NAMED_TWICE, OUT_OF_ORDER}))
         own_name(document, name)
-        pipeline_rules.check(document, catalog)
+        order = Order(document)
+        pipeline_graph.check(document, order)
+        pipeline_rules.check(document, catalog, order)
         if skills is not None:
-            skill_rules.check(document, skills)
+            skill_rules.check(document, skills, order)
     if document.problems or found is None:
         raise PipelineError.of(document.problems)
     return found

@@ -6,17 +6,17 @@ until nothing follows. `timers` says which alarms a run of events sets and clear
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 from conductor import criteria, gates
-from conductor.state import GateState, SessionState, Stage, Status
+from conductor.state import GateState, PhaseState, SessionState, Stage, Status
 from schemas import commands as cmd
 from schemas import session as ev
 from schemas.messages import Command, Event
-from schemas.pipeline import PhaseDefinition
-from schemas.values import SIGNATURE, FailureClass, Usage
+from schemas.pipeline import PhaseDefinition, RepeatRule
+from schemas.values import SIGNATURE, FailureClass, Mode, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,31 +35,61 @@ class Calm:
     key: str
 
 
-_CALMING = (
-    ev.WorkReported, ev.AttemptFailed, ev.SessionBlocked, ev.SessionAborted, ev.SessionRolledBack, ev.SessionRestored,
-)  # fmt: skip
+ATTEMPT = "attempt"
+GATE = "gate"
+IDLE = "idle"
+"""How the keys of a phase's alarms begin: its attempt's time is over, or the pause before the next one; the time for
+its gate; no sign of life from its agent."""
 
 
 def follow(state: SessionState, at: datetime) -> tuple[Event, ...]:
     """The events that follow from `state` at time `at`, or none."""
-    if state.status is not Status.ACTIVE or state.pipeline is None:
+    if state.status not in _GOES_ON or state.pipeline is None:
         return ()
-    if state.stage is Stage.IDLE and not state.phase:
-        return start_phase(state, state.pipeline.phases[0], at)
-    if state.stage is Stage.REPORTED:
-        return (_next_effect(state),)
-    if state.stage is Stage.RECORDED:
-        return _hold_criteria(state)
-    if state.stage is Stage.GATE and state.open_gate is None:
-        return _open_gate(state, at)
-    if state.stage is Stage.PASSED:
-        return (ev.PhaseCompleted(phase=state.phase, attempt=state.attempt),)
-    if state.stage is Stage.IDLE and state.phases[state.phase].completed:
-        following = state.pipeline.following(state.phase)
-        if following is None:
-            return (ev.SessionCompleted(branch=state.branch, commit=state.commit),)
-        return start_phase(state, following, at)
+    for phase in state.phases.values():
+        if phase.stage in _FOLLOWED and (events := _go_on(state, phase, at)):
+            return events
+    if state.status is Status.BLOCKED:
+        return ()
+    if state.paused and state.ready:
+        return ()
+    if blocked := state.blocked:
+        return () if any(phase.busy for phase in state.phases.values()) else (_all_blocked(blocked),)
+    if ready := state.ready:
+        return _begin(state, state.pipeline.phase(ready[0]), at)
+    if all(phase.over for phase in state.phases.values()):
+        return (ev.SessionCompleted(branch=state.branch, commit=state.commit),)
     return ()
+
+
+_GOES_ON = (Status.ACTIVE, Status.WAITING, Status.BLOCKED)
+"""In a blocked session nothing starts, but a gate that was open can still be decided."""
+
+
+_FOLLOWED = frozenset({Stage.REPORTED, Stage.RECORDED, Stage.GATE, Stage.PASSED})
+
+
+def _go_on(state: SessionState, phase: PhaseState, at: datetime) -> tuple[Event, ...]:
+    """What follows in one phase."""
+    match phase.stage:
+        case Stage.REPORTED:
+            return _next_effect(state, phase)
+        case Stage.RECORDED:
+            return _hold_criteria(state, phase)
+        case Stage.GATE if not phase.gate:
+            return _open_gate(state, phase, at)
+        case Stage.PASSED:
+            return (ev.PhaseCompleted(phase=phase.name, attempt=phase.attempt),)
+    return ()
+
+
+def _begin(state: SessionState, phase: PhaseDefinition, at: datetime) -> tuple[Event, ...]:
+    """The phase's turn has come. A condition that is not known skips nothing."""
+    if phase.skip_when is not None:
+        condition = criteria.evaluate(phase.skip_when, gates.context(state))
+        if condition.passed:
+            return (ev.PhaseSkipped(phase=phase.name, condition=condition),)
+    return start_phase(state, phase, at)
 
 
 def start_phase(state: SessionState, phase: PhaseDefinition, at: datetime) -> tuple[Event, ...]:
@@ -72,7 +102,7 @@ def start_phase(state: SessionState, phase: PhaseDefinition, at: datetime) -> tu
         minutes = state.usage.wall_seconds / 60.0
         spent = f"{minutes:.1f} of {budget.minutes:g} min and ${state.usage.usd:.4f} of ${budget.usd:g}"
         reason = f"the ticket's budget is used up before {phase.name}: {spent}"
-        return (_blocked(phase.name, FailureClass.LIMIT, reason),)
+        return (block(state, phase.name, FailureClass.LIMIT, reason),)
     return (
         ev.PhaseStarted(
             phase=phase.name,
@@ -103,70 +133,116 @@ def _passed(gate: GateState) -> str:
 
 
 def fail(
-    state: SessionState, failure: FailureClass, reason: str, detail: str, usage: Usage, at: datetime
+    state: SessionState, name: str, failure: FailureClass, reason: str, detail: str, usage: Usage, at: datetime
 ) -> tuple[Event, ...]:
-    """The current attempt failed: by its class it is tried again after a pause, or the session blocks."""
-    phase = state.definition
-    failed = ev.AttemptFailed(
-        phase=phase.name, attempt=state.attempt, failure=failure, reason=reason, detail=detail, usage=usage
-    )
-    made = state.phases[phase.name].failures + 1
-    allowed = {FailureClass.TRANSIENT: phase.retry.max_attempts, FailureClass.AGENT: min(2, phase.retry.max_attempts)}
+    """The attempt at phase `name` failed: by its class it is tried again after a pause, or the phase blocks."""
+    phase, attempt = state.phases[name], state.phases[name].attempt
+    failed = ev.AttemptFailed(phase=name, attempt=attempt, failure=failure, reason=reason, detail=detail, usage=usage)
+    made = phase.failures + 1
+    retry = state.definition_of(name).retry
+    allowed = {FailureClass.TRANSIENT: retry.max_attempts, FailureClass.AGENT: min(2, retry.max_attempts)}
     if made >= allowed.get(failure, 1):
         times = f" ({made} attempts)" if made > 1 else ""
-        return (failed, block(state, failure, f"{phase.name}: {reason}{times}"))
-    attempt = state.attempt + 1
-    due = at + timedelta(seconds=phase.retry.delay(made + 1))
-    return (failed, ev.RetryScheduled(phase=phase.name, attempt=attempt, due=due))
+        return (failed, block(state, name, failure, f"{name}: {reason}{times}"))
+    due = at + timedelta(seconds=retry.delay(made + 1, _chance(f"{state.id}.{name}.{attempt}")))
+    return (failed, ev.RetryScheduled(phase=name, attempt=attempt + 1, due=due))
 
 
-def block(state: SessionState, failure: FailureClass, reason: str) -> ev.SessionBlocked:
-    """The session cannot go on without a person."""
-    return _blocked(state.phase, failure, reason)
+def _chance(of: str) -> float:
+    """From 0 to 1, always the same for the same text: replay must give the same pauses."""
+    return int(sha256(of.encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
 
 
-def _blocked(phase: str, failure: FailureClass, reason: str) -> ev.SessionBlocked:
-    return ev.SessionBlocked(phase=phase, failure=failure, reason=reason)
+def block(state: SessionState, phase: str, failure: FailureClass, reason: str) -> Event:
+    """The phase cannot go on without a person; nor can the session, unless others are still at work."""
+    others = any(other.busy for other in state.phases.values() if other.name != phase)
+    return (ev.PhaseBlocked if others else ev.SessionBlocked)(phase=phase, failure=failure, reason=reason)
 
 
-def _next_effect(state: SessionState) -> Event:
-    """Signatures first, so that the commit holds them."""
-    phase = state.definition
-    produced = {a.name: a for a in state.phases[phase.name].artifacts}
-    unsigned = next((n for n in phase.sign if n + SIGNATURE not in produced), None)
+def _all_blocked(phases: tuple[PhaseState, ...]) -> Event:
+    """The last of the others finished: now the session waits for a person."""
+    first = phases[0]
+    reason = "; ".join(phase.blocked for phase in phases)
+    return ev.SessionBlocked(phase=first.name, failure=first.failure or FailureClass.POLICY, reason=reason)
+
+
+def _next_effect(state: SessionState, phase: PhaseState) -> tuple[Event, ...]:
+    """Signatures first, so that the commit holds them. One commit after the other: they go onto one branch."""
+    produced = {a.name: a for a in phase.artifacts}
+    unsigned = next((n for n in state.definition_of(phase.name).sign if n + SIGNATURE not in produced), None)
+    if not unsigned and any(effect.kind == "commit" for effect in state.effects):
+        return ()
     kind, target = ("sign", unsigned) if unsigned else ("commit", "")
-    return ev.EffectRequested(
+    effect = ev.EffectRequested(
         effect=f"{state.id}.{kind}.{state.version + 1}",
         kind="sign" if unsigned else "commit",
         phase=phase.name,
-        attempt=state.attempt,
-        artifacts=(produced[unsigned],) if unsigned else state.phases[phase.name].artifacts,
+        attempt=phase.attempt,
+        artifacts=(produced[unsigned],) if unsigned else phase.artifacts,
         target=target or "",
     )
+    return (effect,)
 
 
-def _hold_criteria(state: SessionState) -> tuple[Event, ...]:
-    results = gates.exit_criteria(state, state.definition)
+def _hold_criteria(state: SessionState, phase: PhaseState) -> tuple[Event, ...]:
+    definition = state.definition_of(phase.name)
+    results = gates.exit_criteria(state, definition)
     failed = [r for r in results if not r.passed]
-    evaluated = ev.CriteriaEvaluated(phase=state.phase, attempt=state.attempt, results=results, passed=not failed)
-    if not failed:
-        return (evaluated,)
-    unmet = "; ".join(criteria.describe(r) for r in failed)
-    return (evaluated, block(state, FailureClass.POLICY, f"{state.phase}: not met: {unmet}"))
+    unmet = f"{phase.name}: not met: {'; '.join(criteria.describe(r) for r in failed)}"
+    evaluated = ev.CriteriaEvaluated(phase=phase.name, attempt=phase.attempt, results=results, passed=not failed)
+    for rule in definition.repeat:
+        if rule.when is None:
+            if failed:
+                return (evaluated, *send_back(state, phase, rule, unmet))
+            continue
+        result = criteria.evaluate(rule.when, gates.context(state))
+        why = criteria.describe(result)
+        if result.error:
+            unknown = f"{phase.name}: whether to go back to {rule.to} is not known: {why}"
+            return (evaluated, block(state, phase.name, FailureClass.POLICY, unknown))
+        if result.passed:
+            return (evaluated, *send_back(state, phase, rule, why))
+    return (evaluated, block(state, phase.name, FailureClass.POLICY, unmet)) if failed else (evaluated,)
 
 
-def _open_gate(state: SessionState, at: datetime) -> tuple[Event, ...]:
-    phase = state.definition
-    person, reason = gates.needs_person(state, phase)
-    name = f"{state.id}.{phase.name}.{state.attempt}"
+def send_back(state: SessionState, phase: PhaseState, rule: RepeatRule, why: str) -> tuple[Event, ...]:
+    """Back to the phase the rule names, unless the pipeline's limit is reached: then a person has to decide."""
+    if state.pipeline is None:
+        raise ValueError(f"session {state.id} has not started")
+    made = state.repeats.get(f"{phase.name}>{rule.to}", 0)
+    if made >= rule.iterations:
+        reason = f"{phase.name} went back to {rule.to} {made} times, the most the pipeline allows; now again: {why}"
+        return (block(state, phase.name, FailureClass.LIMIT, reason),)
+    again = {rule.to, *state.pipeline.descendants[rule.to]}
+    repeated = ev.PhaseRepeated(
+        phase=phase.name,
+        attempt=phase.attempt,
+        to=rule.to,
+        kind="pivot" if state.definition_of(rule.to).mode is Mode.DESIGN else "iterate",
+        iteration=made + 1,
+        iterations=rule.iterations,
+        phases=tuple(name for name in state.phases if name in again),
+        reason=why,
+    )
+    lapsed = [g for g in state.open_gates if g.phase in again and g.phase != phase.name]
+    reason = f"{phase.name} went back to {rule.to}"
+    return (*(ev.GateSuperseded(gate=g.id, phase=g.phase, reason=reason) for g in lapsed), repeated)
+
+
+def _open_gate(state: SessionState, phase: PhaseState, at: datetime) -> tuple[Event, ...]:
+    definition = state.definition_of(phase.name)
+    person, reason = gates.needs_person(state, definition)
+    if phase.escalated:
+        person, reason = True, "nobody decided the gate before in time, so it goes to those the policy escalates to"
+    name = f"{state.id}.{phase.name}.{phase.attempt}"
     gate = ev.GateOpened(
         gate=name if name not in state.gates else f"{name}.{state.version + 1}",  # opened anew after a rollback
         phase=phase.name,
-        attempt=state.attempt,
+        attempt=phase.attempt,
         kind="human" if person else "automatic",
-        quorum=phase.gate.quorum if person else 0,
-        commit=state.commit,
-        artifacts=state.phases[phase.name].artifacts,
+        quorum=definition.gate.quorum if person else 0,
+        commit=phase.commit,
+        artifacts=phase.artifacts,
         policy_version=state.policy_version,
         reason=reason,
         opened=at,
@@ -174,16 +250,54 @@ def _open_gate(state: SessionState, at: datetime) -> tuple[Event, ...]:
     return (gate,) if person else (gate, ev.GatePassed(gate=gate.gate, phase=phase.name, kind="automatic"))
 
 
-def timers(events: Sequence[Event]) -> tuple[Alarm | Calm, ...]:
-    """The alarms a run of a session's events sets and clears."""
-    changes: dict[str, Alarm | Calm] = {}
-    for event in events:
-        if isinstance(event, ev.PhaseStarted):
-            due = event.started + timedelta(seconds=event.timeout_seconds)
-            command = cmd.ExpireAttempt(phase=event.phase, attempt=event.attempt)
-            changes["attempt"] = Alarm("attempt", due, command)
-        elif isinstance(event, ev.RetryScheduled):
-            changes["attempt"] = Alarm("attempt", event.due, cmd.StartRetry(phase=event.phase, attempt=event.attempt))
-        elif isinstance(event, _CALMING):
-            changes["attempt"] = Calm("attempt")
-    return tuple(changes.values())
+def alarms(state: SessionState) -> dict[str, Alarm]:
+    """What a session waits for by the clock, by key."""
+    found: dict[str, Alarm] = {}
+    for phase in state.phases.values():
+        if phase.due is None:
+            continue
+        key = f"{ATTEMPT}.{phase.name}"
+        if phase.gate and not state.gates[phase.gate].held:
+            key = f"{GATE}.{phase.name}"
+            found[key] = Alarm(key, phase.due, cmd.ExpireGate(gate=phase.gate))
+        elif phase.stage is Stage.WORKING:
+            found[key] = Alarm(key, phase.due, cmd.ExpireAttempt(phase=phase.name, attempt=phase.attempt))
+        elif phase.stage is Stage.RETRYING and not state.paused:
+            found[key] = Alarm(key, phase.due, cmd.StartRetry(phase=phase.name, attempt=phase.attempt + 1))
+    return found
+
+
+def timers(before: SessionState, after: SessionState) -> tuple[Alarm | Calm, ...]:
+    """The alarms to set and to forget when a session goes from one state to another."""
+    if before.phases is after.phases and before.gates is after.gates and before.paused == after.paused:
+        return ()
+    was, now = alarms(before), alarms(after)
+    forgotten = [Calm(key) for key in (*was, *_watched(before)) if key not in now and key not in _watched(after)]
+    return (*forgotten, *(alarm for key, alarm in now.items() if was.get(key) != alarm))
+
+
+def awaited(state: SessionState) -> frozenset[str]:
+    """The keys of all alarms a session waits for."""
+    return frozenset((*alarms(state), *_watched(state)))
+
+
+def _watched(state: SessionState) -> tuple[str, ...]:
+    """The keys of the alarms that signs of life put off. They are not part of the state: a sign of life is no event."""
+    return tuple(
+        f"{IDLE}.{phase.name}"
+        for phase in state.phases.values()
+        if phase.lease and phase.stage is Stage.WORKING and state.definition_of(phase.name).idle_seconds is not None
+    )
+
+
+def heard(state: SessionState, command: Command, at: datetime) -> Alarm | None:
+    """The alarm that a sign of life puts off, once it was accepted: a claim, an extension, or an alarm that fired so
+    late that nobody can have been heard meanwhile."""
+    if not isinstance(command, cmd.ClaimAttempt | cmd.ExtendAttempt | cmd.ExpireIdle):
+        return None
+    key, phase = f"{IDLE}.{command.phase}", state.phases[command.phase]
+    seconds = state.definition_of(command.phase).idle_seconds
+    if seconds is None or key not in _watched(state):
+        return None
+    due = at + timedelta(seconds=seconds)
+    return Alarm(key, due, cmd.ExpireIdle(phase=phase.name, attempt=phase.attempt, lease=phase.lease, due=due))

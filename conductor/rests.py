@@ -23,31 +23,27 @@ def unrest(state: SessionState) -> str | None:
         return f"the effect {state.effects[0].id} was under way"
     if state.unrestored:
         return "the branch could not be taken back"
-    if state.status in (Status.BLOCKED, Status.ROLLED_BACK, Status.COMPLETED):
-        return None
     if state.status is Status.ABORTED:
         return "the session was aborted"
-    if state.status is Status.WAITING:
-        gate = state.open_gate
-        undecided = gate is not None and len(gate.approvals) < gate.quorum
-        return None if undecided else "a gate was just being decided"
-    if state.stage is Stage.WORKING:
-        return f"attempt {state.attempt} of {state.phase} was being worked on"
-    if state.stage is Stage.RETRYING:
-        return f"attempt {state.attempt} of {state.phase} was about to start"
-    if state.stage is Stage.IDLE and starts_next(state):
+    for phase in state.phases.values():
+        if phase.stage is Stage.WORKING:
+            return f"attempt {phase.attempt} of {phase.name} was being worked on"
+        if phase.stage is Stage.RETRYING:
+            return f"attempt {phase.attempt + 1} of {phase.name} was about to start"
+        if phase.busy:
+            return "the rules were in the middle of one decision"
+        if phase.gate and len(state.gates[phase.gate].approvals) >= state.gates[phase.gate].quorum:
+            return "a gate was just being decided"
+    if state.status is not Status.ACTIVE or starts_next(state):
         return None
     return "the rules were in the middle of one decision"
 
 
 def starts_next(state: SessionState) -> str:
-    """The phase that follows by itself from a state between two phases; "" in any other."""
-    if state.pipeline is None:
+    """The (first) phase that starts by itself from a state between two phases; "" in any other."""
+    if state.status is not Status.ACTIVE or state.active or state.blocked:
         return ""
-    if not state.phase:
-        return state.pipeline.phases[0].name
-    following = state.pipeline.following(state.phase) if state.phases[state.phase].completed else None
-    return following.name if following else ""
+    return next(iter(state.ready), "")
 
 
 def kept(before: SessionState, event: Event, after: SessionState, sequence: int) -> SessionState:

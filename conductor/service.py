@@ -18,12 +18,12 @@ import anyio.to_thread
 import structlog
 
 from bus.port import Ack, Bus, Delivery, GiveUp, Outcome, Retry
-from conductor.decide import Refusal
 from conductor.drives import DriveState, decide_drive, evolve_drive
 from conductor.fold import fold, handle
 from conductor.letters import LETTER, LetterState, decide_letter, evolve_letter, letter_view
-from conductor.process import Alarm, timers
-from conductor.state import SessionState, Stage, initial
+from conductor.process import IDLE, Alarm, awaited, heard, timers
+from conductor.refusal import Refusal
+from conductor.state import SessionState, initial
 from conductor.views import gate_view, session_view
 from schemas import session as ev
 from schemas.envelope import (
@@ -240,16 +240,18 @@ class Conductor:
         if not isinstance(state, SessionState):
             return self._plan_small(state, envelope)
         outcome = handle(state, envelope)
-        verdict = _verdict(outcome.events, state.version, outcome.refusal)
+        verdict = _verdict(outcome.events, state.version, outcome.refusal) | _pulse(outcome.events, outcome.state)
         changes: list[TimerSet | TimerCleared] = []
-        if outcome.refusal and envelope.sender == Sender.CONDUCTOR.value and not _timed(outcome.state):
-            changes.append(TimerCleared("attempt"))  # fired for nothing; but one that came too late left a newer one
-        for change in timers(outcome.events):
+        if (fired := _fired(envelope)) and fired not in awaited(outcome.state):
+            changes.append(TimerCleared(fired))  # or it would fire again; but one that came too late left a newer one
+        for change in timers(state, outcome.state):
             changes.append(
                 self._timer(envelope, change, outcome.state.version)
                 if isinstance(change, Alarm)
                 else TimerCleared(change.key)
             )
+        if outcome.refusal is None and (put_off := heard(outcome.state, envelope.command, envelope.time)):
+            changes.append(self._timer(envelope, put_off, outcome.state.version))
         append = Append(
             stream=envelope.stream,
             expected_version=state.version,
@@ -306,9 +308,11 @@ class Conductor:
         )
 
     def _timer(self, cause: CommandEnvelope, alarm: Alarm, version: int) -> TimerSet:
-        """`version` of the stream makes the id: one alarm a key and transaction, and no name grows with its causes."""
+        """`version` of the stream makes the id: one alarm a key and transaction, and no name grows with its causes.
+        Signs of life put an alarm off without an event: there its time belongs to the id."""
+        moment = f"-{alarm.due.timestamp():.6f}".replace(".", "_") if alarm.key.startswith(IDLE) else ""
         command = CommandEnvelope(
-            id=f"{TIMER}{alarm.key}.{cause.stream.tenant}.{cause.stream.name}.{version}",
+            id=f"{TIMER}{alarm.key}.{cause.stream.tenant}.{cause.stream.name}.{version}{moment}",
             stream=cause.stream,
             time=alarm.due,
             actor=CONDUCTOR,
@@ -351,9 +355,18 @@ class Conductor:
                 await committed.wait()
 
 
-def _timed(state: SessionState) -> bool:
-    """Whether the session waits for an alarm: the newest one armed is then the one it waits for."""
-    return state.stage in (Stage.WORKING, Stage.RETRYING)
+def _fired(envelope: CommandEnvelope) -> str:
+    """The key of the timer that sent this command; "" when none did. See `_timer` for how its id is made."""
+    if envelope.sender != Sender.CONDUCTOR.value or not envelope.id.startswith(TIMER):
+        return ""
+    return envelope.id.removeprefix(TIMER).rsplit(".", 3)[0]
+
+
+def _pulse(events: Sequence[Event], state: SessionState) -> dict[str, Any]:
+    """How long who claims an attempt may be silent, in seconds, if the pipeline sets a limit."""
+    claimed = next((event.phase for event in events if isinstance(event, ev.AttemptClaimed)), None)
+    seconds = state.definition_of(claimed).idle_seconds if claimed else None
+    return {"idle_seconds": seconds} if seconds is not None else {}
 
 
 def _verdict(events: Sequence[Event], version: int, refusal: Refusal | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from conductor.pipeline_graph import Order
 from conductor.yamlfile import Document
 from schemas.values import Mode, Role
 
@@ -23,13 +24,14 @@ class SkillFacts:
 Skills = Mapping[str, SkillFacts]
 
 
-def check(document: Document, skills: Skills) -> None:
+def check(document: Document, skills: Skills, order: Order) -> None:
     """Add to `document` where a phase asks a skill for what it cannot do."""
-    there: set[str] = set()
+    left: dict[int, set[str]] = {}
     for at, phase in document.items("phases"):
         if not isinstance(phase, dict):
             continue
         named = [(n, name) for n, name in document.items("phases", at, "skills") if isinstance(name, str)]
+        there = {artifact for n in order.before[at] for artifact in left.get(n, ())}
         made: set[str] = set()
         for number, name in named:
             if name in skills:
@@ -40,7 +42,7 @@ def check(document: Document, skills: Skills) -> None:
                 if artifact not in made:
                     reason = f"no skill of the phase produces {artifact!r}; they produce {', '.join(sorted(made))}"
                     document.add(("phases", at, "artifacts", number), reason)
-        there |= made | {artifact for _, artifact in wanted}
+        left[at] = made | {artifact for _, artifact in wanted}
 
 
 def _one(

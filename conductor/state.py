@@ -1,5 +1,7 @@
 """What a session is: the fold of its events. Pure: no clock, ids, randomness, IO.
 
+States are changed by copying their `__dict__` (`replace`), so they have no slots.
+
 `evolve(state, event, sequence)` is total over the session's event types and refuses nothing that the rules recorded:
 what is in the record happened.
 """
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.pipeline import PhaseDefinition, PipelineDefinition
 from schemas.policy import Policy
 from schemas.ticket import Ticket
-from schemas.values import Approval, ArtifactRef, Measurement, Usage
+from schemas.values import Approval, ArtifactRef, FailureClass, Measurement, Usage
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -48,9 +50,11 @@ class Status(StrEnum):
 
 
 class Stage(StrEnum):
-    """What the current phase is waiting for."""
+    """What a phase is waiting for. `idle`: for its turn, or it is over; `stopped`: for the rule that says what a
+    failure leads to."""
 
     IDLE = "idle"
+    STOPPED = "stopped"
     WORKING = "working"
     RETRYING = "retrying"
     REPORTED = "reported"
@@ -62,11 +66,27 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class PhaseState:
-    """What one phase has come to."""
+    """How far one phase is, and what it has come to."""
 
     name: str
+    stage: Stage = Stage.IDLE
     attempt: int = 0
+    lease: int = 0
+    holder: str = ""
+    due: datetime | None = None
+    """When the attempt's time is over, or the pause before the next one."""
+    commit: str = ""
+    """What the newest attempt was committed as: its gate is bound to it, whatever other phases commit later."""
+    gate: str = ""
+    """The gate that waits for a person."""
+    blocked: str = ""
+    """Why it cannot go on without a person."""
+    failure: FailureClass | None = None
+    """And of what class that is."""
+    escalated: bool = False
+    """Whether its gate expired once: the next one is for the policy's `escalate_to`."""
     completed: bool = False
+    skipped: bool = False
     ticked: Mapping[str, str] = field(default_factory=_nothing)
     artifacts: tuple[ArtifactRef, ...] = ()
     measurements: tuple[Measurement, ...] = ()
@@ -75,10 +95,20 @@ class PhaseState:
     failures: int = 0
     criteria: tuple[Any, ...] = ()
 
+    @property
+    def busy(self) -> bool:
+        """Whether it goes on without a person."""
+        return self.stage is not Stage.IDLE and not self.gate
+
+    @property
+    def over(self) -> bool:
+        """Whether what comes after it may start."""
+        return self.completed or self.skipped
+
 
 @dataclass(frozen=True)
 class GateState:
-    """A gate: `open`, then `passed`, `rejected` or `superseded` for ever."""
+    """A gate: `open`, then `passed`, `rejected`, `expired` or `superseded` for ever; an open one may be held."""
 
     id: str
     phase: str
@@ -93,6 +123,8 @@ class GateState:
     status: str = "open"
     approvals: tuple[Approval, ...] = ()
     decided_by: str = ""
+    held: bool = False
+    escalated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +146,6 @@ class SessionState:
     id: str
     version: int = 0
     status: Status = Status.NEW
-    stage: Stage = Stage.IDLE
     drive: str = ""
     ticket: Ticket | None = None
     ticket_digest: str = ""
@@ -127,9 +158,7 @@ class SessionState:
     roots: tuple[str, ...] = ()
     seed: int = 0
     phase: str = ""
-    attempt: int = 0
-    lease: int = 0
-    holder: str = ""
+    """The phase that was handed to its agent last, or that a person has to look at: several may be at work."""
     phases: Mapping[str, PhaseState] = field(default_factory=_nothing)
     artifacts: Mapping[str, ArtifactRef] = field(default_factory=_nothing)
     measured: Mapping[str, Mapping[str, float]] = field(default_factory=_nothing)
@@ -142,6 +171,10 @@ class SessionState:
     """Whether the branch could not be taken back after a rollback: then it holds more than this state."""
     usage: Usage = field(default_factory=Usage)
     reason: str = ""
+    paused: bool = False
+    priority: str = ""
+    repeats: Mapping[str, int] = field(default_factory=_nothing)
+    """How often the session went back, by `from>to`."""
     interventions: int = 0
     """How often a person decided something: the automation rate counts sessions with none."""
     marks: Mapping[str, SessionState] = field(default_factory=_nothing)
@@ -155,20 +188,77 @@ class SessionState:
 
     @property
     def definition(self) -> PhaseDefinition:
-        """The current phase's definition. Raises KeyError outside a started session."""
+        """The definition of `phase`. Raises KeyError outside a started session."""
+        return self.definition_of(self.phase)
+
+    def definition_of(self, phase: str) -> PhaseDefinition:
+        """The definition of the phase called so. Raises KeyError for an unknown one and outside a started session."""
         if self.pipeline is None:
             raise KeyError(f"session {self.id} has not started")
-        return self.pipeline.phase(self.phase)
+        return self.pipeline.phase(phase)
+
+    @property
+    def current(self) -> PhaseState:
+        """How far `phase` is."""
+        return self.phases.get(self.phase, NO_PHASE)
+
+    @property
+    def stage(self) -> Stage:
+        """What `phase` is waiting for."""
+        return self.current.stage
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt at `phase`; during a pause that of the one to come."""
+        return self.current.attempt + (self.current.stage is Stage.RETRYING)
+
+    @property
+    def lease(self) -> int:
+        """Who may report on `phase`; 0 for nobody."""
+        return self.current.lease
+
+    @property
+    def active(self) -> tuple[PhaseState, ...]:
+        """The phases in which something goes on or waits, in the order of the pipeline."""
+        return tuple(p for p in self.phases.values() if p.stage is not Stage.IDLE)
+
+    @property
+    def blocked(self) -> tuple[PhaseState, ...]:
+        """The phases that cannot go on without a person, gates aside."""
+        return tuple(p for p in self.phases.values() if p.blocked)
+
+    @property
+    def ready(self) -> tuple[str, ...]:
+        """The phases whose turn it is."""
+        if self.pipeline is None:
+            return ()
+        phases, before = self.phases, self.pipeline.before
+        return tuple(
+            name
+            for name, phase in phases.items()
+            if phase.stage is Stage.IDLE
+            and not phase.over
+            and not phase.blocked
+            and all(phases[parent].over for parent in before[name])
+        )
+
+    @property
+    def open_gates(self) -> tuple[GateState, ...]:
+        """The gates that wait for people, in the order of the pipeline."""
+        return tuple(self.gates[p.gate] for p in self.phases.values() if p.gate)
 
     @property
     def open_gate(self) -> GateState | None:
-        """The gate a person must decide, if there is one."""
-        return next((g for g in self.gates.values() if g.status == "open"), None)
+        """The first of them."""
+        return next(iter(self.open_gates), None)
 
     @property
     def ended(self) -> bool:
         """Whether the session accepts nothing but rollback any more."""
         return self.status in (Status.COMPLETED, Status.ABORTED)
+
+
+NO_PHASE = PhaseState("")
 
 
 def initial(session: str) -> SessionState:

@@ -8,8 +8,8 @@ from typing import Any
 
 from conductor import rests
 from conductor.compare import Difference, differences
-from conductor.decide import Refusal
 from conductor.fold import handle
+from conductor.refusal import Refusal
 from conductor.state import SessionState, Status
 from schemas.commands import RecordEffect, RestoreSession, RollbackSession
 from schemas.envelope import CommandEnvelope

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from conductor.gates import eligible, who
+from conductor.gates import eligible, missing, who
 from conductor.state import GateState, SessionState
 from schemas.envelope import timestamp
 
@@ -27,13 +27,24 @@ def session_view(state: SessionState, at: datetime) -> dict[str, Any]:
         "agent": state.definition.agent.value if state.phase and state.pipeline else "",
         "attempt": state.attempt,
         "reason": state.reason,
+        "paused": state.paused,
+        "priority": state.priority or None,
+        "active": [{"phase": p.name, "stage": p.stage.value, "attempt": p.attempt} for p in state.active],
         "gate": gate.id if gate else None,
+        "gates": [g.id for g in state.open_gates],
         "repository": state.repository,
         "branch": state.branch,
         "commit": state.commit,
         "pending_effects": len(state.effects),
         "phases": [
-            {"phase": p.name, "completed": p.completed, "attempt": p.attempt, "summary": p.summary}
+            {
+                "phase": p.name,
+                "completed": p.completed,
+                "skipped": p.skipped,
+                "attempt": p.attempt,
+                "summary": p.summary,
+                "blocked": p.blocked,
+            }
             for p in state.phases.values()
         ],
         "measured": {scope: dict(values) for scope, values in state.measured.items()},
@@ -47,6 +58,7 @@ def session_view(state: SessionState, at: datetime) -> dict[str, Any]:
 
 def gate_view(state: SessionState, gate: GateState) -> dict[str, Any]:
     """One row of `valuetrain gate list`."""
+    phase = state.phases.get(gate.phase)
     return {
         "gate": gate.id,
         "session": state.id,
@@ -58,7 +70,11 @@ def gate_view(state: SessionState, gate: GateState) -> dict[str, Any]:
         "quorum": gate.quorum,
         "approvals": [a.by.name for a in gate.approvals],
         "decided_by": gate.decided_by,
-        "may_decide": [who(a) for a in eligible(state, gate.phase)],
+        "held": gate.held,
+        "escalated": gate.escalated,
+        "expires": timestamp(phase.due) if phase and phase.due and gate.status == "open" else None,
+        "may_decide": [who(a) for a in eligible(state, gate.phase, gate.escalated)],
+        "problem": missing(state, gate) if gate.status == "open" else "",
         "reason": gate.reason,
         "commit": gate.commit,
         "artifacts": {a.name: a.sha256 for a in gate.artifacts},

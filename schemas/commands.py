@@ -16,6 +16,7 @@ from schemas.values import (
     FailureClass,
     Measurement,
     PhaseName,
+    Priority,
     Sender,
     Sha256,
     TickedItem,
@@ -108,11 +109,82 @@ class ExpireAttempt(Command, stream="session", senders=(Sender.CONDUCTOR,)):
     attempt: int
 
 
+class ExtendAttempt(Command, stream="session", senders=("agent",)):
+    """A sign of life from the holder of an attempt: its idle time starts again."""
+
+    phase: PhaseName
+    attempt: int
+    lease: int
+
+
+class ExpireIdle(Command, stream="session", senders=(Sender.CONDUCTOR,)):
+    """The holder of an attempt gave no sign of life until `due` (a timer fired)."""
+
+    phase: PhaseName
+    attempt: int
+    lease: int
+    due: AwareDatetime
+
+
+class ExpireGate(Command, stream="session", senders=(Sender.CONDUCTOR,)):
+    """The time people had for a gate is over (a timer fired)."""
+
+    gate: str
+
+
 class DecideGate(Command, stream="session", senders=_OPERATOR):
     """A person's decision on a gate; the envelope's actor says who, as the channel verified it."""
 
     gate: str
     decision: Literal["approve", "reject"]
+    reason: str = ""
+
+
+class SendBack(Command, stream="session", senders=_OPERATOR):
+    """A person's no to a gate, with the earlier phase that is to be done again."""
+
+    gate: str
+    phase: PhaseName
+    reason: str
+
+
+class HoldGate(Command, stream="session", senders=_OPERATOR):
+    """Keep a gate from being decided."""
+
+    gate: str
+    reason: str = ""
+
+
+class UnholdGate(Command, stream="session", senders=_OPERATOR):
+    """Release a gate that is held."""
+
+    gate: str
+    reason: str = ""
+
+
+class PauseSession(Command, stream="session", senders=_OPERATOR):
+    """Start no more phases; what is at work may report."""
+
+    reason: str = ""
+
+
+class ResumeSession(Command, stream="session", senders=_OPERATOR):
+    """Let a paused session go on."""
+
+    reason: str = ""
+
+
+class ReassignAttempt(Command, stream="session", senders=_OPERATOR):
+    """Take an attempt away from its holder and give the phase out anew."""
+
+    phase: PhaseName
+    reason: str = ""
+
+
+class ChangePriority(Command, stream="session", senders=_OPERATOR):
+    """Say how urgent the session's ticket is."""
+
+    priority: Priority
     reason: str = ""
 
 
@@ -158,6 +230,19 @@ class RecordSelection(Command, stream="drive", senders=_AUTOPILOT):
     order: tuple[int, ...]
     passed_over: dict[int, str]
     unreadable: dict[str, str] = {}
+
+
+class DrainDrive(Command, stream="drive", senders=_OPERATOR):
+    """Take no more tickets: the drive ends when what runs has ended."""
+
+    reason: str = ""
+
+
+class OpenBreaker(Command, stream="drive", senders=_AUTOPILOT):
+    """Too many sessions in a row ended blocked: the drive takes no more tickets."""
+
+    sessions: tuple[str, ...]
+    reason: str
 
 
 class EndDrive(Command, stream="drive", senders=_AUTOPILOT):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.messages import Event
-from schemas.values import Sha256
+from schemas.values import Actor, Sha256
 
 
 class DriveStarted(Event, stream="drive"):
@@ -22,6 +22,20 @@ class SelectionRecorded(Event, stream="drive"):
     order: tuple[int, ...]
     passed_over: dict[int, str]
     unreadable: dict[str, str] = {}
+
+
+class DriveDraining(Event, stream="drive"):
+    """A person asked the drive to take no more tickets; it ends when what runs has ended."""
+
+    by: Actor
+    reason: str = ""
+
+
+class BreakerOpened(Event, stream="drive"):
+    """The drive takes no more tickets, since these sessions, one after the other, ended blocked."""
+
+    sessions: tuple[str, ...]
+    reason: str
 
 
 class DriveEnded(Event, stream="drive"):

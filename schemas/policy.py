@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from schemas.values import PhaseName, RiskLevel, Value
+from schemas.values import PhaseName, RiskLevel, Value, later
 
 
 class Approver(Value):
@@ -14,12 +14,15 @@ class Approver(Value):
 
     `phases` and `up_to_risk` bound what they may decide. `os_users` lists the operating-system accounts that may speak
     as this person on the command line; empty means every account that can open the home directory.
+    `phases`, `up_to_risk` and `paths` make an owner by phase, risk tier and path.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=128)]
     phases: tuple[PhaseName, ...] = ()
     up_to_risk: RiskLevel = RiskLevel.HIGH
     os_users: tuple[str, ...] = ()
+    paths: tuple[str, ...] = later(())
+    """Globs over the ticket's `data` (`*` also matches `/`); empty means every ticket."""
 
 
 class Policy(Value):
@@ -44,3 +47,13 @@ class Policy(Value):
     """What an hour of one CPU core costs, for the cost figures."""
     signing_key: str | None = None
     """File with the ed25519 key that signs packages; by default one is made in the home directory."""
+    escalate_to: tuple[str, ...] = later(())
+    """Approvers who get a gate that expired undecided, whatever phases they are named for."""
+    max_consecutive_failures: Annotated[int, Field(ge=1)] | None = later(None)
+    """When so many sessions of a drive in a row end blocked, it takes no more tickets."""
+
+    @model_validator(mode="after")
+    def _escalation_goes_to_approvers(self) -> Self:
+        if strangers := sorted(set(self.escalate_to) - {a.name for a in self.approvers}):
+            raise ValueError(f"`escalate_to` names {', '.join(strangers)}, who is no approver: list them there too")
+        return self

@@ -19,6 +19,8 @@ from schemas.values import (
     Measurement,
     Mode,
     PhaseName,
+    Priority,
+    RepeatKind,
     Role,
     Sha256,
     TickedItem,
@@ -198,11 +200,79 @@ class GateSuperseded(Event, stream="session"):
     reason: str
 
 
+class GateHeld(Event, stream="session"):
+    """The gate cannot be decided, nor does it expire, until it is released."""
+
+    gate: str
+    phase: PhaseName
+    by: Actor
+    reason: str = ""
+
+
+class GateUnheld(Event, stream="session"):
+    """The gate can be decided again; its time, if it has one, counts from when it was opened."""
+
+    gate: str
+    phase: PhaseName
+    by: Actor
+    reason: str = ""
+
+
+class GateExpired(Event, stream="session"):
+    """Nobody decided the gate in time. It is opened anew for those in `escalated_to`; for nobody, the phase blocks."""
+
+    gate: str
+    phase: PhaseName
+    escalated_to: tuple[str, ...] = ()
+
+
 class PhaseCompleted(Event, stream="session"):
     """The phase's exit conditions hold and its gate passed."""
 
     phase: PhaseName
     attempt: int
+
+
+class PhaseSkipped(Event, stream="session"):
+    """The phase's turn came and its `skip_when` held: what comes after it may start."""
+
+    phase: PhaseName
+    condition: CriterionResult
+
+
+class PhaseRepeated(Event, stream="session"):
+    """The session goes back from `phase` to `to`.
+
+    `phases` (`to` and all that come after it) start again, in new attempts. What was ticked stays ticked; artifacts and
+    figures of the last round count no more.
+    """
+
+    phase: PhaseName
+    attempt: int
+    to: PhaseName
+    kind: RepeatKind
+    iteration: int
+    iterations: int
+    phases: tuple[PhaseName, ...]
+    reason: str
+
+
+class AttemptReassigned(Event, stream="session"):
+    """A person took the attempt away from its holder; the next one may be taken by any replica."""
+
+    phase: PhaseName
+    attempt: int
+    holder: str
+    by: Actor
+    reason: str = ""
+
+
+class PhaseBlocked(Event, stream="session"):
+    """The phase cannot go on without a person; others that run at the same time finish what they do."""
+
+    phase: PhaseName
+    failure: FailureClass
+    reason: str
 
 
 class SessionBlocked(Event, stream="session"):
@@ -217,6 +287,28 @@ class SessionResumed(Event, stream="session"):
     """A person asked for another try of the blocked phase."""
 
     phase: PhaseName
+    by: Actor
+    reason: str = ""
+
+
+class SessionPaused(Event, stream="session"):
+    """A person asked that no phase starts; what is at work may report."""
+
+    by: Actor
+    reason: str = ""
+
+
+class SessionUnpaused(Event, stream="session"):
+    """A person let the session go on."""
+
+    by: Actor
+    reason: str = ""
+
+
+class PriorityChanged(Event, stream="session"):
+    """A person said how urgent the session's ticket is, whatever its labels say."""
+
+    priority: Priority
     by: Actor
     reason: str = ""
 

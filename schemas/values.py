@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +12,15 @@ class Value(BaseModel):
     """Base of every value type: immutable, and closed so that a misspelt field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def later(default: Any) -> Any:
+    """The default of a field that came after records were made.
+
+    While the field has its default it is left out of the canonical bytes, so what was recorded before it came stays
+    byte for byte what it was: digests still fit and recorded decisions are still made alike.
+    """
+    return Field(default=default, exclude_if=lambda value: value == default)
 
 
 class Role(StrEnum):
@@ -70,6 +79,14 @@ class RiskLevel(StrEnum):
     def rank(self) -> int:
         """0 for low, 1 for medium, 2 for high."""
         return ("low", "medium", "high").index(self.value)
+
+
+class Priority(StrEnum):
+    """How urgent a ticket or session is; the labels of the same names mean the same."""
+
+    NOW = "now"
+    NEXT = "next"
+    FUTURE = "future"
 
 
 class FailureClass(StrEnum):
@@ -184,4 +201,5 @@ class Approval(Value):
 
 
 GateKind = Literal["automatic", "human"]
+RepeatKind = Literal["iterate", "pivot"]
 EffectKind = Literal["commit", "sign", "restore"]

@@ -31,7 +31,7 @@ COMMITTED_SUFFIXES = frozenset({".json", ".md", ".yaml", ".yml", ".txt", ".svg",
 """Documents, models and packages. Rows of data (`.parquet`, `.csv`) never go to git: they may be personal."""
 LARGEST_COMMITTED = 5_000_000
 """Bytes."""
-_MARKS = {"completed": "✔", "working": "▶", "reported": "▶", "gate": "⏸", "failed": "✘"}
+_MARKS = {"completed": "✔", "working": "▶", "reported": "▶", "gate": "⏸", "skipped": "⤼", "failed": "✘"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,15 @@ from typing import Annotated
 
 import typer
 
-from cli.options import DEFAULT_HOME, HomeOption, JsonOption, guard
+from cli.errors import Exit
+from cli.options import DEFAULT_HOME, AsOption, HomeOption, JsonOption, fail, guard, say, show_json
+
+app = typer.Typer(invoke_without_command=True, help="Take tickets through their pipelines, until stopped or drained.")
 
 
+@app.callback(invoke_without_command=True)
 def drive(
+    context: typer.Context,
     backlog: Annotated[
         str, typer.Option("--backlog", metavar="DIR|github:OWNER/REPO", help="Where the tickets are.")
     ] = "backlog",
@@ -56,6 +61,8 @@ def drive(
 
     Exit codes: 0 all done, 3 a person is waited for, 4 something is blocked, 1 error, 2 usage.
     """
+    if context.invoked_subcommand is not None:
+        return
     with guard(home, as_json):
         from cli.driving import run_drive
 
@@ -70,3 +77,29 @@ def drive(
             as_json=as_json,
         )
         raise typer.Exit(int(code))
+
+
+@app.command("drain")
+def drain(
+    drive_id: Annotated[
+        str | None, typer.Argument(metavar="[DRIVE]", help="The drive's id [default: the one that runs].")
+    ] = None,
+    as_name: AsOption = None,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the running drive take no more tickets; it ends when what runs has ended.
+
+    Example: `valuetrain drive drain --reason "maintenance at noon"`
+    """
+    with guard(home, as_json):
+        from cli.draining import drain_drive
+
+        verdict = drain_drive(home, drive_id, reason, as_name)
+        if not verdict["accepted"]:
+            refused = verdict["code"] in ("not_an_operator", "not_allowed")
+            fail(verdict["reason"], Exit.REFUSED if refused else Exit.ERROR, as_json)
+        if as_json:
+            return show_json({"drive": verdict["drive"], "by": verdict["by"]})
+        say(f"Drive {verdict['drive']} takes no more tickets and ends when what runs has ended.")

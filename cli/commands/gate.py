@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from cli.errors import Exit
 from cli.options import DEFAULT_HOME, AsOption, HomeOption, JsonOption, fail, guard, say, show_json
 
-app = typer.Typer(no_args_is_help=True, help="See and decide the gates that wait for a person.")
+app = typer.Typer(no_args_is_help=True, help="See, decide, hold and release the gates that wait for a person.")
 
 GateArgument = Annotated[str, typer.Argument(metavar="GATE", help="The gate's id, from `valuetrain gate list`.")]
 
@@ -38,6 +38,12 @@ def list_gates(
             say(f"{gate['gate']}  {gate['status']}  ticket {gate['ticket']}: {gate['title']}")
             say(f"    why: {gate['reason']}")
             say(f"    may decide: {', '.join(gate['may_decide']) or 'nobody; see policy.yaml'}")
+            if gate.get("held"):
+                say(f"    held; release it with: valuetrain gate unhold {gate['gate']}")
+            if gate.get("expires"):
+                say(f"    expires {gate['expires']}")
+            if gate.get("problem"):
+                say(f"    cannot pass: {gate['problem']}")
 
 
 @app.command("approve")
@@ -60,28 +66,94 @@ def reject(
     gate: GateArgument,
     as_name: AsOption = None,
     reason: Annotated[str, typer.Option(help="Why; a rejection needs one.")] = "",
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="PHASE", help="Send the session back to this phase, if its pipeline can."),
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Reject a gate; its session is blocked until a person retries it.
+    """Reject a gate; its session is blocked until a person retries it, or goes back to an earlier phase.
 
-    Example: `valuetrain gate reject s3-x7k2q.risk-review.1 --as dana --reason "recall too low for women"`
+    Examples:
+
+    `valuetrain gate reject s3-x7k2q.risk-review.1 --as dana --reason "recall too low for women"`
+
+    `valuetrain gate reject s3-x7k2q.validation.1 --to training --reason "try fewer features"`
     """
-    _decide(home, as_json, gate, "reject", as_name, reason)
+    if to is None:
+        return _decide(home, as_json, gate, "reject", as_name, reason)
+    with guard(home, as_json):
+        from schemas.commands import SendBack
+
+        verdict = _ask(home, as_json, gate, SendBack(gate=gate, phase=to, reason=reason), as_name)
+        back = any(name == "phase_repeated" for name, _ in verdict["events"])
+        if as_json:
+            return show_json({"gate": gate, "decision": "reject", "to": to, "by": verdict["by"], "went_back": back})
+        if back:
+            return say(f"Gate {gate} is rejected by {verdict['by']}; the session goes back to {to}.")
+        say(f"Gate {gate} is rejected by {verdict['by']}; no way back is left, so the session is blocked.")
+
+
+@app.command("hold")
+def hold(
+    gate: GateArgument,
+    as_name: AsOption = None,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep a gate from being decided, and from expiring, until it is released.
+
+    Example: `valuetrain gate hold s3-x7k2q.risk-review.1 --reason "legal looks at it"`
+    """
+    with guard(home, as_json):
+        from schemas.commands import HoldGate
+
+        verdict = _ask(home, as_json, gate, HoldGate(gate=gate, reason=reason), as_name)
+        if as_json:
+            return show_json({"gate": gate, "held": True, "by": verdict["by"]})
+        say(f"Gate {gate} is held by {verdict['by']}.")
+
+
+@app.command("unhold")
+def unhold(
+    gate: GateArgument,
+    as_name: AsOption = None,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Release a gate that is held.
+
+    Example: `valuetrain gate unhold s3-x7k2q.risk-review.1`
+    """
+    with guard(home, as_json):
+        from schemas.commands import UnholdGate
+
+        verdict = _ask(home, as_json, gate, UnholdGate(gate=gate, reason=reason), as_name)
+        if as_json:
+            return show_json({"gate": gate, "held": False, "by": verdict["by"]})
+        say(f"Gate {gate} is released by {verdict['by']} and can be decided.")
+
+
+def _ask(home: Path, as_json: bool, gate: str, command: Any, as_name: str | None) -> dict[str, Any]:
+    from cli.operator import ask
+
+    verdict = ask(home, gate.partition(".")[0], command, as_name)
+    if not verdict["accepted"]:
+        refused = verdict["code"] in ("not_an_approver", "not_an_operator", "not_allowed")
+        fail(verdict["reason"], Exit.REFUSED if refused else Exit.ERROR, as_json)
+    return verdict
 
 
 def _decide(
     home: Path, as_json: bool, gate: str, decision: Literal["approve", "reject"], as_name: str | None, reason: str
 ) -> None:
     with guard(home, as_json):
-        from cli.operator import ask
         from schemas.commands import DecideGate
 
-        session = gate.partition(".")[0]
-        verdict = ask(home, session, DecideGate(gate=gate, decision=decision, reason=reason), as_name)
-        if not verdict["accepted"]:
-            refused = verdict["code"] in ("not_an_approver", "not_an_operator", "not_allowed")
-            fail(verdict["reason"], Exit.REFUSED if refused else Exit.ERROR, as_json)
+        verdict = _ask(home, as_json, gate, DecideGate(gate=gate, decision=decision, reason=reason), as_name)
         passed = any(name == "gate_passed" for name, _ in verdict["events"])
         if as_json:
             return show_json({"gate": gate, "decision": decision, "by": verdict["by"], "passed": passed})

@@ -118,7 +118,7 @@ def graph(
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw a pipeline: its phases in order, who works in each, and where a person decides.
+    """Draw a pipeline: which phase comes after which, who works in each, and where a person decides.
 
     Example: `valuetrain pipeline graph ml-delivery --format svg -o ml-delivery.svg`
     """

@@ -8,8 +8,9 @@ import typer
 
 from cli.errors import CliError, Exit
 from cli.options import DEFAULT_HOME, AsOption, HomeOption, JsonOption, fail, guard, say, show_json
+from schemas.values import Priority
 
-app = typer.Typer(no_args_is_help=True, help="See, replay, retry, abort and roll back sessions.")
+app = typer.Typer(no_args_is_help=True, help="See, replay, pause, retry, abort and roll back sessions.")
 
 SessionArgument = Annotated[
     str, typer.Argument(metavar="SESSION", help="The session's id, from `valuetrain session list`.")
@@ -32,11 +33,17 @@ def list_sessions(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) 
         if not rows:
             return say("No session yet; `valuetrain drive` starts them.")
         for row in rows:
-            done = sum(p["completed"] for p in row["phases"])
+            done = sum(p["completed"] or p.get("skipped", False) for p in row["phases"])
             where = f"{done}/{len(row['phases'])} phases"
-            say(f"{row['session']:<12} {row['status']:<11} {where:<13} ticket {row['ticket']}: {row['title']}")
+            status = "paused" if row.get("paused") else row["status"]
+            say(f"{row['session']:<12} {status:<11} {where:<13} ticket {row['ticket']}: {row['title']}")
             if row["reason"]:
                 say(f"             {row['reason']}")
+        completed = [row for row in rows if row["status"] == "completed"]
+        if completed:
+            alone = sum(not row["interventions"] for row in completed)
+            rate = f"{alone / len(completed):.0%}"
+            say(f"Automation rate: {rate} ({alone} of {len(completed)} completed without a person's decision).")
 
 
 @app.command("show")
@@ -215,6 +222,101 @@ def retry(
         if as_json:
             return show_json({"session": session, "by": verdict["by"]})
         say(f"{session} will be tried again; `valuetrain drive` carries it out.")
+
+
+@app.command("pause")
+def pause(
+    session: SessionArgument,
+    as_name: AsOption = None,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Let no phase of a session start; what is at work may report, and gates may be decided.
+
+    Example: `valuetrain session pause s4-m2p9w --reason "the data is being replaced"`
+    """
+    with guard(home, as_json):
+        from schemas.commands import PauseSession
+
+        verdict = _ask(home, as_json, session, PauseSession(reason=reason), as_name)
+        if as_json:
+            return show_json({"session": session, "by": verdict["by"]})
+        say(f"{session} is paused; it goes on with: valuetrain session resume {session}")
+
+
+@app.command("resume")
+def resume(
+    session: SessionArgument,
+    as_name: AsOption = None,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a paused session go on; a blocked one is retried instead.
+
+    Example: `valuetrain session resume s4-m2p9w`
+    """
+    with guard(home, as_json):
+        from schemas.commands import ResumeSession
+
+        verdict = _ask(home, as_json, session, ResumeSession(reason=reason), as_name)
+        if as_json:
+            return show_json({"session": session, "by": verdict["by"]})
+        say(f"{session} goes on; `valuetrain drive` carries it out.")
+
+
+@app.command("reassign")
+def reassign(
+    session: SessionArgument,
+    phase: Annotated[str | None, typer.Option("--phase", help="Which phase, when several are at work.")] = None,
+    as_name: AsOption = None,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Take an attempt away from the agent that holds it, and give the phase out anew to any replica.
+
+    Example: `valuetrain session reassign s4-m2p9w --reason "the machine hangs"`
+    """
+    with guard(home, as_json):
+        from schemas.commands import ReassignAttempt
+
+        chosen = phase or _at_work(home, session)
+        verdict = _ask(home, as_json, session, ReassignAttempt(phase=chosen, reason=reason), as_name)
+        if as_json:
+            return show_json({"session": session, "phase": chosen, "by": verdict["by"]})
+        say(f"{chosen} of {session} is given out anew; a late report of the old attempt is refused.")
+
+
+def _at_work(home: Any, session: str) -> str:
+    working = [p["phase"] for p in _row(home, session)["active"] if p["stage"] == "working"]
+    if len(working) != 1:
+        what = f"{len(working)} phases of {session} are at work" if working else f"nobody works on {session}"
+        raise CliError(f"{what}; name one with --phase ({', '.join(working) or 'none'})", Exit.USAGE)
+    return str(working[0])
+
+
+@app.command("priority")
+def priority(
+    session: SessionArgument,
+    level: Annotated[Priority, typer.Argument(help="now, next or future.")],
+    as_name: AsOption = None,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Say how urgent a session's ticket is: when it is selected again, this counts instead of its label and age.
+
+    Example: `valuetrain session priority s4-m2p9w now`
+    """
+    with guard(home, as_json):
+        from schemas.commands import ChangePriority
+
+        verdict = _ask(home, as_json, session, ChangePriority(priority=level, reason=reason), as_name)
+        if as_json:
+            return show_json({"session": session, "priority": level.value, "by": verdict["by"]})
+        say(f"{session} has priority {level.value}.")
 
 
 @app.command("abort")

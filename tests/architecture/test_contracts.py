@@ -27,6 +27,11 @@ CORE = [
         "compare",
         "rests",
         "undo",
+        "change",
+        "goback",
+        "refusal",
+        "gate_rules",
+        "operating",
     )
 ]
 SCHEMAS = sorted(p for p in (ROOT / "schemas").glob("*.py") if p.name != "ids.py")

@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from conductor.decide import Refusal
 from conductor.fold import Outcome, handle
+from conductor.refusal import Refusal
 from conductor.state import SessionState, initial
 from schemas import commands as cmd
 from schemas import session as ev

@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from conductor.decide import _RULES, Refusal, decide
+from conductor.decide import _RULES, decide
+from conductor.refusal import Refusal
 from conductor.state import SessionState, Stage, Status
 from schemas import commands as cmd
 from schemas.messages import Command
 from schemas.registry import COMMANDS
-from schemas.values import EffectKind, Measurement, TickedItem, Usage
+from schemas.values import EffectKind, Measurement, Priority, TickedItem, Usage
 from tests.conductor.rig import ALICE, DANA, ERIK, MACHINE, OLGA, PIPELINE, POLICY, SYSTEM, TICKET, Rig, artifact
 
 
@@ -70,6 +71,21 @@ def waiting() -> Rig:
     return rig
 
 
+def held() -> Rig:
+    rig = waiting()
+    assert rig.state.open_gate
+    rig.accepted(cmd.HoldGate(gate=rig.state.open_gate.id), "operator", OLGA)
+    return rig
+
+
+def paused() -> Rig:
+    """Between two attempts, with a priority."""
+    rig = retrying()
+    rig.accepted(cmd.PauseSession(reason="not now"), "operator", OLGA)
+    rig.accepted(cmd.ChangePriority(priority=Priority.NOW), "operator", OLGA)
+    return rig
+
+
 STATES: dict[str, Callable[[], Rig]] = {
     "new": Rig,
     "unclaimed": lambda: Rig().start(),
@@ -78,6 +94,8 @@ STATES: dict[str, Callable[[], Rig]] = {
     "committing": committing,
     "signing": signing,
     "waiting": waiting,
+    "held": held,
+    "paused": paused,
     "blocked": blocked,
     "restoring": rolled_back,
     "restored": restored,
@@ -89,6 +107,10 @@ STATES: dict[str, Callable[[], Rig]] = {
 
 def effect_of(rig: Rig) -> tuple[str, EffectKind]:
     return (rig.state.effects[0].id, rig.state.effects[0].kind) if rig.state.effects else ("none", "commit")  # type: ignore[return-value]
+
+
+def gate_of(rig: Rig) -> str:
+    return rig.state.open_gate.id if rig.state.open_gate else "none"
 
 
 def report_of(rig: Rig) -> Command:
@@ -117,6 +139,20 @@ SENT: dict[type[Command], Callable[[Rig], tuple[Command, str, object]]] = {
         cmd.RecordEffectFailure(effect=effect_of(r)[0], kind=effect_of(r)[1], reason="disk full"),
         "autopilot", MACHINE),
     cmd.DecideGate: lambda r: (r.decide_command("approve"), "operator", DANA),
+    cmd.SendBack: lambda r: (cmd.SendBack(gate=gate_of(r), phase="plan-it", reason="again"), "operator", DANA),
+    cmd.HoldGate: lambda r: (cmd.HoldGate(gate=gate_of(r)), "operator", OLGA),
+    cmd.UnholdGate: lambda r: (cmd.UnholdGate(gate=gate_of(r)), "operator", OLGA),
+    cmd.ExpireGate: lambda r: (cmd.ExpireGate(gate=gate_of(r)), "conductor", SYSTEM),
+    cmd.ExtendAttempt: lambda r: (
+        cmd.ExtendAttempt(phase=r.state.phase or "plan-it", attempt=r.state.attempt, lease=r.state.lease),
+        agent(r), MACHINE),
+    cmd.ExpireIdle: lambda r: (
+        cmd.ExpireIdle(phase=r.state.phase or "plan-it", attempt=r.state.attempt, lease=r.state.lease, due=r.now),
+        "conductor", SYSTEM),
+    cmd.PauseSession: lambda r: (cmd.PauseSession(), "operator", OLGA),
+    cmd.ResumeSession: lambda r: (cmd.ResumeSession(), "operator", OLGA),
+    cmd.ReassignAttempt: lambda r: (cmd.ReassignAttempt(phase=r.state.phase or "plan-it"), "operator", OLGA),
+    cmd.ChangePriority: lambda r: (cmd.ChangePriority(priority=Priority.NOW), "operator", OLGA),
     cmd.RetryPhase: lambda r: (cmd.RetryPhase(), "operator", OLGA),
     cmd.AbortSession: lambda r: (cmd.AbortSession(reason="x"), "operator", OLGA),
     cmd.RollbackSession: lambda r: (cmd.RollbackSession(phase="plan-it"), "operator", OLGA),
@@ -129,10 +165,22 @@ def agent(rig: Rig) -> str:
 
 
 OVER = {"new": "unknown_session", "completed": "session_over", "aborted": "session_over"}
-NO_WORK = {"retrying", "committing", "signing", "waiting", "blocked", "restoring", "restored", "unrestored"}
+NO_WORK = {
+    "retrying",
+    "held",
+    "paused",
+    "committing",
+    "signing",
+    "waiting",
+    "blocked",
+    "restoring",
+    "restored",
+    "unrestored",
+}
 STALE = OVER | dict.fromkeys(NO_WORK, "stale_attempt")
-NO_EFFECT = {"unclaimed", "claimed", "retrying", "waiting", "blocked", "restored", "unrestored"}
+NO_EFFECT = {"held", "paused", "unclaimed", "claimed", "retrying", "waiting", "blocked", "restored", "unrestored"}
 RUNNING = set(STATES) - set(OVER)
+NO_GATE = OVER | dict.fromkeys(RUNNING - {"waiting", "held"}, "unknown_gate") | {"held": "gate_held"}
 
 REFUSED: dict[type[Command], dict[str, str]] = {
     cmd.StartSession: dict.fromkeys(set(STATES) - {"new"}, "session_exists"),
@@ -140,10 +188,20 @@ REFUSED: dict[type[Command], dict[str, str]] = {
     cmd.ReportWork: STALE | {"unclaimed": "not_claimed"},
     cmd.ReportFailure: STALE | {"unclaimed": "not_claimed"},
     cmd.ExpireAttempt: STALE,
-    cmd.StartRetry: OVER | dict.fromkeys(RUNNING - {"retrying"}, "stale_timer"),
+    cmd.StartRetry: OVER | dict.fromkeys(RUNNING - {"retrying"}, "stale_timer") | {"paused": "paused"},
     cmd.RecordEffect: OVER | {"completed": "unknown_effect"} | dict.fromkeys(NO_EFFECT, "unknown_effect"),
     cmd.RecordEffectFailure: OVER | dict.fromkeys(NO_EFFECT, "unknown_effect"),
-    cmd.DecideGate: OVER | dict.fromkeys(RUNNING - {"waiting"}, "unknown_gate"),
+    cmd.DecideGate: NO_GATE,
+    cmd.SendBack: NO_GATE | {"waiting": "no_way_back"},
+    cmd.HoldGate: NO_GATE | {"held": "already_held"},
+    cmd.UnholdGate: {name: code for name, code in NO_GATE.items() if name != "held"} | {"waiting": "not_held"},
+    cmd.ExpireGate: NO_GATE | {"waiting": "no_expiry"},
+    cmd.ExtendAttempt: STALE | {"unclaimed": "not_claimed"},
+    cmd.ExpireIdle: STALE | {"unclaimed": "not_claimed", "claimed": "no_idle_time"},
+    cmd.PauseSession: OVER | {"paused": "already_paused"},
+    cmd.ResumeSession: OVER | dict.fromkeys(RUNNING - {"paused"}, "not_paused"),
+    cmd.ReassignAttempt: OVER | dict.fromkeys(NO_WORK, "not_at_work") | {"paused": "paused"},
+    cmd.ChangePriority: OVER | {"paused": "same_priority"},
     cmd.RetryPhase: OVER
     | dict.fromkeys(RUNNING - {"blocked", "restored"}, "not_blocked")
     | {"restoring": "effect_pending", "unrestored": "not_restored"},
@@ -165,7 +223,8 @@ def test_every_command_in_every_state(kind: type[Command], name: str) -> None:
     command, sender, actor = SENT[kind](rig)
     expected = REFUSED[kind].get(name)
     if expected is None:
-        assert rig.accepted(command, sender, actor)  # type: ignore[arg-type]
+        names = rig.accepted(command, sender, actor)  # type: ignore[arg-type]
+        assert names or kind is cmd.ExtendAttempt
     else:
         refusal = rig.refused(command, sender, actor)  # type: ignore[arg-type]
         assert refusal.code == expected

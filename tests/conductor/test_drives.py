@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from conductor.decide import Refusal
 from conductor.drives import DriveState, decide_drive, evolve_drive
+from conductor.refusal import Refusal
 from schemas import commands as cmd
 from schemas import drive as ev
 from schemas.envelope import CommandEnvelope, StreamId
 from schemas.messages import Command, Event
 from schemas.session import PhaseCompleted
+from schemas.values import Actor
 from tests.conductor.rig import MACHINE
 
 START = cmd.StartDrive(backlog="backlog", repository="/r", policy_version="a" * 64, wip=2, max_tickets=3)
@@ -76,3 +78,23 @@ def test_only_the_auto_pilot_drives(command: Command, sender: str) -> None:
 
 def test_events_of_others_only_count() -> None:
     assert evolve_drive(after(START), PhaseCompleted(phase="plan-it", attempt=1), 2).version == 2
+
+
+def test_a_drained_drive_and_an_open_breaker_say_so_once() -> None:
+    state = after(START)
+    drain = cmd.DrainDrive(reason="maintenance")
+    person = Actor(name="olga", channel="cli", verified_as="os:olga")
+    program = Actor(name="conductor", channel="system", verified_as="x")
+    for actor, code in ((person, None), (program, "not_an_operator")):
+        decided = decide_drive(state, replace(sent(drain, "operator"), actor=actor))
+        assert (decided.code if isinstance(decided, Refusal) else None) == code
+    breaker = cmd.OpenBreaker(sessions=("s1", "s2"), reason="2 in a row")
+    state = after(START, breaker)
+    assert state.draining
+    for command, sender in ((drain, "operator"), (breaker, "autopilot")):
+        again = decide_drive(state, replace(sent(command, sender), actor=person))
+        assert isinstance(again, Refusal)
+        assert again.code == "already_draining"
+    ended = decide_drive(after(START, END), sent(drain, "operator"))
+    assert isinstance(ended, Refusal)
+    assert ended.code == "drive_not_running"

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from conductor.decide import Refusal
 from conductor.letters import LetterState, decide_letter, evolve_letter, letter_id, letter_view
+from conductor.refusal import Refusal
 from schemas import commands as cmd
 from schemas import system as ev
 from schemas.envelope import CommandEnvelope, StreamId

@@ -108,8 +108,8 @@ def test_what_only_the_check_needs_is_not_recorded() -> None:
         ("    gate:\n", "    criteria: []\n    gate:\n", "mine.yaml:13: phases.0.criteria: 'criteria' is given twice"),
         ("name: mine\n", "name: mine\nname: mine\n", "mine.yaml:2: name: 'name' is given twice; keep one of the two"),
         ("phases:", "phases: []\nrest:", "mine.yaml:3: phases: must have at least 1 entry"),
-        ("needs: [a.json]", "needs: [b.json]", "mine.yaml:21: phases.1.needs.0: needs 'b.json', which no earlier"),
-        ("needs: [a.json]", "needs: [a.jsn]", "which no earlier phase produces; did you mean 'a.json'?"),
+        ("needs: [a.json]", "needs: [b.json]", "mine.yaml:21: phases.1.needs.0: needs 'b.json', which no phase"),
+        ("needs: [a.json]", "needs: [a.jsn]", "which no phase before this one produces; did you mean 'a.json'?"),
         ("evidence: a.json", "evidence: b.md", "mine.yaml:23: phases.1.checklist.0.evidence: judged: its evidence"),
         ("mode: evaluate", "mode: operate", "mine.yaml:18: phases.1.mode: is 'operate', but build leads only to"),
         ("agent: data", "agent: lead", "mine.yaml:5: phases.0.agent: lead is no agent of mode build; agents there"),
@@ -348,3 +348,95 @@ def test_random_values_at_random_places(data: st.DataObject) -> None:
         holder = holder[part]
     holder[place[-1]] = data.draw(JUNK)
     _judge(json.dumps(tree) if data.draw(st.booleans()) else yaml.safe_dump(tree, sort_keys=False))
+
+
+def phase(name: str, *lines: str, mode: str = "build", agent: str = "data") -> str:
+    """A phase as it stands in a file, on five lines and those given."""
+    words = [f"- name: {name}", f"  agent: {agent}", f"  mode: {mode}", "  purpose: X.", f"  skills: [{agent}.x]"]
+    return "".join(f"  {line}\n" for line in [*words, *(f"  {line}" for line in lines)])
+
+
+FORK = "name: mine\ndescription: X.\nphases:\n" + "".join(
+    [
+        phase("sources", "artifacts: [rows.csv]", "measures: [data.size]", mode="design"),
+        phase("left", "artifacts: [left.json]", "measures: [l.score]", "needs: [rows.csv]"),
+        phase("right", "after: [sources]", "artifacts: [right.json]", "measures: [r.score]", "needs: [rows.csv]"),
+        phase("again", "after: [right]", "skip_when: r.score > 0.9"),
+        phase("join", "after: [left, right]", "needs: [left.json, right.json]", "criteria: [l.score < r.score]",
+              "repeat: [{to: sources, when: l.score < 0.1, iterations: 2}]", agent="risk", mode="evaluate"),
+    ]
+)  # fmt: skip
+
+
+def test_phases_that_fork_and_join() -> None:
+    definition = parse(FORK, "mine.yaml", "mine")
+    assert definition.before["join"] == ("left", "right")
+    assert definition.phases[3].skip_when == "r.score > 0.9"
+    assert definition.phases[4].repeat[0].iterations == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("after: [right]", "after: [rigth]", "mine.yaml:33: phases.3.after.0: comes after 'rigth', which is no p"),
+        ("after: [sources]", "after: [join]", "mine.yaml:24: phases.2.after.0: comes after 'join', which is no phase "),
+        ("after: [right]", "after: [right, right]", "phases.3.after.1: phase 'right' is named twice"),
+        ("after: [right]", "after: right", "mine.yaml:33: phases.3.after: is 'right', but must be a list"),
+        ("l.score < r.score", "again.x > 1.0", "mine.yaml:42: phases.4.criteria.0: criterion 'again.x > 1.0' reads"),
+        ("skip_when: r.score", "skip_when: l.score", "mine.yaml:34: phases.3.skip_when: criterion 'l.score > 0.9"),
+        ("skip_when: r.score > 0.9", "skip_when: r.score", "phases.3.skip_when: criterion 'r.score' comes to a double"),
+        ("skip_when: r.score > 0.9", "skip_when: r.score >", "mine.yaml:34: phases.3.skip_when: criterion 'r.sco"),
+        ("r.score > 0.9", "own.score > 0.9\n    measures: [own.score]", "phases.3.skip_when: criterion 'own.scor"),
+        ("when: l.score < 0.1", "when: l.scor < 0.1", "mine.yaml:43: phases.4.repeat.0.when: criterion 'l.scor <"),
+        ("when: l.score < 0.1", "when: l.score", "mine.yaml:43: phases.4.repeat.0.when: criterion 'l.score' comes to"),
+        ("{to: sources", "{to: source", "phases.4.repeat.0.to: goes back to 'source', which does not come before this"),
+        ("{to: sources", "{to: join", "mine.yaml:43: phases.4.repeat.0.to: goes back to 'join', which does not come"),
+        ("{to: sources", "{to: again", "mine.yaml:43: phases.4.repeat.0.to: goes back to 'again', which does not come"),
+        ("2}]", "2}, {to: sources, iterations: 1}]", "phases.4.repeat.1.to: phase 'sources' is named twice"),
+        ("iterations: 2", "iterations: 0", "mine.yaml:43: phases.4.repeat.0.iterations: is '0', but"),
+        ("mode: design", "mode: scope", "phases.4.repeat.0.to: goes back to 'sources', which is of mode scope"),
+        ("[left.json, right.json]", "[again.json]", "mine.yaml:41: phases.4.needs.0: needs 'again.json', which n"),
+        ("[left, right]", "[left]", "phases.4.needs.1: needs 'right.json', which no phase before this one produc"),
+        ("[right.json]", "[left.json]", "phases.2.artifacts.0: 'left.json' is produced by left too, which may run at"),
+        ("after: [right]", "idle_seconds: 600", "mine.yaml:33: phases.3.idle_seconds: is 600, but an attempt end"),
+        ("after: [right]", "gate: {expires_seconds: 9}", "mine.yaml:33: phases.3.gate.expires_seconds: is withou"),
+        ("after: [left, right]", "after: [sources]", "phases.4.mode: is 'evaluate', but design leads only to des"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_the_order(old: str, new: str, said: str) -> None:
+    text = FORK.replace(old, new, 1)
+    assert text != FORK
+    found = wrong(text)
+    assert any(said in line for line in found), found
+
+
+def test_a_slip_in_the_order_is_one_mistake() -> None:
+    assert len(wrong(FORK.replace("[left, right]", "[left, rigth]", 1))) == 1
+
+
+def test_skills_find_what_phases_before_them_left_and_not_those_beside_them() -> None:
+    skills = {"data.y": SkillFacts(Role.DATA, BUILD, ("right.json",), ())}
+    text = FORK.replace("    skip_when: r.score > 0.9\n", "")
+    at = text.index("- name: again")
+    text = text[:at] + text[at:].replace("[data.x]", "[data.y]", 1)
+    check(read(text, "mine.yaml"), "mine", CATALOG, skills)
+    with pytest.raises(
+        PipelineError, match=r"phases\.3\.skills\.0: data\.y needs right\.json, which nothing before it"
+    ):
+        check(read(text.replace("[right]", "[left]"), "mine.yaml"), "mine", CATALOG, skills)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_random_values_in_the_graph(data: st.DataObject) -> None:
+    tree = yaml.safe_load(FORK)
+    names = ["sources", "left", "right", "again", "join", "nobody"]
+    for _ in range(data.draw(st.integers(1, 3))):
+        one = data.draw(st.sampled_from(tree["phases"]))
+        one["after"] = data.draw(st.lists(st.sampled_from(names), max_size=3) | st.none() | JUNK)
+        one["repeat"] = data.draw(
+            st.lists(st.fixed_dictionaries({"to": st.sampled_from(names) | JUNK, "iterations": st.just(1)}), max_size=2)
+        )
+        one["name"] = data.draw(st.sampled_from([one["name"], *names]) | JUNK)
+        one["artifacts"] = data.draw(st.lists(st.sampled_from(["left.json", "right.json", "rows.csv"]), max_size=2))
+    _judge(json.dumps(tree))

@@ -11,7 +11,6 @@ from conductor.process import Alarm, Calm, follow, timers
 from conductor.state import SessionState, Stage, Status
 from schemas import commands as cmd
 from schemas import session as ev
-from schemas.messages import Event
 from schemas.pipeline import PipelineDefinition, RetryPolicy
 from schemas.ticket import Budget
 from schemas.values import Measurement, RiskLevel, Usage
@@ -249,35 +248,34 @@ def test_folding_changes_nothing_for_events_of_other_kinds() -> None:
 # Alarms
 
 
-def alarms(rig: Rig, since: int) -> tuple[Alarm | Calm, ...]:
-    return timers([e.event for e in rig.log[since:]])
-
-
 def test_an_attempt_is_timed_from_its_start() -> None:
-    rig = Rig().start()
+    rig = Rig()
+    before = rig.state
+    rig.start()
     expire = cmd.ExpireAttempt(phase="plan-it", attempt=1)
-    assert alarms(rig, 0) == (Alarm("attempt", rig.commands[0].time + timedelta(seconds=60.0), expire),)
+    due = rig.commands[0].time + timedelta(seconds=60.0)
+    assert timers(before, rig.state) == (Alarm("attempt.plan-it", due, expire),)
 
 
 def test_a_claim_does_not_wind_the_clock_again() -> None:
     rig = Rig().start()
-    since = len(rig.log)
+    before = rig.state
     rig.claim()
-    assert alarms(rig, since) == ()
+    assert timers(before, rig.state) == ()
 
 
 def test_a_retry_replaces_the_alarm() -> None:
     rig = Rig().start().claim()
-    since, at = len(rig.log), rig.now
+    before, at = rig.state, rig.now
     rig.fail("transient")
     retry = cmd.StartRetry(phase="plan-it", attempt=2)
-    assert alarms(rig, since) == (Alarm("attempt", at + timedelta(seconds=2.0), retry),)
+    assert timers(before, rig.state) == (Alarm("attempt.plan-it", at + timedelta(seconds=2.0), retry),)
 
 
 @pytest.mark.parametrize("end", ["report", "block", "abort", "rollback"])
 def test_whatever_ends_the_work_ends_the_alarm(end: str) -> None:
     rig = Rig().start().claim()
-    since = len(rig.log)
+    before = rig.state
     if end == "report":
         rig.report()
     elif end == "block":
@@ -286,18 +284,19 @@ def test_whatever_ends_the_work_ends_the_alarm(end: str) -> None:
         rig.accepted(cmd.AbortSession(reason="x"), "operator", OLGA)
     else:
         rig.accepted(cmd.RollbackSession(phase="plan-it"), "operator", OLGA)
-    assert alarms(rig, since) == (Calm("attempt"),)
+    assert timers(before, rig.state) == (Calm("attempt.plan-it"),)
 
 
 def test_the_next_phase_has_an_alarm_of_its_own() -> None:
     rig = Rig().start()
-    since = len(rig.log)
+    before = rig.state
     rig.work()
-    (alarm,) = alarms(rig, since)
+    forgotten, alarm = timers(before, rig.state)
+    assert forgotten == Calm("attempt.plan-it")
     assert isinstance(alarm, Alarm)
     assert alarm.command == cmd.ExpireAttempt(phase="build-it", attempt=1)
 
 
-def test_no_events_no_alarms() -> None:
-    nothing: list[Event] = []
-    assert timers(nothing) == ()
+def test_nothing_changed_no_alarms() -> None:
+    state = Rig().start().state
+    assert timers(state, state) == ()

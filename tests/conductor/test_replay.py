@@ -11,7 +11,7 @@ import pytest
 
 from conductor import fold as folding
 from conductor import replay
-from conductor.decide import Refusal
+from conductor.refusal import Refusal
 from conductor.replay import sequence_at, state_at, verify_decisions
 from conductor.service import Conductor
 from schemas import commands as cmd

@@ -173,7 +173,7 @@ async def test_who_comes_second_decides_again_on_what_the_first_wrote(store: Sql
     flaky.before.append(lambda: two.conductor._handle([quick]))
     verdict = await one.verdict(slow)
     assert (verdict["lease"], flaky.appended) == (4, 3)
-    assert one.state().holder == "slow"
+    assert one.state().current.holder == "slow"
     assert verify_decisions(store, STREAM).difference is None
 
 
@@ -488,7 +488,7 @@ async def test_two_conductors_fire_a_timer_once(store: SqliteStore) -> None:
     flaky.before.append(lambda: two.conductor._handle(due))
     await one.conductor.fire_due_timers()
     assert one.types()[2:] == ["attempt_failed", "retry_scheduled"]
-    assert [t.key for t in store.timers()] == ["attempt"]
+    assert [t.key for t in store.timers()] == ["attempt.plan-it"]
 
 
 @pytest.mark.parametrize("end", ["report", "abort"])

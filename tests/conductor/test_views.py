@@ -21,7 +21,9 @@ def test_a_session_that_waits() -> None:
         "version": rig.state.version,
     } == view  # fmt: skip
     assert view["updated"].startswith("2026-11-21T09:00:")
-    assert view["phases"][0] == {"phase": "plan-it", "completed": True, "attempt": 1, "summary": "plan-it done"}
+    assert view["phases"][0] == {
+        "phase": "plan-it", "completed": True, "skipped": False, "attempt": 1, "summary": "plan-it done", "blocked": "",
+    }  # fmt: skip
     assert view["measured"]["metrics"] == {"rows": 20.0, "recall": 0.95}
     assert json.loads(json.dumps(view)) == view
 

@@ -96,6 +96,8 @@ NAMED: dict[str, Any] = {
     "ticket_digest": "7" * 64,
     "policy_version": "9" * 64,
     "phase": "scope",
+    "to": "scope",
+    "phases": "scope",
     "item": "target-named",
     "scope": "metrics",
     "name": "recall",

@@ -25,7 +25,10 @@ def test_three_kinds_of_model_and_gates(train: Train) -> None:
 
     summary = ran.json
     assert ran.code == 3, ran.out + ran.err
-    assert set(summary) == {"drive", "completed", "waiting", "blocked", "skipped", "seconds", "cost_usd"}
+    assert set(summary) == {
+        "drive", "completed", "waiting", "blocked", "skipped", "automation_rate", "stopped", "seconds", "cost_usd",
+    }  # fmt: skip
+    assert (summary["automation_rate"], summary["stopped"]) == (1.0, None)
     assert [row["ticket"] for row in summary["completed"]] == [13]
     assert sorted(row["ticket"] for row in summary["waiting"]) == [11, 14]
     assert [row["ticket"] for row in summary["blocked"]] == [12]

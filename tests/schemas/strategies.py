@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from schemas.envelope import CommandEnvelope, EventEnvelope, StreamId
 from schemas.messages import Command, Event, MessageType
 from schemas.pipeline import ChecklistItem, GateDefinition, PhaseDefinition, PipelineDefinition
+from schemas.policy import Approver, Policy
 from schemas.ticket import CLASSIFICATION_METRICS, REGRESSION_METRICS, Ticket
 from schemas.values import Actor, Task
 
@@ -152,18 +153,33 @@ def phases() -> st.SearchStrategy[PhaseDefinition]:
         lambda found: tuple(n for n in found if not n.endswith(".dsse.json"))
     )
     items = st.lists(model(ChecklistItem), unique_by=lambda i: i.id, max_size=3).map(tuple)
-    base = plain(PhaseDefinition, checklist=items, artifacts=names, sign=st.just(()))
+    base = plain(
+        PhaseDefinition, checklist=items, artifacts=names, sign=st.just(()), after=st.none(), repeat=st.just(())
+    )
     return st.tuples(base, st.integers(0, 3)).map(
         lambda both: PhaseDefinition(**(dict(both[0]) | {"sign": both[0].artifacts[: both[1]]}))
     )
 
 
 def definitions() -> st.SearchStrategy[PipelineDefinition]:
-    unique = st.lists(model(PhaseDefinition), unique_by=lambda p: p.name, min_size=1, max_size=2).map(tuple)
-    return plain(PipelineDefinition, phases=unique)
+    unique = st.lists(model(PhaseDefinition), unique_by=lambda p: p.name, min_size=1, max_size=2)
+    return plain(PipelineDefinition, phases=st.tuples(unique, st.booleans()).map(linked))
+
+
+def linked(found: tuple[list[PhaseDefinition], bool]) -> tuple[PhaseDefinition, ...]:
+    """The last phase after the first, said or not; or beside it, if they make different artifacts."""
+    phases, said = found
+    apart = len({a for p in phases for a in p.artifacts}) == sum(len(p.artifacts) for p in phases)
+    after = () if apart else (phases[0].name,)
+    return tuple(p.model_copy(update={"after": after}) if said and p is not phases[0] else p for p in phases)
+
+
+def policies() -> st.SearchStrategy[Policy]:
+    return plain(Policy, approvers=st.lists(model(Approver), max_size=3).map(tuple), escalate_to=st.just(()))
 
 
 FITTING: dict[type[BaseModel], Any] = {
+    Policy: policies,
     Ticket: tickets,
     GateDefinition: gates,
     PhaseDefinition: phases,

@@ -66,23 +66,27 @@ def test_progress_has_an_address() -> None:
 
 def test_each_login_publishes_what_commands_name_it_for_and_no_more() -> None:
     assert publish_subjects("t", "lead") == tuple(
-        f"vt.t.cmd.*.{name}.lead" for name in ("claim_attempt", "report_failure", "report_work")
+        f"vt.t.cmd.*.{name}.lead" for name in ("claim_attempt", "extend_attempt", "report_failure", "report_work")
     )
     assert publish_subjects("t", "operator") == tuple(
         f"vt.t.cmd.*.{name}.operator"
         for name in (
-            "abort_session", "decide_gate", "discard_dead_letter", "requeue_dead_letter", "restore_session",
-            "retry_phase", "rollback_session",
+            "abort_session", "change_priority", "decide_gate", "discard_dead_letter", "drain_drive", "hold_gate",
+            "pause_session", "reassign_attempt", "requeue_dead_letter", "restore_session", "resume_session",
+            "retry_phase", "rollback_session", "send_back", "unhold_gate",
         )
     )  # fmt: skip
     assert publish_subjects("t", "conductor") == tuple(
         f"vt.t.cmd.*.{name}.conductor"
-        for name in ("expire_attempt", "record_dead_letter", "record_requeue", "start_retry")
-    )
+        for name in (
+            "expire_attempt", "expire_gate", "expire_idle", "record_dead_letter", "record_requeue", "start_retry",
+        )
+    )  # fmt: skip
     assert publish_subjects("t", "autopilot") == tuple(
         f"vt.t.cmd.*.{name}.autopilot"
         for name in (
-            "end_drive", "record_effect", "record_effect_failure", "record_selection", "start_drive", "start_session",
+            "end_drive", "open_breaker", "record_effect", "record_effect_failure", "record_selection", "start_drive",
+            "start_session",
         )
     )  # fmt: skip
     assert publish_subjects("t", "observer") == ()

@@ -126,11 +126,44 @@ def pipeline(*names: str) -> PipelineDefinition:
 def test_phases_follow_each_other() -> None:
     mine = pipeline("scope", "build", "ship")
     assert mine.phase("build").name == "build"
-    assert [p.name if (p := mine.following(n)) else None for n in ("scope", "build", "ship")] == ["build", "ship", None]
+    assert mine.before == {"scope": (), "build": ("scope",), "ship": ("build",)}
     with pytest.raises(KeyError, match=r"pipeline 'mine' has no phase 'sell'; it has scope, build, ship"):
         mine.phase("sell")
-    with pytest.raises(KeyError, match="has no phase"):
-        mine.following("sell")
+
+
+def graph(**after: list[str]) -> PipelineDefinition:
+    """A pipeline of phases that come after those named; each makes an artifact of its own name."""
+    phases = tuple(PHASE | {"name": n, "after": a, "artifacts": [f"{n}.json"]} for n, a in after.items())
+    return PipelineDefinition.model_validate({"name": "mine", "description": "", "phases": phases})
+
+
+def test_phases_may_run_in_parallel_and_join() -> None:
+    mine = graph(scope=[], left=["scope"], right=["scope"], join=["right", "left"], apart=[])
+    assert mine.before["join"] == ("left", "right")
+    assert mine.descendants["scope"] == {"left", "right", "join"}
+    assert mine.descendants["apart"] == mine.descendants["join"] == set()
+
+
+@pytest.mark.parametrize("after", ["join", "ours", "nobody"])
+def test_a_phase_comes_after_what_stands_above_it(after: str) -> None:
+    with pytest.raises(ValidationError, match=f"phase ours comes `after` {after}, which stands not above it"):
+        graph(scope=[], ours=[after], join=["scope"])
+
+
+def test_two_at_once_do_not_write_the_same_artifact() -> None:
+    def artifacts(after: list[str]) -> list[dict[str, object]]:
+        names = {"scope": ([], "a"), "left": (["scope"], "x"), "right": (after, "x")}
+        return [PHASE | {"name": n, "after": before, "artifacts": [made]} for n, (before, made) in names.items()]
+
+    base = {"name": "mine", "description": ""}
+    assert PipelineDefinition.model_validate(base | {"phases": artifacts(["left"])})
+    with pytest.raises(ValidationError, match="left and right may run at the same time and both produce x"):
+        PipelineDefinition.model_validate(base | {"phases": artifacts(["scope"])})
+
+
+def test_a_field_that_came_later_leaves_the_bytes_of_older_ones_as_they_were() -> None:
+    assert "after" not in pipeline("scope", "build").model_dump_json()
+    assert graph(scope=[]).phases[0].model_dump(mode="json")["after"] == []
 
 
 @pytest.mark.parametrize(
