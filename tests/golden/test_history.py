@@ -34,6 +34,16 @@ LINES = HISTORY.read_bytes().splitlines()
 RESTORED_LINES = RESTORED.read_bytes().splitlines()
 STORIES = pytest.mark.parametrize("lines", [LINES, RESTORED_LINES], ids=["first", "restored"])
 
+LATER = {
+    *(("event", name) for name in (
+        "phase_blocked", "phase_skipped", "phase_repeated", "attempt_reassigned", "gate_held", "gate_unheld",
+        "gate_expired", "session_paused", "session_unpaused", "priority_changed")),
+    *(("command", name) for name in (
+        "extend_attempt", "expire_idle", "expire_gate", "send_back", "hold_gate", "unhold_gate", "pause_session",
+        "resume_session", "reassign_attempt", "change_priority")),
+}  # fmt: skip
+"""What came with the graph of phases: `test_graph_history.py` has it."""
+
 
 def read(lines: list[bytes]) -> list[tuple[CommandEnvelope, list[tuple[bytes, EventEnvelope[Event]]]]]:
     """Each command with the events that were recorded for it."""
@@ -91,16 +101,8 @@ def test_the_story_has_every_message_of_a_session() -> None:
     told = Counter(decode(line) for line in (*LINES, *RESTORED_LINES))
     expected = {("command", n) for n, c in COMMANDS.items() if c.stream == "session"}
     expected |= {("event", n) for n, e in EVENTS.items() if e.stream == "session"}
-    # A session ends one way only; what came with the graph of phases is in tests/conductor (test_graph, test_control).
-    later = {
-        *(("event", name) for name in (
-            "phase_blocked", "phase_skipped", "phase_repeated", "attempt_reassigned", "gate_held", "gate_unheld",
-            "gate_expired", "session_paused", "session_unpaused", "priority_changed")),
-        *(("command", name) for name in (
-            "extend_attempt", "expire_idle", "expire_gate", "send_back", "hold_gate", "unhold_gate", "pause_session",
-            "resume_session", "reassign_attempt", "change_priority")),
-    }  # fmt: skip
-    assert expected - set(told) == {("event", "session_aborted"), *later}
+    # A session ends one way only.
+    assert expected - set(told) == {("event", "session_aborted"), *LATER}
     refusals = {
         e.event.code for _, events in read([*LINES, *RESTORED_LINES]) for _, e in events if e.type == "command_refused"
     }  # type: ignore[attr-defined]
