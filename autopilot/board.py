@@ -62,6 +62,7 @@ class Rest:
     phases: dict[str, PhaseRow]
     acceptance: tuple[str, ...]
     reason: str
+    marks: dict[str, tuple[int, Rest]] = field(default_factory=dict)
 
 
 _RESTING = (
@@ -185,7 +186,7 @@ class Board:
             busy = any(phase.busy for phase in row.phases.values())
             row.status = "waiting" if row.open_gates and not busy else "active"
         if isinstance(event, _RESTING):
-            row.rests[row.version] = Rest(_copied(row.phases), row.acceptance, row.reason)
+            row.rests[row.version] = Rest(_copied(row.phases), row.acceptance, row.reason, dict(row.marks))
         return row
 
     def _work(self, row: SessionRow, event: Event) -> None:
@@ -290,6 +291,7 @@ class Board:
                 row.back = f"the start of {event.phase}"
                 row.reason = f"rolled back to {row.back} by {event.by.name}"
                 row.phase = event.phase
+                row.returning = None
                 row.pending_effects.clear()
                 reached, mark = row.marks[event.phase]
                 attempts = {name: phase.attempt for name, phase in row.phases.items()}
@@ -311,7 +313,7 @@ class Board:
                 row.pending_effects.clear()
                 rest = row.rests[max(n for n in row.rests if n <= event.to_sequence)]
                 attempts = {name: phase.attempt for name, phase in row.phases.items()}
-                row.acceptance, row.phases = rest.acceptance, _copied(rest.phases)
+                row.acceptance, row.phases, row.marks = rest.acceptance, _copied(rest.phases), dict(rest.marks)
                 for name, phase in row.phases.items():
                     phase.attempt = attempts[name]
                 row.before = rest.reason

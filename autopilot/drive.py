@@ -164,7 +164,7 @@ class Drive:
         return sum(row.usage.usd for row in self._rows())
 
     def _anything_left(self) -> bool:
-        waits = self._settings.wait and any(r.status == "waiting" for r in self._rows())
+        waits = self._settings.wait and not self._stopped and any(r.status == "waiting" for r in self._rows())
         return waits or any(row.in_work for row in self._rows())
 
     async def _select(self) -> Choice:

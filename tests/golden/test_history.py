@@ -44,6 +44,16 @@ from tests.golden.make_history import ABORTED, HISTORY, RESTORED, STREAM
 LINES = {path: path.read_bytes().splitlines() for path in make_history.STORIES}
 STORIES = pytest.mark.parametrize("lines", LINES.values(), ids=[path.name.split(".")[-3] for path in LINES])
 
+LATER = {
+    *(("event", name) for name in (
+        "phase_blocked", "phase_skipped", "phase_repeated", "attempt_reassigned", "gate_held", "gate_unheld",
+        "gate_expired", "session_paused", "session_unpaused", "priority_changed")),
+    *(("command", name) for name in (
+        "extend_attempt", "expire_idle", "expire_gate", "send_back", "hold_gate", "unhold_gate", "pause_session",
+        "resume_session", "reassign_attempt", "change_priority")),
+}  # fmt: skip
+"""What came with the graph of phases: `test_graph_history.py` has it."""
+
 
 def read(lines: list[bytes]) -> list[tuple[CommandEnvelope, list[tuple[bytes, EventEnvelope[Event]]]]]:
     """Each command with the events that were recorded for it."""
@@ -102,16 +112,7 @@ def test_the_stories_have_every_message_of_a_session() -> None:
     told = Counter(decode(line) for line in every)
     expected = {("command", n) for n, c in COMMANDS.items() if c.stream == "session"}
     expected |= {("event", n) for n, e in EVENTS.items() if e.stream == "session"}
-    # What came with the graph of phases is in tests/conductor (test_graph, test_control).
-    later = {
-        *(("event", name) for name in (
-            "phase_blocked", "phase_skipped", "phase_repeated", "attempt_reassigned", "gate_held", "gate_unheld",
-            "gate_expired", "session_paused", "session_unpaused", "priority_changed")),
-        *(("command", name) for name in (
-            "extend_attempt", "expire_idle", "expire_gate", "send_back", "hold_gate", "unhold_gate", "pause_session",
-            "resume_session", "reassign_attempt", "change_priority")),
-    }  # fmt: skip
-    assert expected - set(told) == later
+    assert expected - set(told) == LATER
     refusals = {e.event.code for _, events in read(every) for _, e in events if isinstance(e.event, ev.CommandRefused)}
     assert refusals >= {
         "not_claimed", "wrong_agent", "stale_lease", "stale_attempt", "effect_pending", "not_restored",

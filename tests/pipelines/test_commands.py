@@ -161,3 +161,49 @@ def test_the_mermaid_text_cannot_be_broken_by_a_condition() -> None:
 def test_a_picture_that_cannot_be_written(home: Path, tmp_path: Path) -> None:
     assert "cannot be written" in run(home, "graph", "own", "-o", str(tmp_path), code=1)
     run(home, "graph", "own", "--format", "png", code=2)
+
+
+FORK = (
+    OWN
+    + """\
+  - name: aside
+    agent: data
+    mode: discover
+    purpose: Look again.
+    skills: [data.source]
+    after: []
+    skip_when: ticket.id > 9.0
+    idle_seconds: 60
+  - name: plan
+    agent: data
+    mode: design
+    purpose: Plan.
+    skills: [data.source]
+    after: [look, aside]
+  - name: judge
+    agent: data
+    mode: design
+    purpose: Judge.
+    skills: [data.source]
+    repeat: [{to: plan, when: ticket.id < 2.0, iterations: 2}]
+    gate: {human: always, expires_seconds: 90}
+"""
+)
+
+
+def test_a_graph_is_drawn_by_what_comes_after_what(home: Path) -> None:
+    (home / "pipelines" / "own.yaml").write_text(FORK)
+    text = run(home, "graph", "own")
+    arrows = ("start --> p1", "start --> p2", "g1 --> p3", "p2 --> p3", "p3 --> p4", "p4 --> g4", "g4 --> done")
+    assert [line.strip() for line in text.splitlines() if "-->" in line] == ["start --> p1", "p1 --> g1", *arrows[1:]]
+    assert 'g4 -. "when ticket.id #60; 2.0, at most 2 times" .-> p3' in text
+    assert "skipped when ticket.id #62; 9.0" in text
+    root = ElementTree.fromstring(run(home, "graph", "own", "--format", "svg"))
+    paths = [path for path in root.iter(f"{SVG}path") if path.get("marker-end")]
+    assert len(paths) == 4  # look and aside to plan, plan to judge, judge back to plan
+    assert [path.get("stroke-dasharray") for path in paths].count("6 4") == 1
+    assert "plan, after look, aside" in (root.find(f"{SVG}desc").text or "")  # type: ignore[union-attr]
+    shown = run(home, "show", "own")
+    for words in ("nothing: it starts at once", "look, aside", "when ticket.id > 9.0", "always, within 90 s",
+                  "to plan when ticket.id < 2.0, at most 2 times", "60 s without a sign of life"):  # fmt: skip
+        assert words in shown

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from cli.pipelines import skills
 from conductor.pipelines import Catalog, PipelineError, load
-from schemas.pipeline import GateDefinition, PipelineDefinition, RetryPolicy
+from schemas.pipeline import GateDefinition, PipelineDefinition, RepeatRule, RetryPolicy
 from schemas.pipeline_source import Checklist, EvidencedItem, ModeDefinition, ModeLimits, PhaseSource
 from schemas.values import Mode, Role
 from tests.integration.train import make
@@ -19,7 +19,16 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs" / "pipelines.md").read_text
 FILES = dict(re.findall(r"<!-- file: (\S+) -->\n```yaml\n(.*?)```", PAGE, flags=re.DOTALL))
 
 CHECKLIST = "checklists/fit-for-training.yaml"
-MODELS = [PipelineDefinition, PhaseSource, GateDefinition, RetryPolicy, Checklist, EvidencedItem, ModeDefinition]
+MODELS = [
+    PipelineDefinition,
+    PhaseSource,
+    GateDefinition,
+    RepeatRule,
+    RetryPolicy,
+    Checklist,
+    EvidencedItem,
+    ModeDefinition,
+]
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:
