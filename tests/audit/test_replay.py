@@ -54,7 +54,9 @@ def test_diff_names_what_changed(place: Place) -> None:
     digests = {n: place.rig.state.artifacts[n].sha256 for n in ("model.bin", "proof.json", "proof.json.dsse.json")}
     assert {name: after for (kind, name), (_, after) in changes.items() if kind == "artifact"} == digests
     assert changes["gate", f"{S}.build-it.1"] == (
-        None, {"status": "passed", "approvals": ["dana", "erik"], "decided_by": "dana, erik"})  # fmt: skip
+        None,
+        {"status": "passed", "held": False, "approvals": ["dana", "erik"], "decided_by": "dana, erik"},
+    )
     was, now = changes["phase", "build-it"]
     assert (was["completed"], now["completed"]) == (False, True)
     assert ("phase", "plan-it") not in changes
