@@ -25,7 +25,7 @@ define step
 	@$(2) || { status=$$?; printf '\nFAILED: %s (exit status %s)\n' '$(1)' "$$status" >&2; exit "$$status"; }
 endef
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check chaos bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,10 @@ check: $(STAMP) ## only the static checks: ruff, mypy, import contracts
 	$(call step,ruff format,$(BIN)/ruff format --check --output-format concise .)
 	$(call step,mypy,$(BIN)/mypy)
 	$(call step,import contracts,$(BIN)/lint-imports)
+
+# CHAOS passes options on: make chaos CHAOS="--backend postgres --kills 50"
+chaos: $(STAMP) ## the long proof by crashes: 200 kills while 50 sessions run, on each backend
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 bench: $(STAMP) ## measure
 	@$(BIN)/python -m benchmarks

@@ -1,6 +1,15 @@
+"""What holds for every test."""
+
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# As skills run in their processes: two test workers with a thread for each core would wait for each other. Read when
+# the libraries are loaded, so it stands before any test imports them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 COUNTS = "counts"
 """The property under which a test says what it counted; a list of lines, shown at the end of the run."""
