@@ -114,7 +114,7 @@ def _(event: ev.WorkReported, state: SessionState) -> SessionState:
     before = state.phases[event.phase]
     ticked = {**before.ticked}
     for item in event.ticked:
-        ticked.setdefault(item.item, item.evidence)  # once ticked, never replace
+        ticked.setdefault(item.item, item.evidence)  # once ticked, never changed
     phases = with_phase(
         state,
         event.phase,

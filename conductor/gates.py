@@ -120,14 +120,23 @@ def refusal(state: SessionState, gate: GateState, actor: Actor) -> str | None:
             ", ".join(who(a) for a in allowed) or "nobody: add an approver to policy.yaml and start the ticket again"
         )
         return f"the policy does not name {actor.name} for {gate.phase} of this session; it names {names}"
-    if actor.channel == "cli" and match.os_users and actor.verified_as.removeprefix("os:") not in match.os_users:
-        return f"{actor.verified_as} may not speak as {actor.name}; the policy names {', '.join(match.os_users)}"
+    if reason := _impostor(match, actor):
+        return reason
     if any(same_person(a.by.name, actor.name) for a in gate.approvals):
         return f"{actor.name} has approved this gate already; another person must"
     same = next((a.by.name for a in gate.approvals if _identity(a.by) == _identity(actor)), None)
     if same is not None:
         return f"{actor.verified_as} has approved this gate already as {same}; another person must"
     return None
+
+
+def _impostor(approver: Approver, actor: Actor) -> str | None:
+    """Why `actor`, who gives this approver's name, is not taken for them: the account is another one."""
+    if actor.channel != "cli" or not approver.os_users:
+        return None
+    if actor.verified_as.removeprefix("os:") in approver.os_users:
+        return None
+    return f"{actor.verified_as} may not speak as {actor.name}; the policy names {', '.join(approver.os_users)}"
 
 
 def _identity(actor: Actor) -> tuple[str, str]:
@@ -140,6 +149,7 @@ def may_operate(state: SessionState, actor: Actor) -> str | None:
         return f"{actor.name} is a program; this is for people"
     policy = state.policy
     named = {*policy.operators, *(a.name for a in policy.approvers)} if policy else set()
-    if actor.name in named:
-        return None
-    return f"the policy does not name {actor.name}; it names {', '.join(sorted(named)) or 'nobody'}"
+    if actor.name not in named or policy is None:
+        return f"the policy does not name {actor.name}; it names {', '.join(sorted(named)) or 'nobody'}"
+    approver = next((a for a in policy.approvers if a.name == actor.name), None)
+    return _impostor(approver, actor) if approver is not None else None

@@ -128,6 +128,7 @@ def test_people_speak_over_four_channels(channel: str) -> None:
 def test_accounts_of_the_operating_system(channel: str, verified: str, may: bool) -> None:
     reason = refusal(judged(), person("guarded", channel, verified))
     assert (reason is None) == may
+    assert gates.may_operate(judged().state, person("guarded", channel, verified)) == reason, "nor retry or abort"
     if reason:
         assert reason == f"{verified} may not speak as guarded; the policy names grace, gus"
 
