@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from agents.skills.shapes import (
     GROUP_COLUMN,
@@ -23,10 +22,11 @@ from agents.skills.shapes import (
     SourceSpec,
     SplitSpec,
 )
+from conductor.pipelines import load
 from schemas.ticket import LOWER_IS_BETTER, Ticket
 from schemas.values import Task
 
-PIPELINE = Path(__file__).resolve().parent.parent.parent / "pipelines" / "ml-delivery.yaml"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def ticket(**changes: Any) -> Ticket:
@@ -36,8 +36,7 @@ def ticket(**changes: Any) -> Ticket:
 
 def checklist(phase: str) -> set[str]:
     """The checklist item ids of a phase of the shipped pipeline."""
-    phases = yaml.safe_load(PIPELINE.read_text("utf-8"))["phases"]
-    return {item["id"] for each in phases if each["name"] == phase for item in each["checklist"]}
+    return {item.id for item in load("ml-delivery").phase(phase).checklist}
 
 
 def write_json(path: Path, value: Any) -> Path:

@@ -26,11 +26,11 @@ from agents.skills.feature.leakage import FeatureLeakage
 from agents.skills.feature.pipeline import FeaturePipeline
 from agents.skills.lead.scope import LeadScope
 from agents.skills.shapes import ROW_COLUMN, TARGET_COLUMN, ScopeSpec, SourceSpec
+from conductor import pipelines
 from schemas.ticket import Ticket
 from tests.skills.conftest import DATA, ECONOMY, TICKETS, TO_DATASET, TO_SPLIT, VOTES
 from tests.skills.harness import run_chain, run_skill
 
-PIPELINE = Path(__file__).resolve().parents[2] / "pipelines" / "ml-delivery.yaml"
 SKILLS = (
     LeadScope,
     DataSource,
@@ -47,13 +47,13 @@ SKILLS = (
 def test_every_phase_gets_its_items_and_artifacts_from_its_skills(tmp_path: Path) -> None:
     outputs, files = run_chain(SKILLS, VOTES, tmp_path, roots=(DATA,))
     ours = {skill.name: skill for skill in SKILLS}
-    for phase in yaml.safe_load(PIPELINE.read_text())["phases"]:
-        if phase["skills"][0] not in ours:
+    for phase in pipelines.load("ml-delivery").phases:
+        if phase.skills[0] not in ours:
             continue
-        ticked = [item.item for name in phase["skills"] for item in outputs[name].ticked]
-        assert sorted(ticked) == sorted(item["id"] for item in phase["checklist"]), phase["name"]
-        produced = {artifact for name in phase["skills"] for artifact in ours[name].produces}
-        assert set(phase["artifacts"]) <= produced, phase["name"]
+        ticked = [item.item for name in phase.skills for item in outputs[name].ticked]
+        assert sorted(ticked) == sorted(item.id for item in phase.checklist), phase.name
+        produced = {artifact for name in phase.skills for artifact in ours[name].produces}
+        assert set(phase.artifacts) <= produced, phase.name
         assert all(ours[name].role == phase["agent"] and phase["mode"] in ours[name].modes for name in phase["skills"])
     measured = {f"{item.scope}.{item.name}" for output in outputs.values() for item in output.measurements}
     promised = "rows columns quality_score duplicate_rows twin_fraction twin_fraction_after holdout_rows"

@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import yaml
 
 from agents.skill import InputError
 from agents.skills.data.target import as_target, infer_task
 from agents.skills.lead import criteria
 from agents.skills.lead.scope import LeadScope
 from agents.skills.shapes import ScopeSpec
+from conductor.pipelines import load
 from schemas.ticket import Ticket
 from schemas.values import Task
 from tests.skills.conftest import ECONOMY, TICKETS, VOTES, WINE
@@ -63,8 +63,7 @@ def test_what_the_ticket_says_is_kept(data_root: Path, tmp_path: Path) -> None:
 
 def test_items_ticked_are_those_of_the_phase(data_root: Path, tmp_path: Path) -> None:
     output, _, _ = scope_of(WINE, data_root, tmp_path)
-    phases = yaml.safe_load((ROOT / "pipelines" / "ml-delivery.yaml").read_text())["phases"]
-    assert [item.item for item in output.ticked] == [item["id"] for item in phases[0]["checklist"]]
+    assert [item.item for item in output.ticked] == [item.id for item in load("ml-delivery").phases[0].checklist]
     assert all("scope.json" in item.evidence for item in output.ticked)
 
 

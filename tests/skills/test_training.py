@@ -24,7 +24,7 @@ from agents.skills.training.plan import TrainingPlan
 from agents.skills.training.train import TrainingTrain
 from tests.skills.harness import run_skill
 from tests.skills.ml_inputs import (
-    PIPELINE,
+    ROOT,
     binary_wine,
     checklist,
     diabetes,
@@ -223,7 +223,7 @@ def test_model_bytes_do_not_depend_on_the_process() -> None:
     exec(_DUMP, here)
     there = subprocess.run(
         [sys.executable, "-c", _DUMP + "print(*digests)"], capture_output=True, text=True, check=True,
-        env={**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": str(PIPELINE.parent.parent)},
+        env={**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert there.stdout.split() == here["digests"]
 
