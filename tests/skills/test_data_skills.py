@@ -54,7 +54,7 @@ def test_every_phase_gets_its_items_and_artifacts_from_its_skills(tmp_path: Path
         assert sorted(ticked) == sorted(item.id for item in phase.checklist), phase.name
         produced = {artifact for name in phase.skills for artifact in ours[name].produces}
         assert set(phase.artifacts) <= produced, phase.name
-        assert all(ours[name].role == phase["agent"] and phase["mode"] in ours[name].modes for name in phase["skills"])
+        assert all(ours[name].role == phase.agent and phase.mode in ours[name].modes for name in phase.skills)
     measured = {f"{item.scope}.{item.name}" for output in outputs.values() for item in output.measurements}
     promised = "rows columns quality_score duplicate_rows twin_fraction twin_fraction_after holdout_rows"
     assert {f"data.{name}" for name in promised.split()} <= measured
