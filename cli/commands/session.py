@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
 from cli.errors import CliError, Exit
 from cli.options import DEFAULT_HOME, AsOption, HomeOption, JsonOption, fail, guard, say, show_json
-from schemas.values import Priority
 
 app = typer.Typer(no_args_is_help=True, help="See, replay, pause, retry, abort and roll back sessions.")
 
@@ -300,7 +299,7 @@ def _at_work(home: Any, session: str) -> str:
 @app.command("priority")
 def priority(
     session: SessionArgument,
-    level: Annotated[Priority, typer.Argument(help="now, next or future.")],
+    level: Annotated[Literal["now", "next", "future"], typer.Argument(help="now, next or future.")],
     as_name: AsOption = None,
     reason: Annotated[str, typer.Option(help="Why, for the record.")] = "",
     home: HomeOption = DEFAULT_HOME,
@@ -312,11 +311,12 @@ def priority(
     """
     with guard(home, as_json):
         from schemas.commands import ChangePriority
+        from schemas.values import Priority
 
-        verdict = _ask(home, as_json, session, ChangePriority(priority=level, reason=reason), as_name)
+        verdict = _ask(home, as_json, session, ChangePriority(priority=Priority(level), reason=reason), as_name)
         if as_json:
-            return show_json({"session": session, "priority": level.value, "by": verdict["by"]})
-        say(f"{session} has priority {level.value}.")
+            return show_json({"session": session, "priority": level, "by": verdict["by"]})
+        say(f"{session} has priority {level}.")
 
 
 @app.command("abort")
