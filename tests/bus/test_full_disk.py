@@ -12,7 +12,7 @@ import pytest
 
 from bus.full_disk import FullDisk
 from bus.nats_bus import connect
-from bus.port import BusUnavailable, OutgoingEvent
+from bus.port import BusError, BusUnavailable, OutgoingEvent
 from bus.server import EmbeddedServer
 from tests.integration.test_full_disk import IN_NAMESPACE
 
@@ -54,22 +54,44 @@ async def test_it_waits_until_there_is_room(tmp_path: Path) -> None:
     await FullDisk(file, look=0.01).over()
 
 
-def test_a_real_server_on_a_real_full_disk(tmp_path: Path) -> None:
-    place = tmp_path / "small"
+def _in_a_disk_of(size: str, place: Path, what: str) -> subprocess.CompletedProcess[str] | None:
+    """This module run as a program on a file system of its own; None (and a warning) where the kernel allows none."""
     place.mkdir()
-    namespace = [word.replace("size=4m", "size=700m") for word in IN_NAMESPACE]
+    namespace = [word.replace("size=4m", f"size={size}") for word in IN_NAMESPACE]
     try:
         allowed = subprocess.run([*namespace, place, "true"], capture_output=True, text=True, check=False)
         refusal = allowed.stderr if allowed.returncode else ""
     except FileNotFoundError as problem:
         refusal = str(problem)
     if refusal:
-        warnings.warn(f"the kernel allows no mount namespace here ({refusal.strip()}): not tried", stacklevel=1)
-        return
-    command = [*namespace, place, sys.executable, "-m", "tests.bus.test_full_disk", place]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith("in order: 1 2 3\n")
+        warnings.warn(f"the kernel allows no mount namespace here ({refusal.strip()}): not tried", stacklevel=2)
+        return None
+    command = [*namespace, place, sys.executable, "-m", "tests.bus.test_full_disk", what, place]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_a_real_server_on_a_real_full_disk(tmp_path: Path) -> None:
+    done = _in_a_disk_of("700m", tmp_path / "small", "fills")
+    if done is not None:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith("in order: 1 2 3\n")
+
+
+def test_a_disk_too_small_for_the_streams_is_named(tmp_path: Path) -> None:
+    done = _in_a_disk_of("100m", tmp_path / "small", "starts")
+    if done is not None:
+        assert done.returncode == 0, done.stderr
+        assert "no room for the JetStream stream VT_COMMANDS: it sets aside 512 MiB" in done.stdout
+        assert "free some space" in done.stdout
+
+
+async def _start_in_the_small_place(place: Path) -> None:
+    """Say why a conductor cannot make its streams."""
+    async with EmbeddedServer(place / "bus") as server:
+        try:
+            await connect(server.login("conductor"), name="conductor")
+        except BusError as problem:
+            print(problem)
 
 
 async def _in_the_small_place(place: Path) -> None:
@@ -103,4 +125,5 @@ async def _in_the_small_place(place: Path) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(_in_the_small_place, Path(sys.argv[1]))
+    work = {"fills": _in_the_small_place, "starts": _start_in_the_small_place}[sys.argv[1]]
+    anyio.run(work, Path(sys.argv[2]))
