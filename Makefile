@@ -36,6 +36,7 @@ demo: $(STAMP) ## take the example backlog through the whole train, on this mach
 	@$(BIN)/python examples/demo.py
 
 test: check ## the static checks, then every test with branch coverage
+	$(call step,Debian packages for tests,scripts/test_packages)
 	$(call step,pytest,$(BIN)/python -m pytest -n auto --cov=schemas --cov=store --cov=bus --cov=conductor \
 	    --cov-branch --cov-report=term --cov-fail-under=95)
 
