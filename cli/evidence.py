@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from cli.home import Home
 from cli.reading import Record
+from conductor.loading import deviates
 from schemas.envelope import EventEnvelope, StreamId
 from schemas.messages import Event
 from schemas.system import DeadLetterRecorded
@@ -21,8 +22,8 @@ from workspace.blobs import BlobError, BlobMissing, Blobs
 
 
 def check(record: Record, home: Home, key_files: Sequence[Path] = ()) -> dict[str, Any]:
-    """Every hash chain, the signed checkpoints over them, and every file that an event names by its digest: artifacts
-    and the bytes of dead letters.
+    """Every hash chain, the signed checkpoints over them, every file that an event names by its digest (artifacts and
+    the bytes of dead letters), and the snapshots, which must say what the events say.
 
     The checkpoints must be by one of the public keys in `key_files`, or else by one of the home's own. Raises
     StoreError for a file that holds no such key.
@@ -42,6 +43,10 @@ def check(record: Record, home: Home, key_files: Sequence[Path] = ()) -> dict[st
                 continue
             seen[ref.sha256] = ref
             findings += _bad_blob(blobs, f"artifact {ref.name} of {stream.name}", ref.sha256, ref.sealed)
+        with contextlib.suppress(StoreError):  # unreadable events are among the findings
+            if deviates(record.store, stream):
+                detail = "it says something else than the events: delete it with `valuetrain db forget-snapshots`"
+                findings.append({"where": f"snapshot of session {stream.name}", "problem": "changed", "detail": detail})
     letters = 0
     for stream in record.store.streams(record.tenant, "system"):
         for envelope in _readable(record, stream):

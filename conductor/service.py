@@ -19,11 +19,12 @@ import structlog
 
 from bus.port import Ack, Bus, Delivery, GiveUp, Outcome, Retry
 from conductor.drives import DriveState, decide_drive, evolve_drive
-from conductor.fold import fold, handle
+from conductor.fold import handle
 from conductor.letters import LETTER, LetterState, decide_letter, evolve_letter, letter_view
+from conductor.loading import Aggregate, load
 from conductor.process import IDLE, Alarm, awaited, heard, timers
 from conductor.refusal import Refusal
-from conductor.state import SessionState, initial
+from conductor.state import SessionState
 from conductor.views import gate_view, session_view
 from schemas import session as ev
 from schemas.envelope import (
@@ -59,7 +60,6 @@ HANDED_BACK = 3
 """How often commands go back to the bus, to another conductor perhaps, while the record is away. Then they wait."""
 TIMER = "timer."
 """How the ids of fired timers begin. Nobody else may use it: an id taken before its time would silence the timer."""
-Aggregate = SessionState | DriveState | LetterState
 Verdict = dict[str, Any]
 
 
@@ -223,17 +223,7 @@ class Conductor:
         """The aggregate's state, from memory or folded from the record."""
         if (cached := self._cache.get(stream)) is not None:
             return cached
-        if stream.kind == "drive":
-            drive = DriveState(stream.name)
-            for envelope in self._store.read(stream):
-                drive = evolve_drive(drive, envelope.event, envelope.sequence)
-            return drive
-        if stream.kind == "system":
-            letter = LetterState(stream.name)
-            for envelope in self._store.read(stream):
-                letter = evolve_letter(letter, envelope.event, envelope.sequence)
-            return letter
-        return fold(initial(stream.name), self._store.read(stream))
+        return load(self._store, stream)
 
     def _plan(self, envelope: CommandEnvelope) -> _Planned:
         state = self.load(envelope.stream)

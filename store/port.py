@@ -143,6 +143,20 @@ class ArmedTimer:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A stream's state as of the event `sequence`, whose link in the chain is `hash`. A cache, never evidence.
+
+    `form` names the code that wrote `body` and can read it.
+    """
+
+    stream: StreamId
+    sequence: int
+    hash: bytes
+    form: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """What `verify` found wrong: the first bad event of a stream and how it is bad.
 
@@ -233,6 +247,15 @@ class Store(Protocol):
 
     def views(self, tenant: str, kind: str) -> list[dict[str, Any]]:
         """All rows of a read model, oldest first."""
+
+    def snapshot(self, stream: StreamId) -> Snapshot | None:
+        """The stream's snapshot if there is one. Whether it still fits the record is for the caller to see."""
+
+    def keep_snapshot(self, snapshot: Snapshot) -> None:
+        """Put it in the place of the stream's earlier one. Raises StoreUnavailable."""
+
+    def forget_snapshots(self) -> int:
+        """Delete all snapshots; how many there were. Nothing but time is lost. Raises StoreUnavailable."""
 
     def verify(self, tenant: str | None = None) -> Verification:
         """Walk every hash chain and say what is wrong, naming each stream's first bad event."""

@@ -18,13 +18,13 @@ from store.base import StoreBase
 from store.batch import microseconds, moment, prepare
 from store.chain import Head
 from store.checkpoints import Checkpoint, claimed_heads
-from store.port import Append, AppendResult, ArmedTimer, Handled, Lease, StoredEvent, Verification
+from store.port import Append, AppendResult, ArmedTimer, Handled, Lease, Snapshot, StoredEvent, Verification
 from store.postgres_address import parse
 from store.postgres_append import Appender
 from store.postgres_lease import PostgresLease
 from store.postgres_link import Connection, PostgresLink, Row, translate
 from store.postgres_schema import ensure, ensure_readable
-from store.rows import inbox_entry, json_object, stored_event, stored_head, stream_key
+from store.rows import inbox_entry, json_object, snapshot_row, stored_event, stored_head, stream_key
 
 PAGE = 1_000
 """Events read at once: what a slow reader, or one that never finishes, keeps in memory."""
@@ -45,6 +45,10 @@ _SET_CURSOR = """INSERT INTO cursors (name, position, event_id) VALUES (%b, %b, 
     ON CONFLICT (name) DO UPDATE SET position = excluded.position, event_id = excluded.event_id RETURNING 1"""
 _ADD_CHECKPOINT = """INSERT INTO checkpoints (number, body, signature, key) VALUES (%b, %b, %b, %b)
     ON CONFLICT DO NOTHING RETURNING 1"""
+_SET_SNAPSHOT = """INSERT INTO snapshots (tenant, kind, stream, sequence, hash, form, body)
+    VALUES (%b, %b, %b, %b, %b, %b, %b) ON CONFLICT (tenant, kind, stream) DO UPDATE
+    SET sequence = excluded.sequence, hash = excluded.hash, form = excluded.form, body = excluded.body RETURNING 1"""
+_SNAPSHOT = "SELECT sequence, hash, form, body FROM snapshots WHERE tenant = %b AND kind = %b AND stream = %b"
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
 
@@ -101,6 +105,16 @@ class PostgresStore(StoreBase):
             return True
         # It may be ours: stored before the connection was lost, and offered again.
         return checkpoint in self.checkpoints()
+
+    def keep_snapshot(self, snapshot: Snapshot) -> None:
+        """See the port."""
+        self._link.check_writable()
+        self._link.fetch(_SET_SNAPSHOT, snapshot_row(snapshot))
+
+    def forget_snapshots(self) -> int:
+        """See the port."""
+        self._link.check_writable()
+        return len(self._link.fetch("DELETE FROM snapshots RETURNING 1", ()))
 
     def lease(self, name: str) -> Lease:
         """See the port: held by one process at a time, until it lets go of it, dies or stops."""
@@ -172,6 +186,11 @@ class PostgresStore(StoreBase):
         """See the port."""
         query = "SELECT body FROM views WHERE tenant = %b AND kind = %b ORDER BY ordinal"
         return [json_object(body) for (body,) in self._link.fetch(query, (tenant, kind))]
+
+    def snapshot(self, stream: StreamId) -> Snapshot | None:
+        """See the port."""
+        rows = self._link.fetch(_SNAPSHOT, stream_key(stream))
+        return Snapshot(stream, *rows[0]) if rows else None
 
     # Auditing
 

@@ -9,7 +9,7 @@ from pydantic_core import from_json
 
 from schemas.envelope import StreamId
 from store.chain import Head
-from store.port import Handled, StoreCorrupt, StoredEvent
+from store.port import Handled, Snapshot, StoreCorrupt, StoredEvent
 
 # Many rows belong to few streams: looking an id up takes a quarter of the time of making it.
 stream_id = lru_cache(maxsize=4_096)(StreamId)
@@ -35,6 +35,11 @@ def stored_head(row: tuple[Any, ...]) -> Head:
 def head_row(value: Head) -> tuple[str, str, str, int, bytes, int, int]:
     """The opposite of `stored_head`."""
     return (*stream_key(value.stream), value.version, value.hash, value.first_position, value.last_position)
+
+
+def snapshot_row(value: Snapshot) -> tuple[str, str, str, int, bytes, str, bytes]:
+    """Tenant, kind, stream, sequence, hash, form, body."""
+    return (*stream_key(value.stream), value.sequence, value.hash, value.form, value.body)
 
 
 def inbox_entry(row: tuple[Any, ...]) -> Handled:

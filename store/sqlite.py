@@ -19,8 +19,18 @@ from store.base import StoreBase
 from store.batch import Batch, TimerRow, ViewRow, microseconds, moment, prepare
 from store.chain import Head
 from store.checkpoints import Checkpoint, claimed_heads
-from store.port import Append, AppendResult, ArmedTimer, Handled, StoreCorrupt, StoredEvent, StoreError, Verification
-from store.rows import head_row, inbox_entry, json_object, stored_event, stored_head, stream_key
+from store.port import (
+    Append,
+    AppendResult,
+    ArmedTimer,
+    Handled,
+    Snapshot,
+    StoreCorrupt,
+    StoredEvent,
+    StoreError,
+    Verification,
+)
+from store.rows import head_row, inbox_entry, json_object, snapshot_row, stored_event, stored_head, stream_key
 from store.sqlite_file import SqliteFile, ensure, ensure_readable, translate
 
 PAGE = 1_000
@@ -41,6 +51,9 @@ _SET_VIEW = """INSERT INTO views (tenant, kind, id, body) VALUES (?, ?, ?, ?)
 _REMOVE_VIEW = "DELETE FROM views WHERE tenant = ? AND kind = ? AND id = ?"
 _SET_CURSOR = """INSERT INTO cursors VALUES (?, ?, ?)
     ON CONFLICT (name) DO UPDATE SET position = excluded.position, event_id = excluded.event_id"""
+
+_SET_SNAPSHOT = "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?)"
+_SNAPSHOT = "SELECT sequence, hash, form, body FROM snapshots"
 
 _EVENT = "SELECT position, tenant, kind, stream, sequence, id, raw, hash FROM events"
 _OF_STREAM = "tenant = ? AND kind = ? AND stream = ?"
@@ -109,6 +122,16 @@ class SqliteStore(StoreBase):
         with self._file.transaction() as db:
             row = (checkpoint.number, checkpoint.body, checkpoint.signature, checkpoint.key)
             return db.execute("INSERT INTO checkpoints VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row).rowcount == 1
+
+    def keep_snapshot(self, snapshot: Snapshot) -> None:
+        """See the port."""
+        with self._file.transaction() as db:
+            db.execute(_SET_SNAPSHOT, snapshot_row(snapshot))
+
+    def forget_snapshots(self) -> int:
+        """See the port."""
+        with self._file.transaction() as db:
+            return db.execute("DELETE FROM snapshots").rowcount
 
     def _forget(self) -> None:
         self._heads.clear()
@@ -207,6 +230,12 @@ class SqliteStore(StoreBase):
         with self._file.reader() as db:
             query = "SELECT body FROM views WHERE tenant = ? AND kind = ? ORDER BY ordinal"
             return [json_object(body) for (body,) in db.execute(query, (tenant, kind))]
+
+    def snapshot(self, stream: StreamId) -> Snapshot | None:
+        """See the port."""
+        with self._file.reader() as db:
+            row = db.execute(f"{_SNAPSHOT} WHERE {_OF_STREAM}", stream_key(stream)).fetchone()
+        return Snapshot(stream, *row) if row else None
 
     # Auditing
 

@@ -121,6 +121,22 @@ class ViewTable(Table, table=True):
     body: str = Field(sa_type=Text)
 
 
+class SnapshotTable(Table, table=True):
+    """States of long streams, a cache: as of the event `sequence`, whose link in the chain is `hash`; what wrote it
+    (`form`) decides who can read `body`. Deleting rows costs time, nothing else."""
+
+    __tablename__ = "snapshots"
+    __table_args__ = (STRICT,)
+
+    tenant: str = Field(primary_key=True, sa_type=Text)
+    kind: str = Field(primary_key=True, sa_type=Text)
+    stream: str = Field(primary_key=True, sa_type=Text)
+    sequence: int = Field(sa_type=BIG)
+    hash: bytes = Field(sa_type=LargeBinary)
+    form: str = Field(sa_type=Text)
+    body: bytes = Field(sa_type=LargeBinary)
+
+
 class CheckpointTable(Table, table=True):
     """Signed stream heads: the signed bytes, the ed25519 signature, and the fingerprint of the public key."""
 

@@ -84,3 +84,24 @@ def upgrade(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> Non
         if as_json:
             return show_json({"record": record, "from": before, "to": after})
         say(f"{record}: " + (f"schema {before} -> {after}" if before != after else f"schema {after}, up to date"))
+
+
+@app.command("forget-snapshots")
+def forget_snapshots(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Delete the snapshots: a cache of long sessions' states that is made again by itself. Nothing else is touched.
+
+    Example: `valuetrain db forget-snapshots`
+    """
+    with guard(home, as_json):
+        from contextlib import closing
+
+        from cli.home import Home
+        from cli.opening import open_store
+        from cli.settings import load
+
+        place = Home(home.resolve()).existing()
+        with closing(open_store(place, load(place.config))) as store:
+            forgotten = store.forget_snapshots()
+        if as_json:
+            return show_json({"forgotten": forgotten})
+        say(f"{forgotten} snapshots deleted.")

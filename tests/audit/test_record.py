@@ -5,13 +5,17 @@ from __future__ import annotations
 import stat
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 
 from cli.checkpointing import Checkpointing
+from conductor import loading
 from conductor.service import Conductor
+from conductor.snapshots import encode
+from conductor.state import SessionState
 from schemas.commands import RecordDeadLetter
 from schemas.envelope import CommandEnvelope, StreamId, encode_event
 from store.port import StoreError
@@ -239,3 +243,18 @@ def test_the_last_checkpoint_is_made_even_when_the_system_is_cancelled(place: Pl
         anyio.run(scenario, store)
         assert len(store.checkpoints()) == 3
     assert place.run("audit", "verify")[1]["checkpoints"]["unsigned_events"] == 0
+
+
+def test_a_forged_snapshot_is_found_and_may_be_deleted(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "LONG", 1)
+    with closing(SqliteStore.open(place.home.record)) as store:
+        state = loading.load(store, STREAM)
+        assert isinstance(state, SessionState)
+        assert place.run("audit", "verify")[0] == 0
+        kept = store.snapshot(STREAM)
+        assert kept is not None
+        store.keep_snapshot(replace(kept, body=encode(replace(state, interventions=99))))
+    code, document = place.run("audit", "verify")
+    assert (code, document["findings"][0]["where"]) == (1, f"snapshot of session {STREAM.name}")
+    assert place.run("db", "forget-snapshots") == (0, {"forgotten": 1})
+    assert place.run("audit", "verify")[0] == 0

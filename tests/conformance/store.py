@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -23,6 +24,7 @@ from store.port import (
     Appended,
     ArmedTimer,
     Handled,
+    Snapshot,
     Store,
     StoreError,
     TimerCleared,
@@ -292,6 +294,28 @@ class StoreConformance:
         store.append(append(ONE, 0, views=(View("k", "a", {"n": 1}), View("k", "b", {"n": 2}))))
         store.append(append(ONE, 1, views=(View("k", "a", None), View("k", "a", {"n": 3}))))
         assert store.views("default", "k") == [{"n": 2}, {"n": 3}]
+
+    # Snapshots
+
+    def test_a_snapshot_takes_the_place_of_the_one_before(self, store: Store, reopen: Reopen) -> None:
+        first = Snapshot(ONE, 3, bytes(32), "form", b"\x00body")
+        second, other = (
+            replace(first, sequence=9, hash=b"h" * 32, form="next", body=b""),
+            replace(first, stream=FOREIGN),
+        )
+        assert store.snapshot(ONE) is None
+        for snapshot in (first, other, second):
+            store.keep_snapshot(snapshot)
+        store = reopen()
+        assert (store.snapshot(ONE), store.snapshot(FOREIGN), store.snapshot(TWO)) == (second, other, None)
+
+    def test_snapshots_may_go_at_any_time(self, store: Store) -> None:
+        store.append(append(ONE, 0))
+        for stream in (ONE, TWO):
+            store.keep_snapshot(Snapshot(stream, 1, bytes(32), "form", b"body"))
+        assert (store.forget_snapshots(), store.forget_snapshots()) == (2, 0)
+        assert store.snapshot(ONE) is None
+        assert store.verify().findings == ()
 
     # Verifying and closing
 

@@ -138,11 +138,11 @@ def newer_program(folder: Path, monkeypatch: pytest.MonkeyPatch, upgrade: str) -
     """As if this program had one more migration, whose upgrade does `upgrade`."""
     target = folder / "100% new" / "migrations"
     shutil.copytree(migrate.MIGRATIONS, target, ignore=shutil.ignore_patterns("__pycache__"))
-    (target / "versions" / "v0002_next.py").write_text(
-        f"from alembic import op\nrevision = '0002'\ndown_revision = '0001'\n\ndef upgrade():\n    {upgrade}\n"
+    (target / "versions" / "v0003_next.py").write_text(
+        f"from alembic import op\nrevision = '0003'\ndown_revision = '0002'\n\ndef upgrade():\n    {upgrade}\n"
     )
     monkeypatch.setattr(migrate, "MIGRATIONS", target)
-    monkeypatch.setattr(migrate, "HEAD", "0002")
+    monkeypatch.setattr(migrate, "HEAD", "0003")
 
 
 def test_an_older_record_is_migrated_at_open(
@@ -150,14 +150,14 @@ def test_an_older_record_is_migrated_at_open(
 ) -> None:
     store.append(append(ONE, 0, 2))
     newer_program(tmp_path, monkeypatch, "op.execute('CREATE TABLE next (a INTEGER)')")
-    with pytest.raises(StoreError, match="has schema 0001, this program reads 0002"):
+    with pytest.raises(StoreError, match="has schema 0002, this program reads 0003"):
         SqliteStore.open(path, read_only=True)
     migrated = SqliteStore.open(path)
     assert migrated.append(append(ONE, 2)) == Appended(3, 3, 3)
     assert migrated.verify().findings == ()
     migrated.close()
     with sqlite3.connect(path) as db:
-        assert db.execute(migrate.VERSION_QUERY).fetchone() == ("0002",)
+        assert db.execute(migrate.VERSION_QUERY).fetchone() == ("0003",)
         assert db.execute("SELECT * FROM next").fetchall() == []
     db.close()
 

@@ -129,12 +129,12 @@ def test_an_older_record_is_migrated_at_open(
     store = PostgresStore.open(new_url)
     store.append(append(ONE, 0, 2))
     newer_program(tmp_path, monkeypatch, "op.execute('CREATE TABLE next (a INTEGER)')")
-    with pytest.raises(StoreError, match="has schema 0001, this program reads 0002"):
+    with pytest.raises(StoreError, match="has schema 0002, this program reads 0003"):
         PostgresStore.open(new_url, read_only=True)
     migrated = PostgresStore.open(new_url)
     assert migrated.append(append(ONE, 2)) == Appended(3, 3, 3)
     assert migrated.verify().findings == ()
-    assert postgres.run(migrate.VERSION_QUERY, new_database) == [("0002",)]
+    assert postgres.run(migrate.VERSION_QUERY, new_database) == [("0003",)]
     assert postgres.run("SELECT * FROM next", new_database) == []
     assert store.append(append(ONE, 3)) == Appended(4, 4, 4), "who had it open goes on"
     store.close()
