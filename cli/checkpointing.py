@@ -37,8 +37,8 @@ class Checkpointing:
         self._store = store
         self._key = load_key(key_path)
         self._events, self._seconds, self._look = events, seconds, look
-        made = self._checkpoints.checkpoints()
-        self.signed = parse(made[-1].body).position if made else 0
+        made = self._checkpoints.newest_checkpoint()
+        self.signed = parse(made.body).position if made else 0
         """The global position up to which everything is signed, as far as this process knows."""
 
     @property

@@ -67,6 +67,9 @@ class CheckpointStore(Protocol):
     def checkpoints(self) -> list[Checkpoint]:
         """All checkpoints by number."""
 
+    def newest_checkpoint(self) -> Checkpoint | None:
+        """The last of them; None when there is none."""
+
     def add_checkpoint(self, checkpoint: Checkpoint) -> bool:
         """Store one; False when its number is taken."""
 
@@ -150,10 +153,8 @@ def checkpoint(store: CheckpointStore, key: Ed25519PrivateKey, time: datetime | 
 
     None when nothing grew, or when another process was making the same checkpoint and stored its own first.
     """
-    before = store.checkpoints()
     number, previous, position = 1, _NO_DIGEST, 0
-    if before:
-        last = before[-1]
+    if (last := store.newest_checkpoint()) is not None:
         number, previous, position = last.number + 1, last.digest, parse(last.body).position
     heads = store.heads(position)
     if not heads:

@@ -39,7 +39,8 @@ _STREAM_PAGE = """SELECT position, sequence, id, raw, hash FROM events
 _TIMERS = """SELECT tenant, kind, stream, key, due, command FROM timers WHERE due <= %b
     ORDER BY due, tenant COLLATE "C", kind COLLATE "C", stream COLLATE "C", key COLLATE "C\""""
 _STREAMS = f"{_HEAD} WHERE tenant = %b AND (%b::text IS NULL OR kind = %b) ORDER BY first_position"
-_CHECKPOINTS = "SELECT number, body, signature, key FROM checkpoints ORDER BY number"
+_CHECKPOINT = "SELECT number, body, signature, key FROM checkpoints"
+_CHECKPOINTS = f"{_CHECKPOINT} ORDER BY number"
 _OF_TENANT = "WHERE (%b::text IS NULL OR tenant = %b)"
 _SET_CURSOR = """INSERT INTO cursors (name, position, event_id) VALUES (%b, %b, %b)
     ON CONFLICT (name) DO UPDATE SET position = excluded.position, event_id = excluded.event_id RETURNING 1"""
@@ -104,7 +105,8 @@ class PostgresStore(StoreBase):
         if self._link.fetch(_ADD_CHECKPOINT, row):
             return True
         # It may be ours: stored before the connection was lost, and offered again.
-        return checkpoint in self.checkpoints()
+        rows = self._link.fetch(f"{_CHECKPOINT} WHERE number = %b", (checkpoint.number,))
+        return [Checkpoint(*found) for found in rows] == [checkpoint]
 
     def keep_snapshot(self, snapshot: Snapshot) -> None:
         """See the port."""
@@ -202,6 +204,11 @@ class PostgresStore(StoreBase):
     def checkpoints(self) -> list[Checkpoint]:
         """All checkpoints by number."""
         return [Checkpoint(*row) for row in self._link.fetch(_CHECKPOINTS)]
+
+    def newest_checkpoint(self) -> Checkpoint | None:
+        """The last of them; None when there is none."""
+        rows = self._link.fetch(f"{_CHECKPOINT} ORDER BY number DESC LIMIT 1", ())
+        return Checkpoint(*rows[0]) if rows else None
 
     def verify(self, tenant: str | None = None) -> Verification:
         """See the port. Also holds the chains to the checkpoints' heads; `store.checkpoints.verify` adds signatures."""

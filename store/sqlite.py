@@ -63,6 +63,7 @@ _STREAM_PAGE = """SELECT position, sequence, id, raw, hash FROM events
     WHERE tenant = ? AND kind = ? AND stream = ? AND sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?"""
 _TIMERS = """SELECT tenant, kind, stream, key, due, command FROM timers
     WHERE due <= ? ORDER BY due, tenant, kind, stream, key"""
+_CHECKPOINT = "SELECT number, body, signature, key FROM checkpoints"
 _OF_TENANT = "WHERE (?1 IS NULL OR tenant = ?1)"
 _UNBOUNDED = 2**63 - 1
 
@@ -250,6 +251,12 @@ class SqliteStore(StoreBase):
         with self._file.reader() as db:
             return _checkpoints(db)
 
+    def newest_checkpoint(self) -> Checkpoint | None:
+        """The last of them; None when there is none."""
+        with self._file.reader() as db:
+            row = db.execute(f"{_CHECKPOINT} ORDER BY number DESC LIMIT 1").fetchone()
+        return Checkpoint(*row) if row else None
+
     def verify(self, tenant: str | None = None) -> Verification:
         """See the port. Also holds the chains to the checkpoints' heads; `store.checkpoints.verify` adds signatures."""
 
@@ -274,8 +281,7 @@ def _handled(db: sqlite3.Connection, command_id: str) -> Handled | None:
 
 
 def _checkpoints(db: sqlite3.Connection) -> list[Checkpoint]:
-    query = "SELECT number, body, signature, key FROM checkpoints ORDER BY number"
-    return [Checkpoint(*row) for row in db.execute(query)]
+    return [Checkpoint(*row) for row in db.execute(f"{_CHECKPOINT} ORDER BY number")]
 
 
 def _write(db: sqlite3.Connection, batch: Batch) -> None:
