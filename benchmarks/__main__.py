@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import append, cli_start, flat, latency, overhead, relay, replay, rules
+from benchmarks import append, cli_start, flat, latency, orchestration, overhead, relay, replay, rules, waiting
 from benchmarks.measure import Figure
 
 OUTPUT = Path("benchmarks/results.json")
@@ -28,6 +28,8 @@ PARTS = {
     "overhead": overhead.figures,
     "flat": flat.figures,
     "rules": rules.figures,
+    "orchestration": orchestration.figures,
+    "waiting": waiting.figures,
 }
 
 

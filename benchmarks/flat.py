@@ -1,7 +1,7 @@
 """Whether an event costs the same in a large record as in a small one, and how many bytes it takes on disk.
 
 `python -m benchmarks flat` fills a record up to 1,000,000 events; `python -m benchmarks.flat 5000000` up to 5,000,000
-(minutes, and 1.2 GB of disk for each million). Events are about 600 bytes, in sessions of 200.
+(some ten minutes, and 1 GB of disk for each million). Events are about 600 bytes, in sessions of 200.
 """
 
 from __future__ import annotations
@@ -19,39 +19,43 @@ from conductor.state import initial
 from schemas.envelope import encode_event
 from store.postgres import PostgresStore
 from store.sqlite import SqliteStore
-from tests.store.postgres_server import PostgresServer
 
 STEPS = (1_000, 10_000, 100_000, 1_000_000, 5_000_000)
 MOST = 1_000_000
-POSTGRES_EVENTS = 100_000
 SESSION = 200
 ROUNDS = 9
 TAIL = 500
 
 
 def figures(most: int | None = None) -> Iterator[Figure]:
-    """Microseconds an event at each size of the record, and bytes an event."""
-    yield from _sqlite(most or MOST)
-    with samples.postgres() as server:
-        yield _postgres_size(server)
-
-
-def _sqlite(most: int) -> Iterator[Figure]:
+    """Microseconds an event at each size of the record, and bytes an event, on both databases."""
     size = len(encode_event(samples.alike(samples.session(0), 1)))
     with samples.scratch() as folder:
         path = folder / "record.db"
         with closing(SqliteStore.open(path)) as record:
-            numbers = count()
-            for step in (each for each in STEPS if each <= most):
-                while (missing := step - record.last_position()) > 0:
-                    samples.fill(record, samples.session(next(numbers)), samples.alike, min(SESSION, missing), SESSION)
-                yield from _at(record, step, numbers)
+            yield from _growing(record, "SQLite", most or MOST)
             events = record.last_position()
         # Closed: what the write-ahead log held is in the file, so this is all there is.
         yield Figure(f"bytes on disk, SQLite, an event of {size} bytes", "B", (path.stat().st_size / events,), "1,300")
+    with samples.postgres() as server:
+        name = server.create()
+        with closing(PostgresStore.open(server.url(name))) as record:
+            yield from _growing(record, "PostgreSQL", most or MOST)
+            events = record.last_position()
+        ((taken,),) = server.run("SELECT pg_total_relation_size('events') + pg_total_relation_size('streams')", name)
+        what = f"bytes on disk, PostgreSQL, an event of {size} bytes"
+        yield Figure(what, "B", (float(taken) / events,), "1,300")
 
 
-def _at(record: SqliteStore, step: int, numbers: Iterator[int]) -> Iterator[Figure]:
+def _growing(record: samples.Record, name: str, most: int) -> Iterator[Figure]:
+    numbers = count()
+    for step in (each for each in STEPS if each <= most):
+        while (missing := step - record.last_position()) > 0:
+            samples.fill(record, samples.session(next(numbers)), samples.alike, min(SESSION, missing), SESSION)
+        yield from _at(record, name, step, numbers)
+
+
+def _at(record: samples.Record, name: str, step: int, numbers: Iterator[int]) -> Iterator[Figure]:
     """What things cost in a record of `step` events."""
     work: dict[str, tuple[int, Callable[[], object]]] = {
         "append, 200 at a time": (
@@ -66,20 +70,9 @@ def _at(record: SqliteStore, step: int, numbers: Iterator[int]) -> Iterator[Figu
     }
     for what, (events, do) in work.items():
         runs = tuple(1e6 * _seconds(do) / events for _ in range(ROUNDS))
-        yield Figure(f"{what}, of {step:,} stored", "us", runs, "flat")
-    yield Figure(f"verify, of {step:,} stored", "us", (1e6 * _seconds(record.verify) / record.last_position(),), "flat")
-
-
-def _postgres_size(server: PostgresServer) -> Figure:
-    name = server.create()
-    with closing(PostgresStore.open(server.url(name))) as record:
-        for number in range(POSTGRES_EVENTS // SESSION):
-            samples.fill(record, samples.session(number), samples.alike, SESSION, SESSION)
-        tables = "pg_total_relation_size('events') + pg_total_relation_size('streams')"
-        ((taken,),) = server.run(f"SELECT {tables}", name)
-        events = record.last_position()
-    size = len(encode_event(samples.alike(samples.session(0), 1)))
-    return Figure(f"bytes on disk, PostgreSQL, an event of {size} bytes", "B", (float(taken) / events,), "1,300")
+        yield Figure(f"{name}: {what}, of {step:,} stored", "us", runs, "flat")
+    checked = 1e6 * _seconds(record.verify) / record.last_position()
+    yield Figure(f"{name}: verify, of {step:,} stored", "us", (checked,), "flat")
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -57,7 +57,6 @@ def _dbos(folder: Path) -> Run:
         config={
             "name": "steps",
             "system_database_url": f"sqlite:///{folder / 'dbos.db'}",
-            "run_admin_server": False,
             "log_level": "ERROR",
         }
     )

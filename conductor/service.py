@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
@@ -58,6 +58,9 @@ CONDUCTOR = Actor(name="conductor", channel="system", verified_as="conductor")
 CACHED_STREAMS = 4096
 HANDED_BACK = 3
 """How often commands go back to the bus, to another conductor perhaps, while the record is away. Then they wait."""
+LOOK_SECONDS = 5.0
+"""How often timers are looked at when none is due sooner: another conductor may have armed some."""
+_ALWAYS = datetime.max.replace(tzinfo=UTC)
 TIMER = "timer."
 """How the ids of fired timers begin. Nobody else may use it: an id taken before its time would silence the timer."""
 Verdict = dict[str, Any]
@@ -80,6 +83,9 @@ class Conductor:
         self._clock = clock or (lambda: datetime.now(UTC))
         self._cache: OrderedDict[StreamId, Aggregate] = OrderedDict()
         self._lock = anyio.Lock()
+        self._armed = anyio.Event()
+        """Set when a timer was armed that is due before `_until`, which is when timers are looked at next."""
+        self._until = self._soonest = _ALWAYS
         self.committed = anyio.Event()
         """Set (and replaced) whenever something was committed: the relay waits on it."""
         self.commits = 0
@@ -158,6 +164,9 @@ class Conductor:
                 self.trouble = problem
                 raise
         self.trouble = None
+        if self._soonest < self._until or self._clock() >= self._until:  # or the clock was moved
+            self._armed.set()
+        self._soonest = _ALWAYS
         self.commits += 1
         self.wake()
         return verdicts
@@ -211,6 +220,9 @@ class Conductor:
         if plan.append.handled is None:
             raise RuntimeError("a decided command has no inbox entry")
         self._remember(plan.append.stream, plan.state)
+        for timer in plan.append.timers:
+            if isinstance(timer, TimerSet):
+                self._soonest = min(self._soonest, timer.due)
         return plan.append.handled.verdict
 
     def _remember(self, stream: StreamId, state: Aggregate) -> None:
@@ -327,22 +339,23 @@ class Conductor:
             # Late is recorded as late: the command carries the time it fired, not the time it was meant to.
             commands = [replace(decode_command(t.command), time=max(now, t.due)) for t in due]
             await self.handle_commands(commands)
-        armed = await anyio.to_thread.run_sync(self._store.timers)
-        if not armed:
-            return 5.0
-        return min(5.0, max(0.0, (armed[0].due - self._clock()).total_seconds()))
+        soonest = await anyio.to_thread.run_sync(self._store.next_due)
+        if soonest is None:
+            return LOOK_SECONDS
+        return min(LOOK_SECONDS, max(0.0, (soonest - self._clock()).total_seconds()))
 
     async def run_timers(self) -> None:
         """Fire durable timers until cancelled: late rather than never."""
         while True:
-            committed = self.committed
+            self._armed, self._until = anyio.Event(), _ALWAYS  # from here on no new timer is overlooked
             try:
                 pause = await self.fire_due_timers()
             except StoreUnavailable as problem:
                 _log.error("timers_wait", reason=str(problem))
                 pause = 1.0
+            self._until = self._clock() + timedelta(seconds=pause)
             with anyio.move_on_after(max(pause, 0.01)):
-                await committed.wait()
+                await self._armed.wait()
 
 
 def _fired(envelope: CommandEnvelope) -> str:

@@ -236,6 +236,9 @@ class Store(Protocol):
     def timers(self, due_before: datetime | None = None) -> list[ArmedTimer]:
         """Armed timers (due at a moment or before it), soonest first."""
 
+    def next_due(self) -> datetime | None:
+        """When the soonest armed timer is due; None when none is armed. Costs the same however many are."""
+
     def cursor(self, name: str) -> tuple[int, str]:
         """A named cursor: position and the id of the event there; (0, "") when it was never moved."""
 

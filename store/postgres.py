@@ -173,6 +173,11 @@ class PostgresStore(StoreBase):
             for tenant, kind, stream, key, due, command in self._link.fetch(_TIMERS, (until,))
         ]
 
+    def next_due(self) -> datetime | None:
+        """See the port."""
+        ((due,),) = self._link.fetch("SELECT min(due) FROM timers", ())
+        return None if due is None else moment(due)
+
     def cursor(self, name: str) -> tuple[int, str]:
         """See the port."""
         rows = self._link.fetch("SELECT position, event_id FROM cursors WHERE name = %b", (name,))

@@ -213,6 +213,12 @@ class SqliteStore(StoreBase):
                 for tenant, kind, stream, key, due, command in rows
             ]
 
+    def next_due(self) -> datetime | None:
+        """See the port."""
+        with self._file.reader() as db:
+            (due,) = db.execute("SELECT min(due) FROM timers").fetchone()
+        return None if due is None else moment(due)
+
     def cursor(self, name: str) -> tuple[int, str]:
         """See the port."""
         with self._file.reader() as db:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 import anyio
 import pytest
@@ -571,6 +572,33 @@ async def test_the_loop_fires_what_is_due_and_is_woken_by_commits(store: SqliteS
                 committed = shell.conductor.committed
         tasks.cancel_scope.cancel()
     assert shell.types()[2:] == ["attempt_failed", "retry_scheduled"]
+
+
+async def test_a_commit_that_arms_nothing_sooner_reads_no_timers(store: SqliteStore) -> None:
+    """Thousands of armed timers must cost the commands of others nothing."""
+    asked: list[str] = []
+
+    class Watching(Flaky):
+        def timers(self, due_before: datetime | None = None) -> list[ArmedTimer]:
+            asked.append("due" if due_before else "all")
+            return store.timers(due_before)
+
+        def next_due(self) -> datetime | None:
+            asked.append("next")
+            looked.set()
+            return store.next_due()
+
+    shell = Shell(Watching(store))
+    looked = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(shell.conductor.run_timers)
+        with anyio.fail_after(30.0):
+            await looked.wait()
+            for number in range(20):
+                await shell.handle(shell.start(f"s{number}-x"))  # arms an alarm a minute from now
+        tasks.cancel_scope.cancel()
+    assert "all" not in asked
+    assert asked.count("next") < 5
 
 
 async def test_the_loop_survives_a_record_that_is_away(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:

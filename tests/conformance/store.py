@@ -246,6 +246,7 @@ class StoreConformance:
         soon, now = ArmedTimer(TWO, "retry", NOON - hour, b"soon"), ArmedTimer(ONE, "lease", NOON, b"now")
         later = ArmedTimer(ONE, "retry", NOON + hour, b"later")
         assert store.timers() == [soon, now, later]
+        assert store.next_due() == soon.due
         store = reopen()
         assert store.timers(NOON) == [soon, now], "a timer is due at its moment, not after it"
         assert store.timers(NOON - timedelta(microseconds=1)) == [soon]
