@@ -22,22 +22,26 @@ from schemas.values import Approval
 
 def evolve(state: SessionState, event: Event, sequence: int) -> SessionState:
     """The state after `event`, which is number `sequence` of the stream."""
-    after = _evolve.dispatch(type(event))(event, state)  # the call of a singledispatch function costs three times this
     if isinstance(event, ev.CommandRefused):
-        return replace(after, version=sequence)
-    if after.status is Status.ACTIVE or after.status is Status.WAITING:
-        after = replace(after, status=_status(after))
-    return kept(state, event, after, sequence)
+        return replace(state, version=sequence)
+    after = _RULES.get(type(event), _evolve)(event, state)
+    if after is state:
+        after = replace(state)
+    busy, status = _busy(after), after.status
+    if status is Status.ACTIVE or status is Status.WAITING:
+        status = Status.WAITING if not busy and after.open_gates else Status.ACTIVE
+    return kept(state, event, after, status, busy, sequence)
 
 
-def _status(state: SessionState) -> Status:
-    """A session waits when people must decide a gate and nothing else goes on."""
-    gates = False
+def _busy(state: SessionState) -> bool:
+    """Whether something goes on without a person: if not, a session with open gates waits."""
+    latest = state.phases.get(state.phase)
+    if latest is not None and latest.busy:  # as a rule
+        return True
     for phase in state.phases.values():
-        if phase.busy:
-            return Status.ACTIVE
-        gates = gates or bool(phase.gate)
-    return Status.WAITING if gates else Status.ACTIVE
+        if phase.stage is not _IDLE and not phase.gate:
+            return True
+    return False
 
 
 @singledispatch
@@ -174,7 +178,7 @@ def _(event: ev.EffectRecorded, state: SessionState) -> SessionState:
         effects_done=state.effects_done + 1,
         commit=event.commit or state.commit,
         unrestored=state.unrestored and event.kind != "restore",
-        artifacts=artifacts_of(phases),
+        artifacts=artifacts_of(phases) if event.artifacts else state.artifacts,
         phases=phases,
     )
     return returned(done) if event.kind == "restore" else done
@@ -349,3 +353,7 @@ def _(event: ev.SessionRolledBack, state: SessionState) -> SessionState:
 @_evolve.register
 def _(event: ev.SessionRestored, state: SessionState) -> SessionState:
     return restored(state, event)
+
+
+_IDLE = Stage.IDLE
+_RULES = _evolve.registry  # calling a singledispatch function costs ten times looking up a class here
