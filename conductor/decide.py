@@ -96,8 +96,19 @@ def _report(state: SessionState, command: cmd.ReportWork, at: CommandEnvelope) -
     usage = _priced(state, command.usage)
     if wrong := _incomplete(state, command):
         return fail(state, command.phase, FailureClass.AGENT, wrong, "", usage, at.time)
-    fields = {n: getattr(command, n) for n in ev.WorkReported.model_fields if n != "usage"}
-    return (ev.WorkReported(**fields, usage=usage),)
+    return (
+        ev.WorkReported(
+            phase=command.phase,
+            attempt=command.attempt,
+            summary=command.summary,
+            artifacts=command.artifacts,
+            ticked=command.ticked,
+            measurements=command.measurements,
+            acceptance=command.acceptance,
+            warnings=command.warnings,
+            usage=usage,
+        ),
+    )
 
 
 def _incomplete(state: SessionState, command: cmd.ReportWork) -> str | None:

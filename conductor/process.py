@@ -47,7 +47,7 @@ def follow(state: SessionState, at: datetime) -> tuple[Event, ...]:
     if state.status not in _GOES_ON or state.pipeline is None:
         return ()
     for phase in state.phases.values():
-        if phase.stage in _FOLLOWED and (events := _go_on(state, phase, at)):
+        if phase.stage is not _IDLE and phase.stage in _FOLLOWED and (events := _go_on(state, phase, at)):
             return events
     if state.status is Status.BLOCKED:
         return ()
@@ -57,7 +57,7 @@ def follow(state: SessionState, at: datetime) -> tuple[Event, ...]:
         return () if any(phase.busy for phase in state.phases.values()) else (_all_blocked(blocked),)
     if ready := state.ready:
         return _begin(state, state.pipeline.phase(ready[0]), at)
-    if all(phase.over for phase in state.phases.values()):
+    if not [phase for phase in state.phases.values() if not phase.over]:
         return (ev.SessionCompleted(branch=state.branch, commit=state.commit),)
     return ()
 
@@ -66,6 +66,7 @@ _GOES_ON = (Status.ACTIVE, Status.WAITING, Status.BLOCKED)
 """In a blocked session nothing starts, but a gate that was open can still be decided."""
 
 
+_IDLE = Stage.IDLE  # most phases are, and looking a stage up costs more than a glance
 _FOLLOWED = frozenset({Stage.REPORTED, Stage.RECORDED, Stage.GATE, Stage.PASSED})
 
 
@@ -188,7 +189,7 @@ def _hold_criteria(state: SessionState, phase: PhaseState) -> tuple[Event, ...]:
     definition = state.definition_of(phase.name)
     results = gates.exit_criteria(state, definition)
     failed = [r for r in results if not r.passed]
-    unmet = f"{phase.name}: not met: {'; '.join(criteria.describe(r) for r in failed)}"
+    unmet = f"{phase.name}: not met: {'; '.join(map(criteria.describe, failed))}" if failed else ""
     evaluated = ev.CriteriaEvaluated(phase=phase.name, attempt=phase.attempt, results=results, passed=not failed)
     for rule in definition.repeat:
         if rule.when is None:

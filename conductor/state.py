@@ -251,7 +251,7 @@ class SessionState:
             return ()
         phases, before = self.phases, self.pipeline.before
         idle = [p.name for p in phases.values() if p.stage is _IDLE and not (p.completed or p.skipped or p.blocked)]
-        return tuple([name for name in idle if all([phases[parent].over for parent in before[name]])])
+        return tuple([name for name in idle if not [parent for parent in before[name] if not phases[parent].over]])
 
     @property
     def open_gates(self) -> tuple[GateState, ...]:
