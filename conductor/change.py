@@ -28,7 +28,8 @@ def put(mapping: Mapping[str, Any], key: str, value: Any) -> Mapping[str, Any]:
 def with_phase(state: SessionState, name: str, **changes: Any) -> Phases:
     """The session's phases with changes in one of them."""
     phases = copied(state.phases)
-    phases[name] = replace(phases.get(name) or PhaseState(name), **changes)
+    known = phases.get(name)
+    phases[name] = replace(PhaseState(name) if known is None else known, **changes)
     return MappingProxyType(phases)
 
 
@@ -50,7 +51,9 @@ def artifacts_of(phases: Phases) -> Mapping[str, ArtifactRef]:
 def figures_of(phases: Phases) -> Mapping[str, Mapping[str, float]]:
     """What the newest report of each phase measured: a figure an attempt no longer gives must not pass a criterion."""
     measured: dict[str, dict[str, float]] = {}
-    for phase in phases.values():
+    for phase in [p for p in phases.values() if p.measurements]:
         for m in phase.measurements:
-            measured.setdefault(m.scope, {})[m.name] = m.value
+            if (values := measured.get(m.scope)) is None:
+                values = measured[m.scope] = {}
+            values[m.name] = m.value
     return MappingProxyType({scope: MappingProxyType(values) for scope, values in measured.items()})

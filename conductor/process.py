@@ -51,13 +51,14 @@ def follow(state: SessionState, at: datetime) -> tuple[Event, ...]:
             return events
     if state.status is Status.BLOCKED:
         return ()
-    if state.paused and state.ready:
+    ready = state.ready
+    if state.paused and ready:
         return ()
     if blocked := state.blocked:
         return () if any(phase.busy for phase in state.phases.values()) else (_all_blocked(blocked),)
-    if ready := state.ready:
+    if ready:
         return _begin(state, state.pipeline.phase(ready[0]), at)
-    if not [phase for phase in state.phases.values() if not phase.over]:
+    if not [phase for phase in state.phases.values() if not (phase.completed or phase.skipped)]:
         return (ev.SessionCompleted(branch=state.branch, commit=state.commit),)
     return ()
 
@@ -67,7 +68,7 @@ _GOES_ON = (Status.ACTIVE, Status.WAITING, Status.BLOCKED)
 
 
 _IDLE = Stage.IDLE  # most phases are, and looking a stage up costs more than a glance
-_FOLLOWED = frozenset({Stage.REPORTED, Stage.RECORDED, Stage.GATE, Stage.PASSED})
+_FOLLOWED = (Stage.REPORTED, Stage.RECORDED, Stage.GATE, Stage.PASSED)
 
 
 def _go_on(state: SessionState, phase: PhaseState, at: datetime) -> tuple[Event, ...]:
@@ -122,15 +123,17 @@ def start_phase(state: SessionState, phase: PhaseDefinition, at: datetime) -> tu
             remaining_seconds=seconds,
             started=at,
             pipeline=state.pipeline.name,
-            approvals=tuple(_passed(gate) for gate in state.gates.values() if gate.status == "passed"),
+            approvals=tuple([_passed(gate) for gate in state.gates.values() if gate.status == "passed"]),
             spent=state.usage,
         ),
     )
 
 
 def _passed(gate: GateState) -> str:
+    if not gate.approvals:
+        return f"{gate.id}: {gate.kind}, {gate.reason}"
     people = ", ".join(f"{a.by.name} ({a.by.verified_as})" for a in gate.approvals)
-    return f"{gate.id}: {gate.kind}, approved by {people}" if people else f"{gate.id}: {gate.kind}, {gate.reason}"
+    return f"{gate.id}: {gate.kind}, approved by {people}"
 
 
 def fail(
@@ -170,8 +173,9 @@ def _all_blocked(phases: tuple[PhaseState, ...]) -> Event:
 def _next_effect(state: SessionState, phase: PhaseState) -> tuple[Event, ...]:
     """Signatures first, so that the commit holds them. One commit after the other: they go onto one branch."""
     produced = {a.name: a for a in phase.artifacts}
-    unsigned = next((n for n in state.definition_of(phase.name).sign if n + SIGNATURE not in produced), None)
-    if not unsigned and any(effect.kind == "commit" for effect in state.effects):
+    sign = state.definition_of(phase.name).sign
+    unsigned = next((n for n in sign if n + SIGNATURE not in produced), None) if sign else None
+    if not unsigned and [effect for effect in state.effects if effect.kind == "commit"]:
         return ()
     kind, target = ("sign", unsigned) if unsigned else ("commit", "")
     effect = ev.EffectRequested(

@@ -13,6 +13,7 @@ from conductor.state import NOTHING, SessionState, Stage, Status, finish, replac
 from schemas import session as ev
 from schemas.messages import Event
 
+_IDLE = Stage.IDLE
 _MID_ROLLBACK = (ev.SessionRolledBack, ev.SessionRestored)
 
 
@@ -26,7 +27,7 @@ def unrest(state: SessionState) -> str | None:
         return "the branch could not be taken back"
     if state.status is Status.ABORTED:
         return "the session was aborted"
-    for phase in state.phases.values():
+    for phase in [p for p in state.phases.values() if p.stage is not _IDLE or p.gate]:
         if phase.stage is Stage.WORKING:
             return f"attempt {phase.attempt} of {phase.name} was being worked on"
         if phase.stage is Stage.RETRYING:
@@ -58,8 +59,10 @@ def kept(
     if not (resting or before.resting):
         return after
     rests = copied(before.rests)
-    if before.resting and (rested := rests[last := next(reversed(rests))]).version != before.version:
-        rests[last] = replace(rested, version=before.version)  # refused commands came: it rested up to the last of them
+    if before.resting:  # refused commands came meanwhile, perhaps: it rested up to the last of them
+        last = next(reversed(rests))
+        if rests[last].version != before.version:
+            rests[last] = replace(rests[last], version=before.version)
     if resting:
         rests[sequence] = replace(after, rests=NOTHING, resting=True)
     return finish(after, sequence, status, MappingProxyType(rests), resting)

@@ -250,8 +250,9 @@ class SessionState:
         if self.pipeline is None:
             return ()
         phases, before = self.phases, self.pipeline.before
-        idle = [p.name for p in phases.values() if p.stage is _IDLE and not (p.completed or p.skipped or p.blocked)]
-        return tuple([name for name in idle if not [parent for parent in before[name] if not phases[parent].over]])
+        over = {p.name for p in phases.values() if p.completed or p.skipped}
+        idle = [p.name for p in phases.values() if p.stage is _IDLE and p.name not in over and not p.blocked]
+        return tuple([name for name in idle if over.issuperset(before[name])])
 
     @property
     def open_gates(self) -> tuple[GateState, ...]:
