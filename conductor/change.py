@@ -10,7 +10,8 @@ from conductor.state import PhaseState, SessionState, Stage, replace
 from schemas.values import ArtifactRef
 
 Phases = Mapping[str, PhaseState]
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 def copied(mapping: Mapping[K, V]) -> dict[K, V]:
