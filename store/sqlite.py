@@ -258,8 +258,10 @@ def _write(db: sqlite3.Connection, batch: Batch) -> None:
                 f"an event with the same id is stored already ({problem}): every event needs its own"
             ) from problem
         raise StoreCorrupt(f"the stream heads do not fit the events ({problem}): verify the record") from problem
-    db.executemany(_SET_HEAD, map(head_row, batch.heads.values()))
-    db.executemany(_INSERT_INBOX, batch.inbox)
+    if batch.heads:
+        db.executemany(_SET_HEAD, map(head_row, batch.heads.values()))
+    if batch.inbox:
+        db.executemany(_INSERT_INBOX, batch.inbox)
     # Setting and clearing may alternate for one key, so only neighbours of the same sort may go together.
     for cleared, timers in groupby(batch.timers, _is_cleared):
         db.executemany(_CLEAR_TIMER if cleared else _SET_TIMER, (row[:4] if cleared else row for row in timers))
