@@ -43,12 +43,15 @@ COMMAND = re.compile(
 _sort = re.compile(_SORT).fullmatch
 _time = re.compile(_TIME).fullmatch
 _who = re.compile(rb'","actor":(' + _ACTOR + rb'),"correlation_id":"(' + _TOKEN + rb'{0,200})"').fullmatch
-_tokens = re.compile(_TOKEN + rb"{1,200}").fullmatch
+_id = re.compile(_TOKEN + rb"{1,200}").fullmatch
 
 
-def is_token(text: bytes) -> bool:
-    """Whether it can be an id: printable, without white space, quotes and backslashes. Most are UUIDs."""
-    return (len(text) <= 200 and text.replace(b"-", b"").isalnum()) or _tokens(text) is not None
+def are_ids(own: bytes, reference: bytes) -> bool:
+    """Whether one can be an id and the other an id or empty: printable, without white space, quotes and backslashes.
+    Most are UUIDs."""
+    if len(own) + len(reference) <= 200 and own and (own + reference).replace(b"-", b"").isalnum():
+        return True
+    return _id(own) is not None and (not reference or _id(reference) is not None)
 
 
 # The parts that many messages share are remembered. What raises (LookupError, ValueError) is not.

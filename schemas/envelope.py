@@ -177,9 +177,7 @@ def _canonical_event(raw: bytes) -> EventEnvelope[Event] | None:
     who, _, rest = rest.partition(b',"causation_id":"')
     causation, _, body = rest.partition(b'","data":')
     numbered = sequence.isdigit() and sequence[0] != _ZERO and len(sequence) <= 18
-    if not (numbered and id_[:7] == b'{"id":"' and canonical.is_token(id_[7:]) and body[-1:] == b"}"):
-        return None
-    if causation and not canonical.is_token(causation):
+    if not (numbered and id_[:7] == b'{"id":"' and canonical.are_ids(id_[7:], causation) and body[-1:] == b"}"):
         return None
     envelope: EventEnvelope[Event] = _new(EventEnvelope)
     try:

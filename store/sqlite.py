@@ -23,8 +23,9 @@ from store.port import Append, AppendResult, ArmedTimer, Handled, StoreCorrupt, 
 from store.rows import head_row, inbox_entry, json_object, stored_event, stored_head, stream_key
 from store.sqlite_file import SqliteFile, ensure, ensure_readable, translate
 
-PAGE = 1_000
-"""Events read at once: a slow reader, or one that never finishes, must not hold a snapshot that lets the log grow."""
+PAGE = 300
+"""Events read at once, as many as stay in the processor's cache until they are looked at: a slow reader, or one that
+never finishes, must not hold a snapshot that lets the log grow."""
 
 _REMEMBERED_HEADS = 10_000
 
