@@ -1,8 +1,13 @@
-"""The rulebook alone: commands decided and folded per second on one core, events folded, memory of a live session."""
+"""The rulebook alone: commands decided and folded per second on one core, events folded, memory of a live session.
+
+"Ten-phase sessions" is the train at its plainest: claim, report, receipt, ten times. "Recorded sessions" are the
+commands of all golden histories, in the order and the proportions in which they came, refusals among them.
+"""
 
 from __future__ import annotations
 
 import gc
+import statistics
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -15,12 +20,14 @@ from conductor.fold import handle
 from conductor.state import SessionState, initial
 from schemas import commands as cmd
 from schemas import registry as _registry  # noqa: F401  # declares every message
-from schemas.envelope import CommandEnvelope, StreamId
+from schemas.envelope import CommandEnvelope, StreamId, decode_command
 from schemas.messages import Command, Event
 from schemas.pipeline import ChecklistItem, PhaseDefinition, PipelineDefinition
 from schemas.policy import Policy
 from schemas.ticket import Budget, Ticket
 from schemas.values import Actor, ArtifactRef, Measurement, Mode, Role, TickedItem, Usage
+from tests.golden.make_graph_history import HISTORY as GRAPH
+from tests.golden.make_history import STORIES
 
 ACTOR = Actor(name="bench", channel="bus", verified_as="bench")
 PHASES = 10
@@ -89,14 +96,36 @@ def _script(session: str) -> list[CommandEnvelope]:
     return commands
 
 
-def _decided(script: list[CommandEnvelope]) -> float:
+def _recorded() -> list[list[CommandEnvelope]]:
+    """The commands of each golden history."""
+    stories = (path.read_bytes().splitlines() for path in (*STORIES, GRAPH))
+    return [[decode_command(line) for line in lines if b'"sender":' in line[:600]] for lines in stories]
+
+
+def _decided(scripts: list[list[CommandEnvelope]]) -> float:
     """Commands per second, with all that follows from each."""
     began = time.process_time()
     for _ in range(SESSIONS):
-        state = initial("s-bench")
+        for script in scripts:
+            state = initial(script[0].stream.name)
+            for envelope in script:
+                state = handle(state, envelope).state
+    return SESSIONS * sum(map(len, scripts)) / (time.process_time() - began)
+
+
+def _each(scripts: list[list[CommandEnvelope]]) -> dict[str, float]:
+    """Microseconds for a command, by its name, and by its name with `, refused`."""
+    spent: dict[str, list[float]] = {}
+    for script in scripts:
+        state = initial(script[0].stream.name)
         for envelope in script:
-            state = handle(state, envelope).state
-    return SESSIONS * len(script) / (time.process_time() - began)
+            began = time.process_time()
+            for _ in range(SESSIONS):
+                outcome = handle(state, envelope)
+            took = (time.process_time() - began) / SESSIONS * 1e6
+            spent.setdefault(envelope.type + (", refused" if outcome.refusal else ""), []).append(took)
+            state = outcome.state
+    return {name: statistics.mean(times) for name, times in sorted(spent.items())}
 
 
 def _folded(events: list[Event], times: int) -> float:
@@ -143,9 +172,13 @@ def _kilobytes(script: list[CommandEnvelope]) -> float:
 def figures() -> Iterator[Figure]:
     """The pure core, on one core."""
     script = _script("s-bench")
-    yield Figure(
-        "decide and evolve, ten-phase sessions", "cmd/s", tuple(_decided(script) for _ in range(RUNS)), "100,000"
-    )
+    recorded = _recorded()
+    plain, real = zip(*((_decided([script] * 4), _decided(recorded)) for _ in range(RUNS)), strict=True)
+    yield Figure("decide and evolve, ten-phase sessions", "cmd/s", plain, "100,000")
+    yield Figure("decide and evolve, recorded sessions", "cmd/s", real, "100,000")
+    each = [_each(recorded) for _ in range(RUNS)]
+    for name in each[0]:
+        yield Figure(f"  {name}", "us", tuple(run[name] for run in each))
     short, long = _long(script, 1), _long(script, 10)
     per_short = tuple(_folded(short, SESSIONS) for _ in range(RUNS))
     per_long = tuple(_folded(long, SESSIONS // 5) for _ in range(RUNS))

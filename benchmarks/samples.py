@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from schemas import registry as _registry  # noqa: F401  # declares every message before any is decoded
@@ -38,13 +38,18 @@ def session(name: object) -> StreamId:
 
 
 COMMAND = uuid7()
-"""The events of one command share its id."""
+"""Where a session's commands come from: their correlation id."""
+COMMANDS = tuple(uuid7() for _ in range(50_000))
+EVENTS_A_COMMAND = 3
+"""As in a session: so many events share a time and the id of the command that caused them."""
 
 
 def alike(stream: StreamId, sequence: int) -> EventEnvelope[Event]:
     """A refused command of about 600 bytes; the id is its own, as every event's."""
     event = CommandRefused(command="decide_gate", code="stale", reason=REASON, by=ACTOR)
-    return EventEnvelope(uuid7(), stream, sequence, NOW, ACTOR, COMMAND, COMMAND, event)
+    number = sequence // EVENTS_A_COMMAND
+    at, cause = NOW + timedelta(milliseconds=number), COMMANDS[number % len(COMMANDS)]
+    return EventEnvelope(uuid7(), stream, sequence, at, ACTOR, COMMAND, cause, event)
 
 
 GOLDEN = tuple(decode_event(line) for line in HISTORY.read_bytes().splitlines() if b'"sender":' not in line[:600])

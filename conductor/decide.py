@@ -96,25 +96,38 @@ def _report(state: SessionState, command: cmd.ReportWork, at: CommandEnvelope) -
     usage = _priced(state, command.usage)
     if wrong := _incomplete(state, command):
         return fail(state, command.phase, FailureClass.AGENT, wrong, "", usage, at.time)
-    fields = {n: getattr(command, n) for n in ev.WorkReported.model_fields if n != "usage"}
-    return (ev.WorkReported(**fields, usage=usage),)
+    return (
+        ev.WorkReported(
+            phase=command.phase,
+            attempt=command.attempt,
+            summary=command.summary,
+            artifacts=command.artifacts,
+            ticked=command.ticked,
+            measurements=command.measurements,
+            acceptance=command.acceptance,
+            warnings=command.warnings,
+            usage=usage,
+        ),
+    )
 
 
 def _incomplete(state: SessionState, command: cmd.ReportWork) -> str | None:
     """What a report lacks, or claims without right."""
     phase = state.definition_of(command.phase)
-    items = {i.id: i for i in phase.checklist}
-    if unknown := _listed(t.item for t in command.ticked if t.item not in items):
-        return f"the report ticks items that {phase.name} does not have: {unknown}"
-    if doubled := _listed(a.name for i, a in enumerate(command.artifacts) if a.name in _names(command, i)):
-        return f"the report names artifacts twice: {doubled}"
-    if forged := _listed(n for n in _names(command) if n.endswith(SIGNATURE)):
-        return f"signatures are made by the effect executor, not by an agent: {forged}"
-    ticked = {t.item for t in command.ticked} | set(state.phases[phase.name].ticked)
-    if open_items := _listed(i.id for i in phase.checklist if i.required and i.id not in ticked):
-        return f"required checklist items of {phase.name} are not ticked: {open_items}"
-    if missing := _listed(a for a in phase.artifacts if a not in _names(command)):
-        return f"required artifacts of {phase.name} are missing: {missing}"
+    items = {i.id for i in phase.checklist}
+    ticks = {t.item for t in command.ticked}
+    names = [a.name for a in command.artifacts]
+    if not ticks <= items:
+        return f"the report ticks items that {phase.name} does not have: {_listed(ticks - items)}"
+    if doubled := [name for at, name in enumerate(names) if name in names[:at]]:
+        return f"the report names artifacts twice: {_listed(doubled)}"
+    if forged := [name for name in names if name.endswith(SIGNATURE)]:
+        return f"signatures are made by the effect executor, not by an agent: {_listed(forged)}"
+    ticked = ticks.union(state.phases[phase.name].ticked)
+    if open_items := [i.id for i in phase.checklist if i.required and i.id not in ticked]:
+        return f"required checklist items of {phase.name} are not ticked: {_listed(open_items)}"
+    if missing := [name for name in phase.artifacts if name not in names]:
+        return f"required artifacts of {phase.name} are missing: {_listed(missing)}"
     if command.acceptance and phase.mode is not Mode.SCOPE:
         return f"acceptance criteria are set in mode scope, not in {phase.mode.value}"
     asked = state.ticket.acceptance if state.ticket else ()
@@ -128,10 +141,6 @@ def _incomplete(state: SessionState, command: cmd.ReportWork) -> str | None:
     return None
 
 
-def _names(command: cmd.ReportWork, before: int | None = None) -> set[str]:
-    return {a.name for a in command.artifacts[:before]}
-
-
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(set(names)))
 
@@ -139,7 +148,8 @@ def _listed(names: Iterable[str]) -> str:
 def _priced(state: SessionState, usage: Usage) -> Usage:
     """CPU time at the policy's price on top of what the attempt paid for."""
     price = state.policy.usd_per_cpu_hour if state.policy else 0.0
-    return usage.plus(Usage(usd=usage.cpu_seconds / 3600.0 * price))
+    usd = usage.cpu_seconds / 3600.0 * price
+    return usage.plus(Usage(usd=usd)) if usd else usage
 
 
 def _failure(state: SessionState, command: cmd.ReportFailure, at: CommandEnvelope) -> Decision:

@@ -7,11 +7,11 @@ is in the record happened.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import singledispatch
 from types import MappingProxyType
 
-from conductor.change import artifacts_of, figures_of, put, still, with_phase
+from conductor.change import artifacts_of, copied, figures_of, put, still, with_phase
 from conductor.goback import repeated, restored, returned, rolled_back
 from conductor.rests import kept
 from conductor.state import NOTHING, Effect, GateState, PhaseState, SessionState, Stage, Status, replace
@@ -22,22 +22,23 @@ from schemas.values import Approval
 
 def evolve(state: SessionState, event: Event, sequence: int) -> SessionState:
     """The state after `event`, which is number `sequence` of the stream."""
-    after = _evolve.dispatch(type(event))(event, state)  # the call of a singledispatch function costs three times this
     if isinstance(event, ev.CommandRefused):
-        return replace(after, version=sequence)
-    if after.status is Status.ACTIVE or after.status is Status.WAITING:
-        after = replace(after, status=_status(after))
-    return kept(state, event, after, sequence)
+        return replace(state, version=sequence)
+    after = _RULES.get(type(event), _evolve)(event, state)
+    if after is state:
+        after = replace(state)
+    busy, status = _busy(after), after.status
+    if status is Status.ACTIVE or status is Status.WAITING:
+        status = Status.WAITING if not busy and after.open_gates else Status.ACTIVE
+    return kept(state, event, after, status, busy, sequence)
 
 
-def _status(state: SessionState) -> Status:
-    """A session waits when people must decide a gate and nothing else goes on."""
-    gates = False
-    for phase in state.phases.values():
-        if phase.busy:
-            return Status.ACTIVE
-        gates = gates or bool(phase.gate)
-    return Status.WAITING if gates else Status.ACTIVE
+def _busy(state: SessionState) -> bool:
+    """Whether something goes on without a person: if not, a session with open gates waits."""
+    latest = state.phases.get(state.phase)
+    if latest is not None and latest.busy:  # as a rule
+        return True
+    return bool([phase for phase in state.phases.values() if phase.stage is not _IDLE and not phase.gate])
 
 
 @singledispatch
@@ -112,7 +113,7 @@ def _(event: ev.AttemptClaimed, state: SessionState) -> SessionState:
 @_evolve.register
 def _(event: ev.WorkReported, state: SessionState) -> SessionState:
     before = state.phases[event.phase]
-    ticked = {**before.ticked}
+    ticked = copied(before.ticked)
     for item in event.ticked:
         ticked.setdefault(item.item, item.evidence)  # once ticked, never changed
     phases = with_phase(
@@ -174,7 +175,7 @@ def _(event: ev.EffectRecorded, state: SessionState) -> SessionState:
         effects_done=state.effects_done + 1,
         commit=event.commit or state.commit,
         unrestored=state.unrestored and event.kind != "restore",
-        artifacts=artifacts_of(phases),
+        artifacts=artifacts_of(phases) if event.artifacts else state.artifacts,
         phases=phases,
     )
     return returned(done) if event.kind == "restore" else done
@@ -197,7 +198,8 @@ def _(event: ev.CriteriaEvaluated, state: SessionState) -> SessionState:
 @_evolve.register
 def _(event: ev.GateOpened, state: SessionState) -> SessionState:
     phase = state.phases[event.phase]
-    gate = GateState(
+    gate = replace(
+        _GATE,
         id=event.gate,
         phase=event.phase,
         attempt=event.attempt,
@@ -349,3 +351,12 @@ def _(event: ev.SessionRolledBack, state: SessionState) -> SessionState:
 @_evolve.register
 def _(event: ev.SessionRestored, state: SessionState) -> SessionState:
     return restored(state, event)
+
+
+_GATE = GateState(
+    id="", phase="", attempt=0, kind="", quorum=0, commit="", artifacts=(), policy_version="", reason="",
+    opened=datetime.min.replace(tzinfo=UTC),
+)  # fmt: skip
+"""Changing a copy costs half of what the constructor of a frozen class does."""
+_IDLE = Stage.IDLE
+_RULES = _evolve.registry  # calling a singledispatch function costs ten times looking up a class here

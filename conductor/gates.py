@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -18,10 +19,10 @@ PEOPLE = ("cli", "console", "github", "slack")
 """The channels on which people speak, each with an identity it verified."""
 
 
-def context(state: SessionState) -> dict[str, dict[str, Any]]:
+def context(state: SessionState) -> criteria.Context:
     """What criteria may read: `ticket.*`, everything measured by its scope, and `costs.*`."""
     ticket = state.ticket
-    facts: dict[str, dict[str, Any]] = {scope: dict(values) for scope, values in state.measured.items()}
+    facts: dict[str, Mapping[str, Any]] = {**state.measured}
     if ticket is not None:
         facts["ticket"] = {
             "id": float(ticket.id),
@@ -42,7 +43,7 @@ def context(state: SessionState) -> dict[str, dict[str, Any]]:
 def exit_criteria(state: SessionState, phase: PhaseDefinition) -> tuple[CriterionResult, ...]:
     """Every criterion of the phase's exit held against what was measured, the ticket's acceptance included."""
     expressions = [*phase.criteria, *(state.acceptance if phase.acceptance else ())]
-    facts = context(state)
+    facts = context(state) if expressions else {}
     return tuple(criteria.evaluate(expression, facts) for expression in expressions)
 
 

@@ -47,17 +47,18 @@ def follow(state: SessionState, at: datetime) -> tuple[Event, ...]:
     if state.status not in _GOES_ON or state.pipeline is None:
         return ()
     for phase in state.phases.values():
-        if phase.stage in _FOLLOWED and (events := _go_on(state, phase, at)):
+        if phase.stage is not _IDLE and phase.stage in _FOLLOWED and (events := _go_on(state, phase, at)):
             return events
     if state.status is Status.BLOCKED:
         return ()
-    if state.paused and state.ready:
+    ready = state.ready
+    if state.paused and ready:
         return ()
     if blocked := state.blocked:
         return () if any(phase.busy for phase in state.phases.values()) else (_all_blocked(blocked),)
-    if ready := state.ready:
+    if ready:
         return _begin(state, state.pipeline.phase(ready[0]), at)
-    if all(phase.over for phase in state.phases.values()):
+    if not [phase for phase in state.phases.values() if not (phase.completed or phase.skipped)]:
         return (ev.SessionCompleted(branch=state.branch, commit=state.commit),)
     return ()
 
@@ -66,7 +67,8 @@ _GOES_ON = (Status.ACTIVE, Status.WAITING, Status.BLOCKED)
 """In a blocked session nothing starts, but a gate that was open can still be decided."""
 
 
-_FOLLOWED = frozenset({Stage.REPORTED, Stage.RECORDED, Stage.GATE, Stage.PASSED})
+_IDLE = Stage.IDLE  # most phases are, and looking a stage up costs more than a glance
+_FOLLOWED = (Stage.REPORTED, Stage.RECORDED, Stage.GATE, Stage.PASSED)
 
 
 def _go_on(state: SessionState, phase: PhaseState, at: datetime) -> tuple[Event, ...]:
@@ -121,15 +123,17 @@ def start_phase(state: SessionState, phase: PhaseDefinition, at: datetime) -> tu
             remaining_seconds=seconds,
             started=at,
             pipeline=state.pipeline.name,
-            approvals=tuple(_passed(gate) for gate in state.gates.values() if gate.status == "passed"),
+            approvals=tuple([_passed(gate) for gate in state.gates.values() if gate.status == "passed"]),
             spent=state.usage,
         ),
     )
 
 
 def _passed(gate: GateState) -> str:
+    if not gate.approvals:
+        return f"{gate.id}: {gate.kind}, {gate.reason}"
     people = ", ".join(f"{a.by.name} ({a.by.verified_as})" for a in gate.approvals)
-    return f"{gate.id}: {gate.kind}, approved by {people}" if people else f"{gate.id}: {gate.kind}, {gate.reason}"
+    return f"{gate.id}: {gate.kind}, approved by {people}"
 
 
 def fail(
@@ -169,8 +173,9 @@ def _all_blocked(phases: tuple[PhaseState, ...]) -> Event:
 def _next_effect(state: SessionState, phase: PhaseState) -> tuple[Event, ...]:
     """Signatures first, so that the commit holds them. One commit after the other: they go onto one branch."""
     produced = {a.name: a for a in phase.artifacts}
-    unsigned = next((n for n in state.definition_of(phase.name).sign if n + SIGNATURE not in produced), None)
-    if not unsigned and any(effect.kind == "commit" for effect in state.effects):
+    sign = state.definition_of(phase.name).sign
+    unsigned = next((n for n in sign if n + SIGNATURE not in produced), None) if sign else None
+    if not unsigned and [effect for effect in state.effects if effect.kind == "commit"]:
         return ()
     kind, target = ("sign", unsigned) if unsigned else ("commit", "")
     effect = ev.EffectRequested(
@@ -188,7 +193,7 @@ def _hold_criteria(state: SessionState, phase: PhaseState) -> tuple[Event, ...]:
     definition = state.definition_of(phase.name)
     results = gates.exit_criteria(state, definition)
     failed = [r for r in results if not r.passed]
-    unmet = f"{phase.name}: not met: {'; '.join(criteria.describe(r) for r in failed)}"
+    unmet = f"{phase.name}: not met: {'; '.join(map(criteria.describe, failed))}" if failed else ""
     evaluated = ev.CriteriaEvaluated(phase=phase.name, attempt=phase.attempt, results=results, passed=not failed)
     for rule in definition.repeat:
         if rule.when is None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from conductor.state import NOTHING, SessionState, Stage, Status, replace
+from conductor.change import copied
+from conductor.state import NOTHING, SessionState, Stage, Status, finish, replace
 from schemas import session as ev
 from schemas.messages import Event
 
+_IDLE = Stage.IDLE
 _MID_ROLLBACK = (ev.SessionRolledBack, ev.SessionRestored)
 
 
@@ -25,7 +27,7 @@ def unrest(state: SessionState) -> str | None:
         return "the branch could not be taken back"
     if state.status is Status.ABORTED:
         return "the session was aborted"
-    for phase in state.phases.values():
+    for phase in [p for p in state.phases.values() if p.stage is not _IDLE or p.gate]:
         if phase.stage is Stage.WORKING:
             return f"attempt {phase.attempt} of {phase.name} was being worked on"
         if phase.stage is Stage.RETRYING:
@@ -46,18 +48,24 @@ def starts_next(state: SessionState) -> str:
     return next(iter(state.ready), "")
 
 
-def kept(before: SessionState, event: Event, after: SessionState, sequence: int) -> SessionState:
-    """`after` (what `event`, number `sequence`, made of `before`) at its version, with the resting points up to it."""
-    resting = not isinstance(event, _MID_ROLLBACK) and unrest(after) is None  # there the branch has yet to follow
+def kept(
+    before: SessionState, event: Event, after: SessionState, status: Status, busy: bool, sequence: int
+) -> SessionState:
+    """`after` (what `event`, number `sequence`, has just made of `before`) at its version and status, with the resting
+    points up to it. `busy`: something goes on in one of its phases."""
+    finish(after, sequence, status, before.rests, False)
+    # In the middle of a rollback the branch has yet to follow.
+    resting = not busy and not isinstance(event, _MID_ROLLBACK) and unrest(after) is None
     if not (resting or before.resting):
-        return replace(after, version=sequence, rests=before.rests, resting=False)
-    rests = dict(before.rests)
-    if before.resting:  # refused commands came meanwhile: it rested up to the last of them
+        return after
+    rests = copied(before.rests)
+    if before.resting:  # refused commands came meanwhile, perhaps: it rested up to the last of them
         last = next(reversed(rests))
-        rests[last] = replace(rests[last], version=before.version)
+        if rests[last].version != before.version:
+            rests[last] = replace(rests[last], version=before.version)
     if resting:
-        rests[sequence] = replace(after, version=sequence, rests=NOTHING, resting=True)
-    return replace(after, version=sequence, rests=MappingProxyType(rests), resting=resting)
+        rests[sequence] = replace(after, rests=NOTHING, resting=True)
+    return finish(after, sequence, status, MappingProxyType(rests), resting)
 
 
 def find(state: SessionState, sequence: int) -> SessionState | None:

@@ -121,12 +121,13 @@ def timestamp(moment: datetime) -> str:
 
 
 @lru_cache(4_096)
-def _stream(place: bytes) -> StreamId:
-    tenant, kind, name = canonical.place(place)
-    return StreamId(tenant, kind, name)  # type: ignore[arg-type]  # the expression knows the kinds
+def _sort(text: bytes) -> tuple[bytes, StreamId]:
+    kind, *place = canonical.sort(text)
+    return kind, StreamId(*place)  # type: ignore[arg-type]  # the expression knows the kinds
 
 
 _new = object.__new__
+_ZERO = ord("0")
 _EVENT_BODIES = canonical.Bodies(EVENTS)
 _COMMAND_BODIES = canonical.Bodies(COMMANDS)
 
@@ -138,18 +139,29 @@ def _json(model: BaseModel) -> bytes:
 
 def encode_event(envelope: EventEnvelope[Event]) -> bytes:
     """The canonical bytes of an event."""
-    kind = envelope.event.message_type
-    return (
-        f'{{"id":{_text(envelope.id)},"type":"{kind.name}","version":{kind.version},'
-        f'"tenant":{_text(envelope.stream.tenant)},"kind":{_text(envelope.stream.kind)},'
-        f'"stream":{_text(envelope.stream.name)},"sequence":{envelope.sequence},'
-        f'"time":"{timestamp(envelope.time)}","actor":'.encode()
-        + _json(envelope.actor)
-        + f',"correlation_id":'
-        f'{_text(envelope.correlation_id)},"causation_id":{_text(envelope.causation_id)},"data":'.encode()
-        + _json(envelope.event)
-        + b"}"
+    event, stream, actor = envelope.event, envelope.stream, envelope.actor
+    kind = event.message_type
+    sort = _sort_text(kind.name, kind.version, stream.tenant, stream.kind, stream.name)
+    who = _who_text(actor.name, actor.channel, actor.verified_as, envelope.correlation_id, envelope.causation_id)
+    start = (
+        f'{{"id":{_text(envelope.id)},{sort},"sequence":{envelope.sequence},"time":"{timestamp(envelope.time)}"{who}'
     )
+    return b"%b%b}" % (start.encode(), event.__pydantic_serializer__.to_json(event))
+
+
+# What the events of one command, and those of one stream, have in common.
+
+
+@lru_cache(4_096)
+def _sort_text(name: str, version: int, tenant: str, kind: str, stream: str) -> str:
+    place = f'"tenant":{_text(tenant)},"kind":{_text(kind)},"stream":{_text(stream)}'
+    return f'"type":"{name}","version":{version},{place}'
+
+
+@lru_cache(4_096)
+def _who_text(name: str, channel: str, verified_as: str, correlation: str, causation: str) -> str:
+    actor = _json(Actor.model_construct(name=name, channel=channel, verified_as=verified_as)).decode()
+    return f',"actor":{actor},"correlation_id":{_text(correlation)},"causation_id":{_text(causation)},"data":'
 
 
 def decode_event(raw: bytes) -> EventEnvelope[Event]:
@@ -159,22 +171,28 @@ def decode_event(raw: bytes) -> EventEnvelope[Event]:
 
 def _canonical_event(raw: bytes) -> EventEnvelope[Event] | None:
     """None when it takes more than a glance; see `schemas.canonical`."""
-    match = canonical.EVENT.match(raw)
-    if match is None or not raw.endswith(b"}"):
+    head, _, rest = raw.partition(b',"sequence":')
+    id_, _, sort = head.partition(b'","type":"')
+    sequence, _, rest = rest.partition(b',"time":"')
+    who, _, rest = rest.partition(b',"causation_id":"')
+    causation, _, body = rest.partition(b'","data":')
+    numbered = sequence.isdigit() and sequence[0] != _ZERO and len(sequence) <= 18
+    if not (numbered and id_[:7] == b'{"id":"' and canonical.are_ids(id_[7:], causation) and body[-1:] == b"}"):
         return None
-    id_, kind, place, sequence, time, actor, correlation, causation = match.groups()
     envelope: EventEnvelope[Event] = _new(EventEnvelope)
     try:
+        kind, stream = _sort(sort)
+        actor, correlation = canonical.who(who[27:])
         # What the generated __init__ does, without its way around the frozen class for each field.
         envelope.__dict__.update(
-            id=id_.decode(),
-            stream=_stream(place),
+            id=id_[7:].decode(),
+            stream=stream,
             sequence=int(sequence),
-            time=canonical.moment(time),
-            actor=canonical.actor(actor),
-            correlation_id=correlation.decode(),
+            time=canonical.moment(who[:27]),
+            actor=actor,
+            correlation_id=correlation,
             causation_id=causation.decode(),
-            event=_EVENT_BODIES.read(kind, raw[match.end() : -1]),
+            event=_EVENT_BODIES.read(kind, body[:-1]),
         )
     except (ValueError, LookupError):
         return None
@@ -197,11 +215,10 @@ def _any_event(raw: bytes) -> EventEnvelope[Event]:
 
 def encode_command(envelope: CommandEnvelope) -> bytes:
     """The canonical bytes of a command."""
-    kind = envelope.command.message_type
+    kind, stream = envelope.command.message_type, envelope.stream
+    sort = _sort_text(kind.name, kind.version, stream.tenant, stream.kind, stream.name)
     return (
-        f'{{"id":{_text(envelope.id)},"type":"{kind.name}","version":{kind.version},'
-        f'"tenant":{_text(envelope.stream.tenant)},"kind":{_text(envelope.stream.kind)},'
-        f'"stream":{_text(envelope.stream.name)},"time":"{timestamp(envelope.time)}","actor":'.encode()
+        f'{{"id":{_text(envelope.id)},{sort},"time":"{timestamp(envelope.time)}","actor":'.encode()
         + _json(envelope.actor)
         + f',"sender":{_text(envelope.sender)},'
         f'"correlation_id":{_text(envelope.correlation_id)},"causation_id":{_text(envelope.causation_id)},"data":'.encode()
@@ -220,11 +237,12 @@ def _canonical_command(raw: bytes) -> CommandEnvelope | None:
     match = canonical.COMMAND.match(raw)
     if match is None or not raw.endswith(b"}"):
         return None
-    id_, kind, place, time, actor, sender, correlation, causation = match.groups()
+    id_, sort, _, _, _, _, time, actor, sender, correlation, causation = match.groups()
     try:
+        kind, stream = _sort(sort)
         return CommandEnvelope(
             id=id_.decode(),
-            stream=_stream(place),
+            stream=stream,
             time=canonical.moment(time),
             actor=canonical.actor(actor),
             sender=sender.decode(),

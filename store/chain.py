@@ -61,7 +61,7 @@ def checked(
 
     Raises StoreCorrupt at the first row that does not: damaged history must not be acted on.
     """
-    expected = after
+    expected, place = after, stream
     for rows in pages:
         for _, sequence, id_, raw, hash_ in rows:
             expected += 1
@@ -73,9 +73,10 @@ def checked(
                 envelope = decode_event(raw)
             except UnreadableMessage as problem:
                 raise _corrupt(stream, expected, f"cannot be read: {problem}") from problem
-            if envelope.sequence != sequence or envelope.id != id_ or envelope.stream != stream:
+            elsewhere = envelope.stream is not place and envelope.stream != stream
+            if elsewhere or envelope.sequence != sequence or envelope.id != id_:
                 raise _corrupt(stream, expected, f"is filed in the wrong place: its bytes say {_place(envelope)}")
-            previous = hash_
+            previous, place = hash_, envelope.stream  # decoding gives the same object as a rule
             yield envelope
 
 

@@ -33,8 +33,9 @@ from store.port import (
 from store.rows import head_row, inbox_entry, json_object, snapshot_row, stored_event, stored_head, stream_key
 from store.sqlite_file import SqliteFile, ensure, ensure_readable, translate
 
-PAGE = 1_000
-"""Events read at once: a slow reader, or one that never finishes, must not hold a snapshot that lets the log grow."""
+PAGE = 300
+"""Events read at once, as many as stay in the processor's cache until they are looked at: a slow reader, or one that
+never finishes, must not hold a snapshot that lets the log grow."""
 
 _REMEMBERED_HEADS = 10_000
 
@@ -299,8 +300,10 @@ def _write(db: sqlite3.Connection, batch: Batch) -> None:
                 f"an event with the same id is stored already ({problem}): every event needs its own"
             ) from problem
         raise StoreCorrupt(f"the stream heads do not fit the events ({problem}): verify the record") from problem
-    db.executemany(_SET_HEAD, map(head_row, batch.heads.values()))
-    db.executemany(_INSERT_INBOX, batch.inbox)
+    if batch.heads:
+        db.executemany(_SET_HEAD, map(head_row, batch.heads.values()))
+    if batch.inbox:
+        db.executemany(_INSERT_INBOX, batch.inbox)
     # Setting and clearing may alternate for one key, so only neighbours of the same sort may go together.
     for cleared, timers in groupby(batch.timers, _is_cleared):
         db.executemany(_CLEAR_TIMER if cleared else _SET_TIMER, (row[:4] if cleared else row for row in timers))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -136,6 +137,47 @@ def test_what_is_no_event_is_not_taken(old: bytes, new: bytes) -> None:
     assert _canonical_event(raw) is None
     with pytest.raises(UnreadableMessage):
         decode_event(raw)
+
+
+@pytest.mark.parametrize(
+    ("id_", "cause", "taken"),
+    [
+        ("01a1fd25-4bc9-76ae-8fec-f944652a3f7f", "01a1fd25-4b91-7037-a5c8-9e045272845c", True),
+        ("timer.attempt.scope.default.s1.7", "", True),
+        ("-", "-", True),
+        ("a" * 200, "b" * 200, True),
+        ("a" * 201, "", False),
+        ("a", "b" * 201, False),
+        ("", "c-1", False),
+        ("a b", "c-1", False),
+        ("a", "b\u00e9", False),
+    ],
+)
+def test_ids_are_taken_as_the_models_take_them(id_: str, cause: str, taken: bool) -> None:
+    raw = encode_event(replace(EVENT, id=id_, causation_id=cause))
+    assert (_canonical_event(raw) is not None) == taken
+    if taken:
+        assert agree(raw)
+    else:
+        with pytest.raises(UnreadableMessage):
+            decode_event(raw)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.tuples(*[st.text(max_size=8)] * 8))
+def test_whatever_text_a_header_holds_it_is_written_as_json(texts: tuple[str, ...]) -> None:
+    id_, tenant, stream, name, channel, verified_as, correlation, cause = texts
+    actor = Actor.model_construct(name=name, channel=channel, verified_as=verified_as)
+    place = StreamId(tenant, "session", stream)
+    envelope = replace(EVENT, id=id_, stream=place, actor=actor, correlation_id=correlation, causation_id=cause)
+    written = json.loads(encode_event(envelope))
+    assert [written[field] for field in ("id", "tenant", "stream", "correlation_id", "causation_id")] == [
+        id_, tenant, stream, correlation, cause,
+    ]  # fmt: skip
+    assert written["actor"] == {"name": name, "channel": channel, "verified_as": verified_as}
+    assert list(written)[:9] == [
+        "id", "type", "version", "tenant", "kind", "stream", "sequence", "time", "actor",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("end", [b"x", b" ", b"}", b'{"data":{}}'])
