@@ -20,17 +20,19 @@ from autopilot.feed import Feed
 from autopilot.projection import folder_of
 from autopilot.signing import SignatureError, load_or_create_key, sign
 from bus.port import Ack, Bus, ConsumerSpec, Delivery, GiveUp, NoReceipt, Outcome, Retry
-from schemas.commands import RecordEffect, RecordEffectFailure
+from schemas.commands import RecordEffect, RecordEffectFailure, ReportEdits
 from schemas.envelope import CommandEnvelope, EventEnvelope, UnreadableMessage, decode_event
 from schemas.ids import uuid7
 from schemas.messages import Command, Event
 from schemas.session import EffectRequested
 from schemas.values import Actor, ArtifactRef, Sender
 from workspace.blobs import BlobError, Blobs
-from workspace.folder import render
+from workspace.folder import detect_edits, render
 from workspace.git import EFFECT, GitError, Repository, ticket_folder
 from workspace.worktree import Worktree
 
+NAMED_EDITS = 100
+"""The most files edited by hand that a report names."""
 _log = structlog.get_logger("effects")
 ACTOR = Actor(name="autopilot", channel="bus", verified_as=f"login:{Sender.AUTOPILOT.value}")
 
@@ -72,7 +74,12 @@ class EffectExecutor:
             return Ack()  # done, or superseded, before we were asked again
         command: Command
         try:
+            if edits := await anyio.to_thread.run_sync(self._edits, effect, row):
+                # An id that follows from the effect: told again after a crash, it is recorded once.
+                await self._bus.send(self._envelope(envelope, edits, f"edits.{effect.effect}"))
             command = await anyio.to_thread.run_sync(self._carry_out, effect, row, envelope.time)
+        except NoReceipt as problem:
+            return Retry(1.0, str(problem))
         except (GitError, BlobError, SignatureError, OSError) as problem:
             self._trees.pop(row.id, None)
             _log.warning("effect_failed", effect=effect.effect, reason=str(problem))
@@ -96,6 +103,15 @@ class EffectExecutor:
                 return row
             await self._feed.change(0.5)
         return None
+
+    def _edits(self, effect: EffectRequested, row: SessionRow) -> ReportEdits | None:
+        """What somebody changed by hand in the ticket's folder since the session's last commit."""
+        tree = self._tree(row)
+        if effect.kind != "commit" or tree.find(effect.effect):  # done before: then it differs because of us
+            return None
+        since = row.commit or row.base_commit
+        files = detect_edits(tree, row.ticket.id, since)
+        return ReportEdits(files=tuple(files[:NAMED_EDITS]), commit=since) if files else None
 
     def _carry_out(self, effect: EffectRequested, row: SessionRow, when: datetime) -> RecordEffect:
         if effect.kind == "sign":
@@ -142,9 +158,9 @@ class EffectExecutor:
         except GitError as problem:
             _log.warning("checkout_not_removed", session=row.id, reason=str(problem))
 
-    def _envelope(self, cause: EventEnvelope[Event], command: Command) -> CommandEnvelope:
+    def _envelope(self, cause: EventEnvelope[Event], command: Command, id_: str = "") -> CommandEnvelope:
         return CommandEnvelope(
-            id=uuid7(),
+            id=id_ or uuid7(),
             stream=cause.stream,
             time=datetime.now(UTC),
             actor=ACTOR,

@@ -82,6 +82,8 @@ def line(envelope: EventEnvelope[Event], row: SessionRow) -> str | None:
             return f"{who} {event.phase:<20} waits for a person: gate {event.gate} ({event.reason})"
         case ev.ApprovalGiven():
             return f"{who} {'gate':<20} {event.gate} approved by {event.by.name} ({event.by.verified_as})"
+        case ev.HandEditsFound():
+            return f"{who} {'':<20} ! edited by hand, which changes nothing: {', '.join(event.files)}"
         case ev.PhaseSkipped():
             return f"{who} {event.phase:<20} skipped: {event.condition.expression}"
         case ev.PhaseRepeated():

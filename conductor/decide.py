@@ -232,6 +232,13 @@ def _effect_failed(state: SessionState, command: cmd.RecordEffectFailure, at: Co
     return (failed, block(state, effect.phase, FailureClass.POLICY, f"{command.kind} failed: {command.reason}"))
 
 
+def _edited(state: SessionState, command: cmd.ReportEdits, at: CommandEnvelope) -> Decision:
+    """Said once for everybody to see; it changes nothing."""
+    if not command.files:
+        return Refusal("no_edits", "a report of edits names no file")
+    return (ev.HandEditsFound(files=command.files, commit=command.commit),)
+
+
 def _rule(rule: Callable[[SessionState, C, CommandEnvelope], Decision]) -> Callable[..., Decision]:
     return rule
 
@@ -245,6 +252,7 @@ _RULES: dict[type[Command], Callable[..., Decision]] = {
     cmd.StartRetry: _rule(_retry_due),
     cmd.RecordEffect: _rule(_effect_done),
     cmd.RecordEffectFailure: _rule(_effect_failed),
+    cmd.ReportEdits: _rule(_edited),
     cmd.ExtendAttempt: _rule(_extend),
     cmd.ExpireIdle: _rule(_expire_idle),
     cmd.ExpireGate: _rule(gate_rules.expire),

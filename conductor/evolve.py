@@ -324,6 +324,11 @@ def _(event: ev.SessionAborted, state: SessionState) -> SessionState:
 
 
 @_evolve.register
+def _(event: ev.HandEditsFound, state: SessionState) -> SessionState:
+    return state  # what is in the folder follows from events, never the other way
+
+
+@_evolve.register
 def _(event: ev.SessionPaused, state: SessionState) -> SessionState:
     return replace(state, paused=True, interventions=state.interventions + 1)
 

@@ -95,6 +95,13 @@ class RecordEffectFailure(Command, stream="session", senders=_AUTOPILOT):
     reason: str
 
 
+class ReportEdits(Command, stream="session", senders=_AUTOPILOT):
+    """Files of the ticket's folder were edited, added or deleted by hand since `commit`."""
+
+    files: tuple[str, ...]
+    commit: str
+
+
 class StartRetry(Command, stream="session", senders=(Sender.CONDUCTOR,)):
     """The pause before an attempt is over (a timer fired)."""
 

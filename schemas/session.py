@@ -291,6 +291,16 @@ class SessionResumed(Event, stream="session"):
     reason: str = ""
 
 
+class HandEditsFound(Event, stream="session"):
+    """Somebody edited, added or deleted files of the ticket's folder since `commit`.
+
+    The folder is written from events, so that changes nothing; the next commit writes what is tracked anew.
+    """
+
+    files: tuple[str, ...]
+    commit: str
+
+
 class SessionPaused(Event, stream="session"):
     """A person asked that no phase starts; what is at work may report."""
 

@@ -138,6 +138,7 @@ SENT: dict[type[Command], Callable[[Rig], tuple[Command, str, object]]] = {
     cmd.RecordEffectFailure: lambda r: (
         cmd.RecordEffectFailure(effect=effect_of(r)[0], kind=effect_of(r)[1], reason="disk full"),
         "autopilot", MACHINE),
+    cmd.ReportEdits: lambda r: (cmd.ReportEdits(files=("checklist.md",), commit="c"), "autopilot", MACHINE),
     cmd.DecideGate: lambda r: (r.decide_command("approve"), "operator", DANA),
     cmd.SendBack: lambda r: (cmd.SendBack(gate=gate_of(r), phase="plan-it", reason="again"), "operator", DANA),
     cmd.HoldGate: lambda r: (cmd.HoldGate(gate=gate_of(r)), "operator", OLGA),
@@ -191,6 +192,7 @@ REFUSED: dict[type[Command], dict[str, str]] = {
     cmd.StartRetry: OVER | dict.fromkeys(RUNNING - {"retrying"}, "stale_timer") | {"paused": "paused"},
     cmd.RecordEffect: OVER | {"completed": "unknown_effect"} | dict.fromkeys(NO_EFFECT, "unknown_effect"),
     cmd.RecordEffectFailure: OVER | dict.fromkeys(NO_EFFECT, "unknown_effect"),
+    cmd.ReportEdits: OVER,
     cmd.DecideGate: NO_GATE,
     cmd.SendBack: NO_GATE | {"waiting": "no_way_back"},
     cmd.HoldGate: NO_GATE | {"held": "already_held"},

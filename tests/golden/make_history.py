@@ -29,6 +29,8 @@ RESTORED = Path(__file__).parent / "ml-delivery.restored.history.jsonl"
 """Recorded later, when rollback to an event came: back from the end, back to a gate, and the rollback taken back."""
 ABORTED = Path(__file__).parent / "ml-delivery.aborted.history.jsonl"
 """Recorded later still: a commit and a signature that fail, a gate that is superseded, and a person who ends it all."""
+EDITED = Path(__file__).parent / "ml-delivery.edited.history.jsonl"
+"""Recorded when edits by hand became events."""
 STREAM = StreamId("default", "session", "s12-golde")
 
 BUS = {name: Actor(name=name, channel="bus", verified_as=f"login:{name}") for name in ("autopilot", "lead", "agent")}
@@ -329,6 +331,24 @@ def record_aborted(pipeline: PipelineDefinition) -> Recorder:
     return tape
 
 
+def record_edited(pipeline: PipelineDefinition) -> Recorder:
+    """A fourth story: somebody edits the ticket's folder."""
+    tape = Recorder()
+    tape.start(pipeline)
+    tape.claim()
+    tape.agent(tape.report())
+    edits = cmd.ReportEdits(files=("tickets/delivery_12/checklist.md", "tickets/delivery_12/mine.txt"), commit="b" * 40)
+    tape.say(edits, "autopilot", BUS["autopilot"])
+    tape.effects()
+    tape.until("risk-review")
+    tape.phase()
+    tape.decide(DANA, "approve")
+    tape.phase()
+    assert tape.state.status is Status.COMPLETED
+    tape.say(edits, "autopilot", BUS["autopilot"], accepted=False)
+    return tape
+
+
 def verified(actor: Actor, verified_as: str) -> Actor:
     return actor.model_copy(update={"verified_as": verified_as})
 
@@ -337,6 +357,7 @@ STORIES: dict[Path, Callable[[PipelineDefinition], Recorder]] = {
     HISTORY: record,
     RESTORED: record_restored,
     ABORTED: record_aborted,
+    EDITED: record_edited,
 }
 
 

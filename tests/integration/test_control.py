@@ -90,8 +90,16 @@ def test_a_forked_pipeline_under_control(train: Train) -> None:
     assert train.run("session", "priority", session, "now", "--as", "dana").code == 0
     assert train.run("session", "resume", session, "--as", "dana").code == 0
 
+    # What somebody writes into the ticket's folder is said, written anew, and changes nothing.
+    (folder,) = (train.home / "worktrees" / session / "tickets").iterdir()
+    (folder / "checklist.md").write_text("- [x] all is well\n")
+    (folder / "mine.txt").write_text("a note")
+
     done = train.run("drive", "--json")
     assert done.code == 0, done.out + done.err
+    found = [e["data"]["files"] for e in train.run("tail", "--json").json if e["type"] == "hand_edits_found"]
+    added = f"tickets/{folder.name}/mine.txt"
+    assert found == [[f"tickets/{folder.name}/checklist.md", added], [added]], "nobody's file is deleted"
     assert done.json["automation_rate"] == 0.0
     row = train.run("session", "show", session, "--json").json
     assert [p["phase"] for p in row["phases"] if p["completed"]] == ["scope", "data-sources", "extraction"]
