@@ -43,7 +43,6 @@ def test_it_says_what_is_so(expression: str, passes: bool) -> None:
         'metrics["recall"] > 0.5',
         "has(metrics.recall)",
         'ticket == {"risk": "low", "requester": "a.b"}',
-        "metrics // of the newest report\n.recall > 0.5",
         '[ticket, risk][0] == ticket && risk["veto"] == 0.0',
         '"metrics" == "metrics"',
     ],
