@@ -57,6 +57,7 @@ class Appender:
         self._key = lock_key("append", link.schema)
         self._lock = threading.Lock()
         self._db: Connection | None = None
+        self._cursors: tuple[Cursor, Cursor] | None = None  # of that connection: making one costs as much as using it
         # As of this process's last append, in case that is still how things are.
         self._heads: dict[StreamId, Head] = {}
         self._last: tuple[int, int] | None = None  # positions of the newest event and the newest inbox entry
@@ -88,7 +89,7 @@ class Appender:
         with self._lock:
             if self._db is not None:
                 self._db.close()
-                self._db = None
+                self._db = self._cursors = None
 
     def _append(self, prepared: Sequence[Prepared], attempt: _Attempt, doubt: _Attempt) -> list[AppendResult]:
         """One try, noted in `attempt`; `doubt` is the one before, if its connection was lost."""
@@ -101,7 +102,7 @@ class Appender:
             # In whatever state it is: another one costs a few milliseconds, and this is rare.
             attempt.lost = db.broken
             db.close()
-            self._db = None
+            self._db = self._cursors = None
             self._forget()
             raise
         return results
@@ -119,7 +120,7 @@ class Appender:
         if views_again(batch):
             return None
         attempt.batch, attempt.results = batch, results
-        cursor, writing = db.cursor(), db.cursor()  # making a cursor costs as much as using it
+        cursor, writing = self._cursors = self._cursors or (db.cursor(), db.cursor())
         with db.pipeline():
             cursor.execute(_BEGIN)
             cursor.execute(_LOCK, (self._key,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cel
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,6 +33,24 @@ FACTS = {
 def test_it_says_what_is_so(expression: str, passes: bool) -> None:
     result = evaluate(expression, FACTS)
     assert (result.passed, result.error) == (passes, None)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "size(metrics) == 2",
+        '"recall" in metrics && !("tier" in risk)',
+        'metrics["recall"] > 0.5',
+        "has(metrics.recall)",
+        'ticket == {"risk": "low", "requester": "a.b"}',
+        '[ticket, risk][0] == ticket && risk["veto"] == 0.0',
+        '"metrics" == "metrics"',
+    ],
+)
+def test_every_scope_it_speaks_of_is_handed_over_whole(expression: str) -> None:
+    assert cel.evaluate(expression, FACTS) is True
+    result = evaluate(expression, FACTS)
+    assert (result.passed, result.error) == (True, None)
 
 
 @pytest.mark.parametrize(
