@@ -172,7 +172,8 @@ def _next_effect(state: SessionState, phase: PhaseState) -> tuple[Event, ...]:
     unsigned = next((n for n in state.definition_of(phase.name).sign if n + SIGNATURE not in produced), None)
     if not unsigned and any(effect.kind == "commit" for effect in state.effects):
         return ()
-    kind, target = ("sign", unsigned) if unsigned else ("commit", "")
+    definition = state.definition_of(phase.name)
+    kind, target = ("sign", unsigned) if unsigned else ("commit", definition.apply)
     effect = ev.EffectRequested(
         effect=f"{state.id}.{kind}.{state.version + 1}",
         kind="sign" if unsigned else "commit",

@@ -1,4 +1,4 @@
-"""bubblewrap for tests: installed by the system's package manager where we may, else the test says why it cannot run."""
+"""bubblewrap for tests: installed by the system's packages where we may, else the test says why it cannot run."""
 
 from __future__ import annotations
 

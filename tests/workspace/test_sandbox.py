@@ -159,7 +159,7 @@ def test_root_whose_processes_cannot_be_counted_runs_nothing(
 ) -> None:
     monkeypatch.setattr(cgroup, "_ROOT", tmp_path / "nowhere")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(SandboxUnavailable, match="cannot be counted here.*as an ordinary user"):
+    with pytest.raises(SandboxUnavailable, match=r"cannot be counted here.*as an ordinary user"):
         Bubblewrap("/bin/false").run(["touch", "x"], cwd=tree, writable=(tree,))
 
 
@@ -194,7 +194,8 @@ def test_whatever_hangs_is_ended_with_its_children(sandbox: Sandbox, tree: Path)
     code = (
         "import os, signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)', sys.argv[1]], start_new_session=True)\n"
+        "sleep = [sys.executable, '-c', 'import time; time.sleep(600)', sys.argv[1]]\n"
+        "subprocess.Popen(sleep, start_new_session=True)\n"
         "print('started', flush=True)\n"
         "time.sleep(600)"
     )
@@ -261,7 +262,7 @@ def test_a_program_that_is_not_there_is_named(sandbox: Sandbox, tree: Path) -> N
 
 def test_without_bubblewrap_nothing_runs(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    with pytest.raises(SandboxUnavailable, match="is not installed.*install the package `bubblewrap`"):
+    with pytest.raises(SandboxUnavailable, match=r"is not installed.*install the package `bubblewrap`"):
         open_sandbox("bubblewrap")
     with pytest.raises(SandboxUnavailable, match="no sandbox 'none'; set `sandbox` to one of bubblewrap, local-unsafe"):
         open_sandbox("none")
@@ -273,7 +274,7 @@ def test_a_bubblewrap_that_cannot_do_it_runs_nothing(tree: Path, tmp_path: Path)
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
     broken.chmod(0o755)
-    with pytest.raises(SandboxUnavailable, match="No permissions to create new namespace.*allow user namespaces"):
+    with pytest.raises(SandboxUnavailable, match=r"No permissions to create new namespace.*allow user namespaces"):
         Bubblewrap(os.fspath(broken)).run(["touch", os.fspath(tree / "x")], cwd=tree, writable=(tree,))
     assert not (tree / "x").exists()
 

@@ -123,16 +123,16 @@ class Bubblewrap:
         order += ["--unshare-cgroup-try", "--disable-userns", "--die-with-parent", "--new-session"]
         order += ["--cap-drop", "ALL", "--hostname", "sandbox", "--ro-bind", "/usr", "/usr"]
         for name in ("bin", "sbin", "lib", "lib32", "lib64"):
-            place = Path("/", name)
-            if place.is_symlink():
-                order += ["--symlink", os.readlink(place), os.fspath(place)]
-            elif place.is_dir():
-                order += ["--ro-bind", os.fspath(place), os.fspath(place)]
+            top = Path("/", name)
+            if top.is_symlink():
+                order += ["--symlink", str(top.readlink()), os.fspath(top)]
+            elif top.is_dir():
+                order += ["--ro-bind", os.fspath(top), os.fspath(top)]
         for name in _ETC:
             order += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
         order += ["--ro-bind-try", "/nix", "/nix", "--proc", "/proc", "--dev", "/dev"]
-        for place in ("/dev/shm", _HOME):  # noqa: S108
-            order += ["--size", str(limits.temporary_bytes), "--tmpfs", place]
+        for temporary in ("/dev/shm", _HOME):  # noqa: S108
+            order += ["--size", str(limits.temporary_bytes), "--tmpfs", temporary]
         for place in (*python_places(), *self.environments):
             if not place.is_relative_to("/usr"):
                 order += ["--ro-bind", os.fspath(place), os.fspath(place)]

@@ -84,8 +84,13 @@ class Result:
 class Sandbox(Protocol):
     """One way to contain commands."""
 
-    name: str
-    contained: bool
+    @property
+    def name(self) -> str:
+        """One of `BACKENDS`."""
+
+    @property
+    def contained(self) -> bool:
+        """Whether anything keeps commands from the machine."""
 
     def run(
         self,
