@@ -42,8 +42,10 @@ license = "Apache-2.0"
 dependencies = ["attrs>=23", "idna==3.7"]
 
 [tool.valuetrain]
-test_command = "python -m pytest -q"
+test_command = "env PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 python -m pytest -q"
 """
+COMMAND = ("env", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1", "python", "-m", "pytest", "-q")
+"""Our own environment has many plugins, which take seconds to load."""
 ACCEPTANCE = """from shop.loader import load
 
 
@@ -68,7 +70,7 @@ def git(directory: Path, *arguments: str) -> str:
     who = ["-c", "user.name=Ada", "-c", "user.email=ada@localhost", "-c", "core.hooksPath=/dev/null"]
     return subprocess.run(
         ["git", *who, *arguments], cwd=directory, env=clean, check=True, capture_output=True, text=True
-    ).stdout.strip()
+    ).stdout.removesuffix("\n")
 
 
 def write_project(directory: Path) -> None:

@@ -13,6 +13,7 @@ from schemas.ids import short_token
 from workspace.sandbox.port import SandboxUnavailable
 
 _ROOT = Path("/sys/fs/cgroup")
+_NAME = "value-train"
 _REMEDY = "run the train as an ordinary user, or where control groups can be written"
 
 
@@ -47,7 +48,8 @@ def counted(most: int) -> ProcessCount | None:
 
 def _make(most: int) -> Path:
     for parent in _parents():
-        group = parent / f"value-train-{os.getpid()}-{short_token()}"
+        _sweep(parent)
+        group = parent / f"{_NAME}-{os.getpid()}-{short_token()}"
         try:
             group.mkdir()
         except OSError:
@@ -58,6 +60,15 @@ def _make(most: int) -> Path:
         except OSError:
             group.rmdir()
     raise SandboxUnavailable("root's processes cannot be counted here, so a fork bomb would not be bounded", _REMEDY)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the groups of processes that were killed before they could do it."""
+    for group in parent.glob(f"{_NAME}-*-*"):
+        pid = group.name.split("-")[-2]
+        if not Path("/proc", pid).exists():
+            with contextlib.suppress(OSError):  # something in it is still ending
+                group.rmdir()
 
 
 def _parents() -> Iterator[Path]:

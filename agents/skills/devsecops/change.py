@@ -59,7 +59,10 @@ class DevsecopsChange(Skill[ChangeParameters, SkillOutput]):
         ticked = (
             TickedItem(item="built-as-designed", evidence=f"change.patch: SHA-256 {digest[:12]}"),
             TickedItem(item="reproducible", evidence=f"change.patch on {brief.base_commit[:12]}, without network"),
-            TickedItem(item="inputs-unchanged", evidence="a checkout of its own; the repository was only read"),
+            TickedItem(
+                item="inputs-unchanged",
+                evidence="test-report.json: a checkout of its own, the repository was only read",
+            ),
             TickedItem(item="tests-run", evidence=f"test-report.json: {passed} passed, {failed} failed"),
         )
         return SkillOutput(

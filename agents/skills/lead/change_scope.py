@@ -47,7 +47,7 @@ class LeadChangeScope(Skill[ChangeScopeParameters, SkillOutput]):
         for criterion in wanted:
             check_acceptance(criterion)
         command, origin = test_command(clean_checkout(context, "base"))
-        proposed = () if wanted else ("review.blocking == 0.0",)
+        proposed = () if wanted else ("review.failed == 0.0",)
         brief = ChangeBrief(
             ticket=ticket.id,
             title=ticket.title,
