@@ -33,6 +33,7 @@ REMEDIES = {
     "change": "name a patch file below the backlog folder, for example `change: patches/12.patch`",
     "repository": "name a git repository below one of the policy's `repository_roots`, or leave the line out",
     "acceptance_tests": "write a list of test files below the backlog folder, for example `- tests/test_12.py`",
+    "checkout": "leave it out: the drive sets it, to the commit it starts from",
     "created": "write date, time and zone, for example `created: 2026-11-01T09:00:00Z`",
     "file": "begin with a line `---`, then `field: value` lines, then another line `---`, then the free text",
 }
@@ -97,8 +98,8 @@ def _traps(document: Document, front: str) -> list[Problem]:
     """What would be taken in silence and mean something else than its author thinks."""
     found = []
     if "checkout" in document.data:
-        remedy = "leave it out: the drive sets it, to the commit it starts from"
-        found.append(Problem("checkout", "is not a field to write", remedy, document.line(("checkout",))))
+        line = document.line(("checkout",))
+        found.append(Problem("checkout", "is not a field to write", REMEDIES["checkout"], line))
     if "body" in document.data:
         remedy = "write it below the front matter, as the file's text"
         found.append(Problem("body", "is not a field", remedy, document.line(("body",))))
