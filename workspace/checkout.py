@@ -60,17 +60,20 @@ class CleanCheckout:
         return (text + "\n").encode("utf-8", "surrogateescape") if text else b""
 
     def read(self, path: str, *, base: bool = False) -> str | None:
-        """The text of a file in the index, or in the base; None where it is not. What is no UTF-8 is replaced."""
-        listed = self._run("ls-tree", "-z", self.base if base else self._run("write-tree"), "--", path)
-        if not listed or " blob " not in listed:
-            return None
-        blob = listed.split("\t")[0].split(" ")[2]
-        return self._run("cat-file", "blob", blob).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        """The text of a file in the index, or in the base; None where it is not. What is no UTF-8 is replaced. Raises
+        GitError."""
+        try:
+            text = self._run("cat-file", "blob", f"{self.base if base else ':0'}:{path}")
+        except GitError as problem:
+            if "does not exist" in problem.problem or "not in" in problem.problem:
+                return None
+            raise
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
     def files(self, *, base: bool = False) -> tuple[str, ...]:
-        """The paths of all files in the index, or in the base."""
-        tree = self.base if base else self._run("write-tree")
-        return tuple(name for name in self._run("ls-tree", "-r", "-z", "--name-only", tree).split("\0") if name)
+        """The paths of all files in the index, or in the base. Raises GitError."""
+        listed = self._run("ls-tree", "-r", "-z", "--name-only", self.base) if base else self._run("ls-files", "-z")
+        return tuple(name for name in listed.split("\0") if name)
 
     def _run(self, *arguments: str, data: bytes | None = None, accept: Sequence[int] = (0,)) -> str:
         where = {"GIT_DIR": os.fspath(self._git), "GIT_WORK_TREE": os.fspath(self.tree)}

@@ -110,6 +110,3 @@ def test_another_repository_is_changed_where_the_policy_allows_it(train: Train, 
     ran = train.run("session", "rollback", session, "--to", "design", "--as", "dana", "--reason", "think again")
     assert ran.code == 0, ran.err
     assert git(copy, "show", f"{branch}:shop/loader.py") + "\n" == LOADER, "the way back takes the change with it"
-    assert train.run("session", "retry", session, "--as", "dana").code == 0
-    assert train.run("drive", "--no-wait", "--json").json["waiting"] != []
-    assert git(copy, "show", f"{branch}:shop/loader.py") + "\n" == FIXED

@@ -63,6 +63,10 @@ def test_a_checkout_is_apart_from_the_repository(repository: Repository, tmp_pat
     ]
     assert (shell(repository.path, "for-each-ref"), sorted(os.listdir(repository.path / ".git"))) == before
     assert not marker.exists(), "no filter of the repository was run"
+    assert (checkout.read("README"), checkout.read("README", base=True)) == ("bye", "hello")
+    assert (checkout.read("new"), checkout.read("new", base=True), checkout.read("no")) == ("new", None, None)
+    assert checkout.files() == (".gitattributes", "README", "new", "src/a.py")
+    assert "new" not in checkout.files(base=True)
 
 
 def test_its_diff_gives_the_same_files_again(repository: Repository, tmp_path: Path) -> None:

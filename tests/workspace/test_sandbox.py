@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from workspace.sandbox.bubblewrap import Bubblewrap
 from workspace.sandbox.opening import open_sandbox
 from workspace.sandbox.port import Limits, Result, Sandbox, SandboxUnavailable
 
+ROOT = Path(__file__).resolve().parents[2]
 SECRET = "hunter2-" + uuid.uuid4().hex
 SMALL = Limits(seconds=60, memory_bytes=256 << 20, processes=40, file_bytes=8 << 20, disk_bytes=16 << 20)
 
@@ -215,6 +218,37 @@ def test_what_is_left_behind_ends_with_the_command(sandbox: Sandbox, tree: Path)
     result = python(sandbox, tree, code, Limits(seconds=60), marker)
     assert (result.exit_code, result.stopped) == (0, "")
     assert processes(marker) == []
+
+
+@pytest.mark.chaos
+def test_it_ends_with_whoever_runs_it(sandbox: Sandbox, tree: Path) -> None:
+    marker = "marker-" + uuid.uuid4().hex
+    code = (
+        "import sys; from pathlib import Path; from workspace.sandbox.opening import open_sandbox\n"
+        "command = ['python', '-c', 'import time; print(1); time.sleep(600)', sys.argv[1]]\n"
+        "open_sandbox().run(command, cwd=Path(sys.argv[2]), writable=(Path(sys.argv[2]),))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, marker, os.fspath(tree)], cwd=ROOT)
+
+    def inside() -> list[int]:
+        return [pid for pid in processes(marker) if pid != parent.pid]
+
+    try:
+        wait_until(lambda: len(inside()) >= 3)  # bubblewrap, the namespace's first process, the command
+        parent.kill()
+        parent.wait()
+        wait_until(lambda: not inside())
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for a condition; the deadline only bounds a failing test."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_endless_output_is_drained_and_cut(sandbox: Sandbox, tree: Path) -> None:

@@ -58,7 +58,7 @@ class DevsecopsChange(Skill[ChangeParameters, SkillOutput]):
         passed, skipped = len(after.names("passed")), len(after.names("skipped"))
         ticked = (
             TickedItem(item="built-as-designed", evidence=f"change.patch: SHA-256 {digest[:12]}"),
-            TickedItem(item="reproducible", evidence=f"change.patch on {brief.base_commit[:12]}, without network"),
+            TickedItem(item="reproducible", evidence=f"change.patch: on {brief.base_commit[:12]}, without network"),
             TickedItem(
                 item="inputs-unchanged",
                 evidence="test-report.json: a checkout of its own, the repository was only read",
