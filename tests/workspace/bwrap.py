@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from workspace.sandbox.cgroup import counted
+from workspace.sandbox.port import SandboxUnavailable
+
 
 def needs_bubblewrap() -> None:
     """Skip, saying why, unless commands can be contained here."""
@@ -33,4 +36,11 @@ def _missing() -> str:
     tried = subprocess.run(
         ["bwrap", "--unshare-user", "--disable-userns", "--ro-bind", "/", "/", "true"], capture_output=True, check=False
     )
-    return "" if tried.returncode == 0 else f"bubblewrap cannot work here: {tried.stderr.decode().strip()}"
+    if tried.returncode != 0:
+        return f"bubblewrap cannot work here: {tried.stderr.decode().strip()}"
+    try:
+        if (count := counted(5)) is not None:
+            count.close()
+    except SandboxUnavailable as problem:
+        return str(problem)
+    return ""
