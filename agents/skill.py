@@ -63,6 +63,7 @@ MEDIA_TYPES = {
     ".md": "text/markdown",
     ".yaml": "application/yaml",
     ".svg": "image/svg+xml",
+    ".patch": "text/x-diff",
     ".parquet": "application/vnd.apache.parquet",
     ".zip": "application/zip",
 }

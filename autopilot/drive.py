@@ -17,7 +17,7 @@ from schemas.ids import short_token, uuid7
 from schemas.messages import Command
 from schemas.pipeline import PipelineDefinition
 from schemas.policy import Policy
-from schemas.ticket import Ticket
+from schemas.ticket import Checkout, Ticket
 from schemas.values import Actor, Sender
 from workspace.git import branch_name
 
@@ -77,11 +77,12 @@ class Drive:
         settings: DriveSettings,
         choose: Callable[[Board], Awaitable[Choice]],
         pipeline: Callable[[str], PipelineDefinition],
-        base_commit: Callable[[], str],
+        place: Callable[[Ticket, PipelineDefinition], Checkout],
         trouble: Callable[[], Exception | None] = lambda: None,
     ) -> None:
         """`choose` reads the backlog and selects; `pipeline` loads a definition by name (ValueError when it cannot);
-        `base_commit` is where new branches start; `trouble` is what keeps the record from being written, if anything.
+        `place` says where a ticket's branch starts (ValueError when it cannot be there); `trouble` is what keeps the
+        record from being written, if anything.
         """
         self.id = f"d-{short_token(6)}"
         self._bus = bus
@@ -89,7 +90,7 @@ class Drive:
         self._settings = settings
         self._choose = choose
         self._pipeline = pipeline
-        self._base_commit = base_commit
+        self._place = place
         self._trouble = trouble
         self._started: list[str] = []
         self._refused: dict[int, str] = {}
@@ -198,9 +199,12 @@ class Drive:
         ticket, digest = choice.tickets[number], choice.digests[number]
         try:
             pipeline = self._pipeline(ticket.pipeline)
+            place = self._place(ticket, pipeline)
         except ValueError as problem:
             self._refused[number] = str(problem)
             return True
+        if pipeline.changes_code:
+            ticket = ticket.model_copy(update={"checkout": place})
         token = short_token()
         session = f"s{number}-{token}"
         settings = self._settings
@@ -211,8 +215,8 @@ class Drive:
             pipeline=pipeline,
             policy=settings.policy,
             policy_version=settings.policy_version,
-            repository=settings.repository,
-            base_commit=self._base_commit(),
+            repository=place.repository,
+            base_commit=place.commit,
             branch=branch_name(number, token),
             roots=settings.roots,
             seed=int(digest[:7], 16),

@@ -124,6 +124,8 @@ class EffectExecutor:
             tree.remove()
             return RecordEffect(effect=effect.effect, kind="restore", commit=commit)
         folder = ticket_folder(row.ticket.id)
+        if effect.target:
+            self._change(tree, effect, row, when, folder)
         files = render(folder_of(row, when), self._blobs.read)
         summary = row.phases[effect.phase].summary
         message = f"{effect.phase}: ticket {row.ticket.id}, {row.ticket.title}\n\n{summary}"
@@ -131,6 +133,13 @@ class EffectExecutor:
             {f"{folder}/{path}": content for path, content in files.items()}, message, when, trailers, below=folder
         )
         return RecordEffect(effect=effect.effect, kind="commit", commit=commit)
+
+    def _change(self, tree: Worktree, effect: EffectRequested, row: SessionRow, when: datetime, folder: str) -> None:
+        """Apply the phase's patch to the branch, in a commit of its own before the folder's. Raises GitError."""
+        patch = next(artifact for artifact in effect.artifacts if artifact.name == effect.target)
+        message = f"{row.ticket.title}\n\nTicket {row.ticket.id}, as {effect.target} of {effect.phase} has it."
+        trailers = {EFFECT: f"{effect.effect}.change", "Value-Train-Session": row.id}
+        tree.change(self._blobs.read(patch.sha256), folder, message, when, trailers)
 
     def _tree(self, row: SessionRow) -> Worktree:
         """The session's checkout. Raises GitError."""

@@ -30,6 +30,10 @@ REMEDIES = {
     "assignee": "name the person who works on this by hand, or leave the line out",
     "state": "write `state: open` or `state: closed`",
     "locked": "write `locked: true` or `locked: false`",
+    "change": "name a patch file below the backlog folder, for example `change: patches/12.patch`",
+    "repository": "name a git repository below one of the policy's `repository_roots`, or leave the line out",
+    "acceptance_tests": "write a list of test files below the backlog folder, for example `- tests/test_12.py`",
+    "checkout": "leave it out: the drive sets it, to the commit it starts from",
     "created": "write date, time and zone, for example `created: 2026-11-01T09:00:00Z`",
     "file": "begin with a line `---`, then `field: value` lines, then another line `---`, then the free text",
 }
@@ -93,6 +97,9 @@ def _split(text: str, source: str) -> tuple[str, str]:
 def _traps(document: Document, front: str) -> list[Problem]:
     """What would be taken in silence and mean something else than its author thinks."""
     found = []
+    if "checkout" in document.data:
+        line = document.line(("checkout",))
+        found.append(Problem("checkout", "is not a field to write", REMEDIES["checkout"], line))
     if "body" in document.data:
         remedy = "write it below the front matter, as the file's text"
         found.append(Problem("body", "is not a field", remedy, document.line(("body",))))
@@ -106,9 +113,13 @@ def _traps(document: Document, front: str) -> list[Problem]:
 
 def _friendly(name: str, value: Any) -> Any:
     """A single value for a list of one; numbers of tickets with or without `#`."""
-    if name in ("labels", "blocked_by", "acceptance"):
+    if name in ("labels", "blocked_by", "acceptance", "acceptance_tests"):
         if isinstance(value, str):
-            value = [value] if name == "acceptance" else [part.strip() for part in value.split(",") if part.strip()]
+            value = (
+                [value]
+                if name.startswith("acceptance")
+                else [part.strip() for part in value.split(",") if part.strip()]
+            )
         if name == "blocked_by" and isinstance(value, list):
             value = [item.removeprefix("#") if isinstance(item, str) else item for item in value]
     return value

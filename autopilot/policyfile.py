@@ -25,6 +25,8 @@ REMEDIES = {
     "escalate_to": "write a list of approvers' names, for example `escalate_to: [alice]`",
     "max_consecutive_failures": "write a whole number from 1, for example `max_consecutive_failures: 3`",
     "signing_key": "name a file, or leave the line out",
+    "repository_roots": "write a list of directories, for example `repository_roots: [../services]`",
+    "test_command": "write one command, for example `test_command: python -m pytest`",
 }
 
 
@@ -91,7 +93,8 @@ def advice(policy: Policy, path: Path) -> list[str]:
 
 def _friendly(name: str, value: Any) -> Any:
     """A single value for a list of one, and a bare name for an approver without bounds."""
-    if name in ("approvers", "operators", "data_roots", "escalate_to") and isinstance(value, str | dict):
+    lists = ("approvers", "operators", "data_roots", "escalate_to", "repository_roots")
+    if name in lists and isinstance(value, str | dict):
         value = [value]
     if name == "approvers" and isinstance(value, list):
         value = [{"name": item} if isinstance(item, str) else _approver(item) for item in value]

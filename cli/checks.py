@@ -35,6 +35,7 @@ def examine(home_path: Path) -> list[Check]:
         _run("disk", lambda: _disk(home)),
         _run("home", lambda: _home(home)),
         _run("policy", lambda: _policy(home)),
+        _run("sandbox", lambda: _sandbox(home)),
     ]
 
 
@@ -110,3 +111,22 @@ def _policy(home: Home) -> tuple[bool, str, str]:
     names = ", ".join(a.name for a in policy.approvers)
     remedy = f"name an approver in {home.policy}; until then nobody can decide a human gate"
     return bool(names), f"approvers: {names or 'none'}", remedy
+
+
+def _sandbox(home: Home) -> tuple[bool, str, str]:
+    """Only tickets that change code need it, so that it is missing is no fault."""
+    from workspace.sandbox.opening import open_sandbox
+    from workspace.sandbox.port import Limits, SandboxUnavailable
+
+    settings = load(home.config)
+    place = home.path
+    while not place.is_dir():
+        place = place.parent
+    try:
+        sandbox = open_sandbox(settings.sandbox, settings.sandbox_environments)
+        if not sandbox.contained:
+            return True, f"{sandbox.name}: the tests of code changes run uncontained", ""
+        result = sandbox.run(["true"], cwd=place, limits=Limits(seconds=20.0))
+    except SandboxUnavailable as problem:
+        return True, f"none, so tickets that change code are refused: {problem}", ""
+    return result.ok, f"{sandbox.name}: {result.summary}", "see the message"

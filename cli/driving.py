@@ -31,7 +31,7 @@ from cli.options import say, show_json
 from cli.pipelines import skills
 from cli.progress import Progress
 from cli.reading import reading
-from cli.selecting import backlog_at, chooser, data_roots
+from cli.selecting import backlog_at, chooser, data_roots, place_of
 from cli.settings import Settings, load
 from conductor.pipelines import load as load_pipeline
 from schemas.policy import Policy
@@ -59,7 +59,7 @@ class Ground:
             settings=self.drive,
             choose=self.choose,
             pipeline=partial(load_pipeline, folders=(self.home.pipelines,), skills=skills()),
-            base_commit=self.repository.head_commit,
+            place=partial(place_of, self.repository, self.policy),
             trouble=trouble,
         )
 

@@ -67,6 +67,7 @@ def _facts(phase: PhaseSource) -> list[tuple[str, str]]:
         ("needs", ", ".join(phase.needs)),
         ("artifacts", ", ".join(phase.artifacts)),
         ("signed", ", ".join(phase.sign)),
+        ("applied", f"{phase.apply} to the branch" if phase.apply else ""),
         ("criteria", "; ".join([*phase.criteria, *(["the ticket's acceptance criteria"] if phase.acceptance else [])])),
         ("after", "" if phase.after is None else ", ".join(phase.after) or "nothing: it starts at once"),
         ("skipped", f"when {phase.skip_when}" if phase.skip_when else ""),

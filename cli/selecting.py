@@ -22,9 +22,10 @@ from cli.home import Home
 from cli.opening import has_record
 from cli.reading import reading
 from cli.settings import load
+from schemas.pipeline import PipelineDefinition
 from schemas.policy import Policy
-from schemas.ticket import Ticket
-from workspace.git import Repository
+from schemas.ticket import Checkout, Ticket
+from workspace.git import GitError, Repository
 
 DELIVERY = "phase/delivery_"
 """How `workspace.git.branch_name` begins the branches of sessions."""
@@ -42,6 +43,40 @@ def data_roots(backlog: Backlog, policy: Policy, repository: Path) -> tuple[str,
     roots = [Path(backlog.directory)] if isinstance(backlog, FolderBacklog) else []
     roots += [repository / root for root in policy.data_roots]
     return tuple(str(root.resolve()) for root in roots)
+
+
+def place_of(home: Repository, policy: Policy, ticket: Ticket, pipeline: PipelineDefinition) -> Checkout:
+    """Where the ticket's branch starts: in the drive's repository, or the one the ticket names, where it stands now.
+
+    Raises ValueError when the ticket asks for what its pipeline does not do, or names a repository that is not allowed
+    or not there.
+    """
+    wanted = {"change": ticket.change, "repository": ticket.repository, "acceptance_tests": ticket.acceptance_tests}
+    if not pipeline.changes_code and (named := [name for name, value in wanted.items() if value]):
+        raise ValueError(f"pipeline {pipeline.name!r} changes no code: leave out {', '.join(named)}")
+    repository = home if ticket.repository is None else _named(home, policy, ticket.repository)
+    try:
+        return Checkout(repository=str(repository.path), commit=repository.head_commit())
+    except GitError as problem:
+        if ticket.repository is None:
+            raise
+        raise ValueError(str(problem)) from problem
+
+
+def _named(home: Repository, policy: Policy, name: str) -> Repository:
+    """The repository a ticket names, if it lies below one of the policy's roots after every link is followed."""
+    roots = [(home.path / root).resolve() for root in policy.repository_roots]
+    for root in roots:
+        place = (root / name).resolve()
+        if not place.is_relative_to(root):
+            raise ValueError(f"`repository` {name!r} leads out of the policy's `repository_roots`")
+        if place.is_dir():
+            found = Repository(place)
+            if not found.is_repository() or Path(found.git("rev-parse", "--show-toplevel")).resolve() != place:
+                raise ValueError(f"`repository` {name!r} is no git repository: name the folder that is one")
+            return found
+    where = ", ".join(policy.repository_roots) or "none: add `repository_roots` to policy.yaml"
+    raise ValueError(f"`repository` {name!r} is not below one of the policy's `repository_roots` ({where})")
 
 
 def chooser(backlog: Backlog, policy: Policy, repository: Repository) -> Callable[[Board], Awaitable[Choice]]:

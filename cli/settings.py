@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 import yaml
@@ -40,6 +41,11 @@ class Settings(BaseSettings):
     which then serves TLS only."""
     nats_tls_key: Path | None = None
     """The key of `nats_tls_certificate`, without a passphrase and readable for you only."""
+    sandbox: Literal["bubblewrap", "local-unsafe"] = "bubblewrap"
+    """How a repository's own tests are contained. `local-unsafe` contains nothing, and every session says so."""
+    sandbox_environments: tuple[Path, ...] = ()
+    """Directories (a virtual environment) that contained commands may read and run besides the system's programs; their
+    `bin` comes first on the path."""
     skill_processes: Annotated[int, Field(ge=1, le=64)] = 2
     """How many skills may run at once."""
     tracking_uri: str | None = None
@@ -96,7 +102,10 @@ class Settings(BaseSettings):
     @property
     def facts(self) -> dict[str, str]:
         """What skills are told of the settings."""
-        return {"tracking_uri": self.tracking_uri} if self.tracking_uri else {}
+        told: dict[str, str] = {"sandbox": self.sandbox}
+        if self.sandbox_environments:
+            told["sandbox_environments"] = os.pathsep.join(os.path.abspath(each) for each in self.sandbox_environments)
+        return told | ({"tracking_uri": self.tracking_uri} if self.tracking_uri else {})
 
     @classmethod
     def settings_customise_sources(

@@ -177,7 +177,8 @@ def _next_effect(state: SessionState, phase: PhaseState) -> tuple[Event, ...]:
     unsigned = next((n for n in sign if n + SIGNATURE not in produced), None) if sign else None
     if not unsigned and [effect for effect in state.effects if effect.kind == "commit"]:
         return ()
-    kind, target = ("sign", unsigned) if unsigned else ("commit", "")
+    definition = state.definition_of(phase.name)
+    kind, target = ("sign", unsigned) if unsigned else ("commit", definition.apply)
     effect = ev.EffectRequested(
         effect=f"{state.id}.{kind}.{state.version + 1}",
         kind="sign" if unsigned else "commit",

@@ -57,5 +57,19 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "evaluation.measure": _measured_on_the_holdout(),
     "risk.profile": ("risk.tier", "risk.score", "risk.veto"),
     "devsecops.package": ("package.bytes",),
+    "devsecops.change": ("tests.failed", "tests.passed", "tests.skipped", "tests.new", "tests.fixed", "tests.removed"),
+    "evaluation.review": (
+        "review.blocking",
+        "review.attention",
+        "review.failed",
+        "review.passed",
+        "review.new",
+        "review.fixed",
+        "review.removed",
+        "review.acceptance_failed",
+        "review.acceptance_passed",
+        "review.files",
+        "review.lines",
+    ),
 }
 """By skill. All of them are numbers (doubles)."""

@@ -116,6 +116,9 @@ class PhaseDefinition(Value):
     idle_seconds: Annotated[float, Field(gt=0, le=YEAR)] | None = later(None)
     """A claimed attempt that gives no sign of life for so long is expired."""
 
+    apply: ArtifactName | None = later(None)
+    """An artifact that is a patch: the effect executor applies it to the session's branch with the phase's commit."""
+
     @model_validator(mode="after")
     def _unique(self) -> Self:
         for what, names in (("checklist item", [i.id for i in self.checklist]), ("artifact", list(self.artifacts))):
@@ -128,6 +131,8 @@ class PhaseDefinition(Value):
     def _signed_are_produced(self) -> Self:
         if unknown := sorted(set(self.sign) - set(self.artifacts)):
             raise ValueError(f"`sign` names what is not among the phase's artifacts: {', '.join(unknown)}")
+        if self.apply is not None and self.apply not in self.artifacts:
+            raise ValueError(f"`apply` names what is not among the phase's artifacts: {self.apply}")
         if made := sorted(a for a in self.artifacts if a.endswith(SIGNATURE)):
             raise ValueError(f"signatures are made by `sign`, not by the phase: {', '.join(made)}")
         return self
@@ -211,6 +216,11 @@ class PipelineDefinition(Value):
     @cached_property
     def _by_name(self) -> Mapping[str, PhaseDefinition]:
         return {phase.name: phase for phase in self.phases}
+
+    @property
+    def changes_code(self) -> bool:
+        """Whether one of its phases changes the repository's own files."""
+        return any(phase.apply is not None for phase in self.phases)
 
     def phase(self, name: str) -> PhaseDefinition:
         """The phase called `name`. Raises KeyError with the known names."""

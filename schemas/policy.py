@@ -49,6 +49,11 @@ class Policy(Value):
     """File with the ed25519 key that signs packages; by default one is made in the home directory."""
     escalate_to: tuple[str, ...] = later(())
     """Approvers who get a gate that expired undecided, whatever phases they are named for."""
+    repository_roots: tuple[str, ...] = later(())
+    """Directories below which a ticket may name a git repository to change; relative ones are relative to the drive's
+    repository, which needs no root."""
+    test_command: str | None = later(None)
+    """How the tests of this repository are run; read from the base commit of the repository that is changed."""
     max_consecutive_failures: Annotated[int, Field(ge=1)] | None = later(None)
     """When so many sessions of a drive in a row end blocked, it takes no more tickets."""
 

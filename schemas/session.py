@@ -120,7 +120,8 @@ class EffectRequested(Event, stream="session"):
     attempt: int
     artifacts: tuple[ArtifactRef, ...] = ()
     target: str = ""
-    """`commit`: empty. `sign`: the artifact's name. `restore`: the commit the branch goes back to."""
+    """`commit`: the patch among the artifacts that is applied with it, or empty. `sign`: the artifact's name.
+    `restore`: the commit the branch goes back to."""
 
 
 class EffectRecorded(Event, stream="session"):

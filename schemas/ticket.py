@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.values import RiskLevel, Task, Value
+from schemas.values import RiskLevel, Task, Value, later
 
 CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", "recall", "precision")
 REGRESSION_METRICS = ("mae", "rmse", "r2")
@@ -22,6 +22,14 @@ class Budget(Value):
 
     usd: Annotated[float, Field(gt=0, le=1e9)] = 5.0
     minutes: Annotated[float, Field(gt=0, le=1e6)] = 10.0
+
+
+class Checkout(Value):
+    """Where a change starts: the repository's directory and the commit, as the drive found them when it took the
+    ticket."""
+
+    repository: str
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
 
 
 class Ticket(Value):
@@ -47,6 +55,14 @@ class Ticket(Value):
     locked: bool = False
     created: datetime | None = None
     body: str = ""
+    change: str | None = later(None)
+    """A patch (unified diff) below the backlog folder: the change itself, where no planner writes it."""
+    repository: str | None = later(None)
+    """The git repository the change is for, below one of the policy's `repository_roots`."""
+    acceptance_tests: tuple[str, ...] = later(())
+    """Test files below the backlog folder that must pass on the changed code; whoever builds does not see them."""
+    checkout: Checkout | None = later(None)
+    """Set by the drive, never by the author."""
 
     @field_validator("metric")
     @classmethod

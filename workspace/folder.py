@@ -219,6 +219,7 @@ def _ticket(ticket: Ticket) -> str:
     """The ticket's fields, without those left at their default; the body last."""
     fields = ticket.model_dump(mode="json", exclude_defaults=True)
     body = fields.pop("body", "")
+    fields.pop("checkout", None)  # a place on the machine of whoever drives: no business of the branch's readers
     return _yaml(fields | ({"body": body} if body else {}))
 
 

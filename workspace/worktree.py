@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from workspace.git import AUTHOR_EMAIL, EFFECT, GitError, Repository, run_git
+from workspace.patching import patched_tree
 
 _UNSAFE = re.compile(r"(^|/)(\.{0,2}|\.git)(/|$)|[\\\x00-\x1f\x7f]", re.IGNORECASE)
 """Empty, `.`, `..` and `.git` as a part of a path (so also absolute ones), backslashes and control characters."""
@@ -98,6 +99,23 @@ class Worktree:
                 "free some space there" if problem.errno == errno.ENOSPC else "check the directory for temporary files"
             )
             raise GitError(f"the commit's files cannot be written: {problem}", remedy) from problem
+        return self._append(tree, tip, message, when, trailers)
+
+    def change(self, patch: bytes, keep: str, message: str, when: datetime, trailers: Mapping[str, str]) -> str:
+        """Make the files outside the folder `keep` those of the base with `patch` applied, in one commit; its SHA.
+
+        Repeating it for the same effect returns the first commit; if the files are so already, the branch's own.
+        Raises GitError, and leaves the branch as it was.
+        """
+        _check_path(keep)
+        done = self.find(trailers.get(EFFECT, ""))
+        if done:
+            self._refresh()
+            return done
+        tip = self.head()
+        tree = patched_tree(self.repository, self.base, tip, patch, keep)
+        if tree == self.repository.git("rev-parse", f"{tip}^{{tree}}"):
+            return tip
         return self._append(tree, tip, message, when, trailers)
 
     def restore(self, commit: str, message: str, when: datetime, trailers: Mapping[str, str]) -> str:

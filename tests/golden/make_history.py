@@ -83,6 +83,11 @@ MEASURED: dict[str, dict[str, float]] = {
 class Recorder:
     """Plays all parts and writes down every word."""
 
+    ticket = TICKET
+    measured = MEASURED
+    added: tuple[str, ...] = ("metrics.rows >= 50.0",)
+    """Acceptance criteria that the scope adds to the ticket's."""
+
     def __init__(self) -> None:
         self.state = initial(STREAM.name)
         self.now = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -113,7 +118,7 @@ class Recorder:
 
     def start(self, pipeline: PipelineDefinition) -> None:
         command = cmd.StartSession(
-            ticket=TICKET,
+            ticket=self.ticket,
             ticket_digest="12" * 32,
             drive="d-golden",
             pipeline=pipeline,
@@ -138,7 +143,7 @@ class Recorder:
 
     def report(self, **figures: float) -> cmd.ReportWork:
         phase = self.state.definition
-        measured = MEASURED.get(phase.name, {}) | {n.replace("__", "."): v for n, v in figures.items()}
+        measured = self.measured.get(phase.name, {}) | {n.replace("__", "."): v for n, v in figures.items()}
         return cmd.ReportWork(
             phase=phase.name,
             attempt=self.state.attempt,
@@ -153,7 +158,7 @@ class Recorder:
                 Measurement(scope=key.split(".")[0], name=key.split(".")[1], value=value)
                 for key, value in measured.items()
             ),
-            acceptance=(*TICKET.acceptance, "metrics.rows >= 50.0") if phase.name == "scope" else (),
+            acceptance=(*self.ticket.acceptance, *self.added) if phase.name == "scope" else (),
             warnings=("only one hospital",) if phase.name == "data-sources" else (),
             usage=Usage(wall_seconds=12.5, cpu_seconds=20.25, peak_rss_bytes=250_000_000, tokens=0, usd=0.001),
         )

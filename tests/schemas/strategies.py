@@ -154,10 +154,21 @@ def phases() -> st.SearchStrategy[PhaseDefinition]:
     )
     items = st.lists(model(ChecklistItem), unique_by=lambda i: i.id, max_size=3).map(tuple)
     base = plain(
-        PhaseDefinition, checklist=items, artifacts=names, sign=st.just(()), after=st.none(), repeat=st.just(())
+        PhaseDefinition,
+        checklist=items,
+        artifacts=names,
+        sign=st.just(()),
+        after=st.none(),
+        repeat=st.just(()),
+        apply=st.none(),
     )
     return st.tuples(base, st.integers(0, 3)).map(
-        lambda both: PhaseDefinition(**(dict(both[0]) | {"sign": both[0].artifacts[: both[1]]}))
+        lambda both: PhaseDefinition(
+            **(
+                dict(both[0])
+                | {"sign": both[0].artifacts[: both[1]], "apply": next(iter(both[0].artifacts[both[1] :]), None)}
+            )
+        )
     )
 
 

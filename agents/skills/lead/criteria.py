@@ -50,9 +50,12 @@ def measurable(task: Task, classes: int) -> tuple[str, ...]:
     return (*figures, "metrics.rows")
 
 
-def check(criterion: str, known: tuple[str, ...]) -> None:
-    """Raises InputError, naming the criterion and what is wrong, unless it is a CEL condition over `known` figures."""
-    remedy = f"use only {_summary(known)}"
+def check(criterion: str, known: tuple[str, ...], remedy: str = "") -> None:
+    """Raises InputError, naming the criterion and what is wrong, unless it is a CEL condition over `known` figures.
+
+    `remedy` says which those are, where they are not a model's.
+    """
+    remedy = remedy or f"use only {_summary(known)}"
     read = [re.sub(r"\s", "", name) for name in _NAME.findall(_STRING.sub("''", criterion))]
     read = [name for name in read if name not in _WORDS]
     for name in read:

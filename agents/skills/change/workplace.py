@@ -1,0 +1,105 @@
+"""What the skills of a code change work on: the ticket's files, the repository at its base, and the sandbox."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from agents.skill import InputError, SkillContext
+from agents.skills.change.shapes import TicketFile
+from schemas.ticket import Checkout
+from workspace.checkout import CleanCheckout
+from workspace.git import GitError
+from workspace.sandbox.local import WARNING
+from workspace.sandbox.opening import open_sandbox
+from workspace.sandbox.port import BUBBLEWRAP, Sandbox, SandboxUnavailable
+
+LARGEST_PATCH = 5_000_000
+"""Bytes of a patch a ticket brings."""
+LARGEST_TEST = 500_000
+DEFAULT_COMMAND = ("python", "-m", "pytest")
+_POLICY, _PROJECT = ".valuetrain/policy.yaml", "pyproject.toml"
+
+
+def checkout_of(context: SkillContext) -> Checkout:
+    """Where the change starts. Raises InputError when the session was started without a repository."""
+    if context.ticket.checkout is None:
+        raise InputError(
+            "the session was started without a repository to change",
+            "use a pipeline with a phase that has `apply`, and drive again",
+        )
+    return context.ticket.checkout
+
+
+def clean_checkout(context: SkillContext, name: str) -> CleanCheckout:
+    """The files of the base commit in a new directory of this skill's own. Raises InputError."""
+    place = checkout_of(context)
+    try:
+        return CleanCheckout.create(Path(place.repository), place.commit, context.out.parent / name)
+    except GitError as problem:
+        raise InputError(problem.problem, problem.remedy) from problem
+
+
+def sandbox_of(context: SkillContext) -> tuple[Sandbox, tuple[str, ...]]:
+    """The installation's sandbox, and what a reviewer should know about it. Raises InputError where there is none."""
+    named = str(context.facts.get("sandbox_environments") or "")
+    environments = [Path(part) for part in named.split(os.pathsep) if part]
+    try:
+        sandbox = open_sandbox(str(context.facts.get("sandbox") or BUBBLEWRAP), environments)
+    except SandboxUnavailable as problem:
+        raise InputError(problem.problem, problem.remedy) from problem
+    return sandbox, () if sandbox.contained else (WARNING,)
+
+
+def ticket_file(name: str, field: str, roots: Sequence[Path], largest: int) -> tuple[TicketFile, bytes]:
+    """A file the ticket's `field` names, below the first of `roots` (the backlog). Raises InputError."""
+    if not roots:
+        raise InputError(f"`{field}` {name!r} cannot be read: there is no backlog folder", "drive a folder of tickets")
+    root = roots[0].resolve()
+    path = (root / name).resolve()
+    if not path.is_relative_to(root):
+        raise InputError(f"`{field}` {name!r} leads out of the backlog folder", "put the file below it")
+    if not path.is_file():
+        raise InputError(f"`{field}` {name!r} is no file below the backlog folder", "put it there, or correct the name")
+    if path.stat().st_size > largest:
+        raise InputError(f"`{field}` {name!r} has more than {largest:,} bytes", "make it smaller")
+    data = path.read_bytes()
+    if not data.strip():
+        raise InputError(f"`{field}` {name!r} is empty", "write it, or leave the line out")
+    return TicketFile(name=path.relative_to(root).as_posix(), sha256=hashlib.sha256(data).hexdigest()), data
+
+
+def test_command(base: CleanCheckout) -> tuple[tuple[str, ...], str]:
+    """How the project's tests are run, and where that is said: its base commit, never the ticket. Raises InputError."""
+    said: object = None
+    origin = ""
+    if (text := base.read(_POLICY, base=True)) is not None:
+        origin = _POLICY
+        try:
+            said = (yaml.safe_load(text) or {}).get("test_command")
+        except (yaml.YAMLError, AttributeError) as problem:
+            raise InputError(f"{_POLICY} of the base commit cannot be read: {problem}", "correct it there") from problem
+    if said is None and (text := base.read(_PROJECT, base=True)) is not None:
+        origin = _PROJECT
+        try:
+            table = tomllib.loads(text).get("tool", {}).get("valuetrain", {})
+        except tomllib.TOMLDecodeError as problem:
+            raise InputError(f"{_PROJECT} of the base commit is no TOML: {problem}", "correct it there") from problem
+        if unknown := sorted(set(table) - {"test_command"}):
+            raise InputError(f"[tool.valuetrain] has {', '.join(unknown)}", "it may hold `test_command` only")
+        said = table.get("test_command")
+    if said is None:
+        return DEFAULT_COMMAND, "default"
+    try:
+        command = tuple(shlex.split(said)) if isinstance(said, str) else ()
+    except ValueError:
+        command = ()
+    if not command:
+        raise InputError(f"`test_command` in {origin} is {said!r}", "write one command, for example python -m pytest")
+    return command, origin

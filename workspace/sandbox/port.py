@@ -1,0 +1,110 @@
+"""The port: run one command nobody vouches for, so that it can neither reach out, stay behind nor use up the machine.
+
+    sandbox = open_sandbox("bubblewrap")
+    result = sandbox.run(["python", "-m", "pytest"], cwd=tree, writable=(tree,))
+    if not result.ok:
+        print(result.summary, result.output)
+
+A command that fails, or is stopped at a limit, is a result. What the sandbox itself cannot do is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+BUBBLEWRAP: Literal["bubblewrap"] = "bubblewrap"
+LOCAL_UNSAFE: Literal["local-unsafe"] = "local-unsafe"
+BACKENDS = (BUBBLEWRAP, LOCAL_UNSAFE)
+
+Stopped = Literal["", "time", "memory", "disk"]
+Network = Literal["none"]
+"""There is no other yet: a command in the sandbox has a loopback interface of its own and nothing else."""
+
+
+class SandboxUnavailable(Exception):
+    """Commands cannot be contained here, so they are not run. `problem` says why, `remedy` what to do."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}; {remedy}")
+        self.problem = problem
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one run may use: seconds of wall clock; bytes of memory, for each process and for all together; processes at
+    once; bytes of one file; bytes that the writable directories may grow by; bytes of output that are kept; bytes of
+    temporary files, which lie in memory and are gone afterwards."""
+
+    seconds: float = 300.0
+    memory_bytes: int = 2 << 30
+    processes: int = 128
+    file_bytes: int = 256 << 20
+    disk_bytes: int = 1 << 30
+    output_bytes: int = 200_000
+    temporary_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended.
+
+    `exit_code` is None if it was stopped, then `stopped` names the limit; a negative one is a signal. `output` is what
+    it printed (both streams as they came); if `left_out` bytes of it were not kept, a mark says so where they are
+    missing. `refused` are protected paths it made and that were removed again. `contained` is whether anything kept it
+    from the machine.
+    """
+
+    exit_code: int | None
+    output: str
+    left_out: int = 0
+    stopped: Stopped = ""
+    seconds: float = 0.0
+    refused: tuple[str, ...] = ()
+    contained: bool = True
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended by itself, with 0, and touched nothing protected."""
+        return self.exit_code == 0 and not self.refused
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        if self.stopped:
+            end = f"stopped after {self.seconds:.1f} s at its limit of {self.stopped}"
+        else:
+            end = f"exit code {self.exit_code} after {self.seconds:.1f} s"
+        return end + (f"; made {', '.join(self.refused)}, which is protected: removed" if self.refused else "")
+
+
+class Sandbox(Protocol):
+    """One way to contain commands."""
+
+    @property
+    def name(self) -> str:
+        """One of `BACKENDS`."""
+
+    @property
+    def contained(self) -> bool:
+        """Whether anything keeps commands from the machine."""
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        writable: Sequence[Path] = (),
+        limits: Limits | None = None,
+        environment: Mapping[str, str] | None = None,
+        network: Network = "none",
+    ) -> Result:
+        """Run `command` (no shell) in `cwd` and return when it and all it started are gone.
+
+        It may write below the directories `writable` and nowhere else; what is protected there (`workspace.protected`)
+        it can only read. Its environment is a fixed one and `environment`, nothing of ours. Raises SandboxUnavailable,
+        ValueError for an empty command or a directory that does not exist.
+        """
