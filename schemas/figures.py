@@ -49,6 +49,9 @@ def _measured_on_the_holdout() -> tuple[str, ...]:
 
 MEASURED: Mapping[str, tuple[str, ...]] = {
     "data.extract": ("data.rows", "data.columns"),
+    "data.ingest": ("data.rows", "data.columns"),
+    "data.promise": ("data.quality_score", "data.duplicate_rows", "data.missing_share"),
+    "data.describe": ("data.personal_columns",),
     "data.quality": ("data.quality_score", "data.duplicate_rows", "data.missing_share"),
     "data.split": ("data.twin_fraction", "data.twin_fraction_after", "data.train_rows", "data.holdout_rows"),
     "feature.leakage": ("leakage.suspects", "leakage.adversarial_auc", "leakage.adversarial_bound"),
@@ -56,6 +59,7 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "evaluation.predict": ("serving.batch_ms_per_row", "serving.single_row_ms"),
     "evaluation.measure": _measured_on_the_holdout(),
     "risk.profile": ("risk.tier", "risk.score", "risk.veto"),
+    "risk.data": ("risk.tier", "risk.score", "risk.veto"),
     "devsecops.package": ("package.bytes",),
 }
 """By skill. All of them are numbers (doubles)."""
