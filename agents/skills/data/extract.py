@@ -38,7 +38,7 @@ class DataExtract(Skill[Parameters, SkillOutput]):
         recorded = SourceSpec.model_validate(context.read_json("data-source.json"))
         loaded = load(context.ticket, context.roots, context.max_data_bytes)
         same_source(loaded.source, recorded)
-        dataset = _dataset(loaded, scope)
+        dataset = dataset_of(loaded, scope)
         dataset.to_parquet(context.out / "dataset.parquet", index=False)
         schema = schema_of(dataset, loaded, context.ticket)
         context.write_json("schema-spec.json", schema.model_dump(mode="json"))
@@ -60,7 +60,7 @@ class DataExtract(Skill[Parameters, SkillOutput]):
         )
 
 
-def _dataset(loaded: Loaded, scope: ScopeSpec) -> pd.DataFrame:
+def dataset_of(loaded: Loaded, scope: ScopeSpec) -> pd.DataFrame:
     """Features with the target and the row number under their fixed names."""
     import numpy as np
 
