@@ -17,8 +17,9 @@ import yaml
 from agents.discovery import skill
 from agents.skill import InputError, SkillContext
 from agents.skills.data.refresh import DataRefresh
-from agents.skills.devsecops.canary import DevsecopsCanary
+from agents.skills.devsecops.canary import DevsecopsCanary, wrong_by
 from agents.skills.devsecops.monitor import DevsecopsMonitor
+from agents.skills.devsecops.replay import Asked
 from agents.skills.evaluation.compare import EvaluationCompare
 from agents.skills.training.inuse import ModelInUse, open_in_use, read_package
 from agents.skills.training.modelfile import zip_bytes
@@ -143,17 +144,6 @@ def test_monitoring_measures_and_tries_the_way_back(retrained: Any) -> None:
     assert all(signal["limit"] > 0 and signal["tell"] == "alice" for signal in signals.values())
     assert config["quality"]["metric"] == "roc_auc"
     assert all(server["exit"] == 0 for server in report["servers"])
-
-
-def test_monitoring_without_a_model_before_goes_back_to_the_baseline(
-    delivered: dict[str, Path], tmp_path: Path
-) -> None:
-    """As in a first engagement."""
-    first = Ticket(id=2, title="Expect a vote", data="votes.csv", target="vote", pipeline="ml-engagement")
-    output, files = run_skill(DevsecopsMonitor, first, tmp_path, delivered)
-    assert "baseline" in json.loads(files["monitoring-report.json"].read_text("utf-8"))["way_back"]
-    wanted = {item.id for item in load("ml-engagement").phase("monitoring").checklist if item.required}
-    assert wanted <= {item.item for item in output.ticked}
 
 
 def test_a_harmful_challenger_is_taken_back(root: Path, retrained: Any, tmp_path: Path) -> None:
@@ -312,16 +302,35 @@ def test_a_package_that_changed_meanwhile_is_refused(root: Path, retrained: Any,
         run_skill(EvaluationCompare, ticket(), tmp_path / "run", files, roots=(tmp_path,))
 
 
-def test_a_regression_is_retrained_too(tmp_path: Path) -> None:
-    """A wine's colour; the newer rows measure it in tenths."""
-    delivered = deliver(tmp_path / "first", "wine.csv", "color_intensity", task="regression")
-    shutil.copy(delivered["model-package.zip"], tmp_path / "model-package.zip")
+@pytest.fixture(scope="module")
+def coloured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A delivered regression: a wine's colour."""
+    return deliver(tmp_path_factory.mktemp("wine"), "wine.csv", "color_intensity", task="regression")
+
+
+def test_a_regression_is_retrained_too(coloured: dict[str, Path], tmp_path: Path) -> None:
+    """The newer rows measure the colour in tenths."""
+    shutil.copy(coloured["model-package.zip"], tmp_path / "model-package.zip")
     rows = pd.read_csv(DATA / "wine.csv")
     rows.assign(color_intensity=rows["color_intensity"] * 10).to_csv(tmp_path / "newer.csv", index=False)
-    outputs, files = chain(tmp_path, tmp_path / "run")
+    outputs, files = chain(tmp_path, tmp_path / "run", CHAIN[:3])
     assert json.loads(files["data-drift.json"].read_text("utf-8"))["target"]["moved"]
     assert figures(outputs["evaluation.compare"])["champion.gain_lower"] > 0
-    assert figures(outputs["devsecops.canary"])["canary.breach"] == 0.0
+    above = json.loads(files["metrics.json"].read_text("utf-8"))["champion"]["wrong_above"]
+    wrong = wrong_by(above)
+    assert wrong(Asked(1, {}, 50.0), 50.0 + 1.1 * above)
+    assert not wrong(Asked(1, {}, 50.0), 50.0 - 0.9 * above)
+
+
+def test_monitoring_without_a_model_before_goes_back_to_the_baseline(coloured: dict[str, Path], tmp_path: Path) -> None:
+    """As in a first engagement."""
+    first = Ticket(id=2, title="A colour", data="wine.csv", target="color_intensity", pipeline="ml-engagement")
+    output, files = run_skill(DevsecopsMonitor, first, tmp_path, coloured)
+    report = json.loads(files["monitoring-report.json"].read_text("utf-8"))
+    assert "baseline" in report["way_back"]
+    assert not report["drift"][0]["moved"] or report["drift"][0]["name"] != "prediction"
+    wanted = {item.id for item in load("ml-engagement").phase("monitoring").checklist if item.required}
+    assert wanted <= {item.item for item in output.ticked}
 
 
 def test_every_skill_of_the_pipeline_is_there() -> None:
