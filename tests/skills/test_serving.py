@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import select
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +27,7 @@ from agents.skills.devsecops.serving import MAX_ROWS, ModelServer
 from agents.skills.devsecops.splitter import Splitter
 from agents.skills.training.inuse import Package, read_package
 from agents.skills.training.modelfile import dump_model, zip_bytes
-from tests.skills.ml_inputs import binary_wine, feature_map, make_inputs
+from tests.skills.ml_inputs import ROOT, binary_wine, feature_map, make_inputs
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +150,29 @@ def test_a_package_that_is_none_does_not_start(tmp_path: Path) -> None:
     with pytest.raises(SkillError, match=r"did not start: cannot serve bad.zip: bad.zip is no model package"), replica:
         pass
     assert replica.exit == 1
+
+
+def test_a_server_ends_with_whoever_started_it(package: Package, tmp_path: Path) -> None:
+    """Also when that is killed and can stop nothing any more."""
+    (tmp_path / "wine.zip").write_bytes(package.data)
+    code = (
+        "import pathlib, signal, sys; from agents.skills.devsecops.replica import Replica\n"
+        "with Replica('challenger', pathlib.Path(sys.argv[1])) as replica:\n"
+        "    print(replica.pid, flush=True); signal.pause()\n"
+    )
+    starter = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "wine.zip")], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert starter.stdout
+    with starter.stdout as said:
+        server = os.pidfd_open(int(said.readline()))
+    try:
+        starter.kill()
+        starter.wait()
+        ready, _, _ = select.select([server], [], [], 60)
+        assert ready, "the server outlived its starter"
+    finally:
+        os.close(server)
 
 
 def test_the_baseline_as_a_package_answers_always_the_same(package: Package) -> None:
