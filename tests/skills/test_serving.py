@@ -21,6 +21,7 @@ from agents.skill import InputError, SkillError
 from agents.skills.data.descriptions import describe_values
 from agents.skills.data.drift import compare_column
 from agents.skills.devsecops.bundle import baseline_package
+from agents.skills.devsecops.canary import wrong_limit
 from agents.skills.devsecops.replica import Replica, as_rows, request
 from agents.skills.devsecops.sequential import Watch
 from agents.skills.devsecops.serving import MAX_ROWS, ModelServer
@@ -210,10 +211,19 @@ def test_a_bad_stream_is_given_up_soon() -> None:
     needed = []
     for _ in range(50):
         watch = Watch("wrong", 0.1, 0.05)
-        while not watch.breached:
+        while not watch.breached and watch.seen < 1000:
             watch.see(generator.random() < 0.6)
         needed.append(watch.seen)
     assert sorted(needed)[45] < 25
+
+
+@pytest.mark.parametrize(
+    ("champion", "accuracy_lower", "limit"),
+    [(0.1, 0.8, 0.125), (0.9, 0.92, 0.1), (0.0, 0.99, 0.02), (0.9, 0.0, 0.95), (0.1, None, 0.125)],
+)
+def test_how_often_a_challenger_may_be_wrong(champion: float, accuracy_lower: float | None, limit: float) -> None:
+    own = {} if accuracy_lower is None else {"accuracy": {"lower": accuracy_lower}}
+    assert wrong_limit({"champion": {"wrong_share": champion}, "metrics": own}) == pytest.approx(limit)
 
 
 @pytest.mark.parametrize(("limit", "alpha"), [(0.0, 0.05), (1.0, 0.05), (0.1, 0.0)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
@@ -23,7 +23,7 @@ from agents.skills.training.modelfile import digest
 from schemas.values import Measurement, Mode, Role, TickedItem
 
 _MARGIN = 1.25
-"""How much more often than the model in use the challenger may be wrong before that counts: sampling, not harm."""
+"""How much more often than was measured the challenger may be wrong before that counts: sampling, not harm."""
 
 
 class DevsecopsCanary(Skill[Parameters, SkillOutput]):
@@ -66,7 +66,7 @@ class DevsecopsCanary(Skill[Parameters, SkillOutput]):
             package,
             requests_of(frame, delivery.features, context.seed, labels),
             wrong_by(compared["wrong_above"]),
-            min(0.95, max(0.02, _MARGIN * float(compared["wrong_share"]))),
+            wrong_limit(delivery.metrics),
             seed=context.seed,
             work=context.out.parent,
             single_ms=float(context.measured.get("serving", {}).get("single_row_ms", 0.0)),
@@ -75,6 +75,18 @@ class DevsecopsCanary(Skill[Parameters, SkillOutput]):
         (context.out / "model-package.zip").write_bytes(package)
         _write(context, delivery, package, found, in_use, card)
         return _output(found, digest(package), in_use, synthetic=delivery.source.synthetic)
+
+
+def wrong_limit(metrics: Mapping[str, Any]) -> float:
+    """The share of wrong answers that is borne: a little more than the model in use gives on the same rows.
+
+    Of classes not more than the challenger itself was measured to give, either (the bad end of its interval): where the
+    model in use has become useless, being as bad is no excuse.
+    """
+    shares = [float(metrics["champion"]["wrong_share"])]
+    if "accuracy" in metrics["metrics"]:
+        shares.append(1.0 - float(metrics["metrics"]["accuracy"]["lower"]))
+    return min(0.95, max(0.02, _MARGIN * min(shares)))
 
 
 def wrong_by(above: float | None) -> Callable[[Asked, Any], bool]:
