@@ -51,6 +51,8 @@ class Ticket(Value):
     budget: Budget = Budget()
     requester: str | None = None
     assignee: str | None = None
+    model: str | None = later(None)
+    """The model in use, which a retraining starts from: a `model-package.zip` below the backlog or an allowed root."""
     state: Literal["open", "closed"] = "open"
     locked: bool = False
     created: datetime | None = None

@@ -38,12 +38,12 @@ from schemas.pipeline import PipelineDefinition
 from schemas.registry import COMMANDS, EVENTS
 from schemas.values import FailureClass
 from store.sqlite import SqliteStore
-from tests.golden import make_change_history, make_history
-from tests.golden.make_history import ABORTED, HISTORY, RESTORED, STREAM
+from tests.golden import make_change_history, make_data_histories, make_history
+from tests.golden.make_history import HISTORY, RESTORED, STREAM
 
-TOLD = make_history.STORIES | make_change_history.STORIES
+TOLD = make_history.STORIES | make_change_history.STORIES | make_data_histories.STORIES
 LINES = {path: path.read_bytes().splitlines() for path in TOLD}
-STORIES = pytest.mark.parametrize("lines", LINES.values(), ids=[path.name.split(".")[-3] for path in LINES])
+STORIES = pytest.mark.parametrize("lines", LINES.values(), ids=[path.name.split(".history")[0] for path in LINES])
 
 LATER = {
     *(("event", name) for name in (
@@ -54,10 +54,6 @@ LATER = {
         "resume_session", "reassign_attempt", "change_priority")),
 }  # fmt: skip
 """What came with the graph of phases: `test_graph_history.py` has it."""
-
-
-ENDED = (ABORTED, make_change_history.ABORTED)
-"""The sessions that a person ended."""
 
 
 def read(lines: list[bytes]) -> list[tuple[CommandEnvelope, list[tuple[bytes, EventEnvelope[Event]]]]]:
@@ -81,7 +77,8 @@ def test_every_recorded_command_is_decided_as_it_was(lines: list[bytes]) -> None
             assert then.causation_id == command.id
             assert encode_event(replace(then, event=now)) == raw, f"event {then.sequence} of {command.id}"
         state = outcome.state
-    assert state.status is (Status.ABORTED if any(lines is LINES[path] for path in ENDED) else Status.COMPLETED)
+    ended = any(lines is LINES[path] for path in LINES if ".aborted." in path.name)
+    assert state.status is (Status.ABORTED if ended else Status.COMPLETED)
     assert all(phase.completed for phase in state.phases.values()) == (state.status is Status.COMPLETED)
 
 
