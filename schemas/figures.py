@@ -57,5 +57,9 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "evaluation.measure": _measured_on_the_holdout(),
     "risk.profile": ("risk.tier", "risk.score", "risk.veto"),
     "devsecops.package": ("package.bytes",),
+    "lead.opportunity": ("opportunity.go", "opportunity.usd_per_year"),
+    "risk.readiness": ("readiness.score", "readiness.data", "readiness.people", "readiness.rules"),
+    "evaluation.impact": ("impact.skew", "impact.kept", "impact.usd_per_1000"),
+    "evaluation.analyse": ("analysis.error_groups", "analysis.more_rows_gain"),
 }
 """By skill. All of them are numbers (doubles)."""
