@@ -7,13 +7,14 @@ somebody would really have found.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agents.skills.data.columns import constant, identifier, kind_of
 from agents.skills.data.markdown import figure
 from agents.skills.evaluation.bootstrap import Interval, intervals, paired_gain, resample
-from agents.skills.evaluation.scores import ClassOutcome, Outcome, ValueOutcome, statistics
+from agents.skills.evaluation.scores import Outcome, joined, losses, statistics
 from agents.skills.shapes import ScopeSpec
 from schemas.ticket import LOWER_IS_BETTER, Ticket
 from schemas.values import Task
@@ -91,7 +92,7 @@ def try_simple_way(
     from agents.skills.training.folds import make_folds, plan_folds
 
     frame, values = _sample(frame, values, ticket, seed)
-    inputs, names = _inputs(frame, ticket)
+    inputs, names = plain_inputs(frame, (ticket.groups, ticket.time))
     target: NDArray[Any] = np.asarray(values.to_numpy(dtype=np.float64 if not scope.classes else np.str_))
     groups = _groups(frame, ticket)
     problem = Problem(scope.task, scope.metric, len(scope.classes), len(target), seed % 2**31)
@@ -103,23 +104,14 @@ def try_simple_way(
         ruled.append(_outcome(rule, inputs[fold.test], target[fold.test], scope))
         dummy = baseline(problem).fit(inputs[fold.train], target[fold.train])
         floor.append(_outcome(dummy, inputs[fold.test], target[fold.test], scope))
-    model, constant_ = _joined(ruled), _joined(floor)
+    model, constant_ = joined(ruled), joined(floor)
     measured, lowest, gains = _intervals(model, constant_, seed)
     whole = _tree(problem).fit(inputs, target)
     leaves, used = _words(whole, names, scope)
     return SimpleWay(
         rows=len(model.truth), metric=scope.metric, leaves=leaves, columns=used, constant=lowest, rule=measured,
-        gains=gains, constant_loss=loss(constant_), rule_loss=loss(model),
+        gains=gains, constant_loss=float(losses(constant_).mean()), rule_loss=float(losses(model).mean()),
     )  # fmt: skip
-
-
-def loss(outcome: Outcome) -> float:
-    """The mean loss of one case: the share of wrong answers, or the mean absolute error."""
-    import numpy as np
-
-    if isinstance(outcome, ClassOutcome):
-        return float(np.mean(outcome.predicted != outcome.truth))
-    return float(np.mean(np.abs(outcome.predicted - outcome.truth)))
 
 
 def _sample(
@@ -137,7 +129,7 @@ def _sample(
     return frame, values
 
 
-def _inputs(frame: pd.DataFrame, ticket: Ticket) -> tuple[Floats, list[str]]:
+def plain_inputs(frame: pd.DataFrame, without: Collection[str | None]) -> tuple[Floats, list[str]]:
     """Numbers, yes/no and the commonest levels of text as one float matrix, and what each column of it means."""
     import numpy as np
 
@@ -145,7 +137,7 @@ def _inputs(frame: pd.DataFrame, ticket: Ticket) -> tuple[Floats, list[str]]:
     names: list[str] = []
     for name in map(str, frame.columns):
         series = frame[name]
-        if name in (ticket.groups, ticket.time) or constant(series) or identifier(series):
+        if name in without or constant(series) or identifier(series):
             continue
         kind = kind_of(series)
         if kind == "numeric":
@@ -188,15 +180,6 @@ def _outcome(model: Any, inputs: Any, target: NDArray[Any], scope: ScopeSpec) ->
     return outcome_of(model, inputs, target, scope.classes)
 
 
-def _joined(parts: list[Any]) -> Outcome:
-    import numpy as np
-
-    truth = np.concatenate([part.truth for part in parts])
-    if isinstance(parts[0], ClassOutcome):
-        return ClassOutcome(truth, np.concatenate([part.probabilities for part in parts]))
-    return ValueOutcome(truth, np.concatenate([part.predicted for part in parts]))
-
-
 def _intervals(
     model: Outcome, floor: Outcome, seed: int
 ) -> tuple[dict[str, Interval], dict[str, Interval], dict[str, Interval]]:
@@ -221,15 +204,24 @@ def _intervals(
 def _words(tree: Any, names: list[str], scope: ScopeSpec) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Each leaf as one sentence, and the columns the rule reads."""
     inner, weighted = tree.tree_, scope.metric in _WEIGHTED
-    sentences: list[str] = []
+    sentences = []
+    for node, where in leaf_conditions(tree, names).items():
+        values = inner.value[node].ravel()
+        answer = scope.classes[int(values.argmax())] if scope.classes else figure(float(values[0]))
+        share = "" if weighted or not scope.classes else f", {values.max() / values.sum():.0%} of them so"
+        sentences.append(f"{where}: {answer} ({int(inner.n_node_samples[node])} rows{share})")
+    used = sorted({names[index].split(" = ")[0] for index in inner.feature if index >= 0})
+    return tuple(sentences), tuple(used)
+
+
+def leaf_conditions(tree: Any, names: list[str]) -> dict[int, str]:
+    """Each leaf's number with the condition that leads to it, in words; inputs are those of `plain_inputs`."""
+    inner = tree.tree_
+    found: dict[int, str] = {}
 
     def visit(node: int, conditions: tuple[str, ...]) -> None:
         if inner.children_left[node] == -1:
-            values = inner.value[node].ravel()
-            answer = scope.classes[int(values.argmax())] if scope.classes else figure(float(values[0]))
-            where = " and ".join(conditions) or "always"
-            share = "" if weighted or not scope.classes else f", {values.max() / values.sum():.0%} of them so"
-            sentences.append(f"{where}: {answer} ({int(inner.n_node_samples[node])} rows{share})")
+            found[node] = " and ".join(conditions) or "always"
             return
         name, cut = names[int(inner.feature[node])], float(inner.threshold[node])
         low, high = (f"not {name}", name) if " = " in name else (f"{name} up to {cut:.4g}", f"{name} above {cut:.4g}")
@@ -237,5 +229,4 @@ def _words(tree: Any, names: list[str], scope: ScopeSpec) -> tuple[tuple[str, ..
         visit(int(inner.children_right[node]), (*conditions, high))
 
     visit(0, ())
-    used = sorted({names[index].split(" = ")[0] for index in inner.feature if index >= 0})
-    return tuple(sentences), tuple(used)
+    return found

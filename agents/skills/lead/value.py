@@ -20,6 +20,7 @@ class Estimate:
 
     classes: bool
     errors_today: float | None
+    errors_today_stated: bool
     avoided_low: float | None
     avoided_high: float | None
     cases_per_year: float | None
@@ -92,6 +93,7 @@ def estimate(statement: Statement, simple: SimpleWay | None, classes: bool) -> E
     return Estimate(
         classes=classes,
         errors_today=today,
+        errors_today_stated=said is not None,
         avoided_low=None if simple is None or today is None else max(0.0, today - simple.rule_loss),
         avoided_high=today,
         cases_per_year=cases,
