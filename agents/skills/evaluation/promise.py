@@ -67,8 +67,8 @@ def kpi(outcome: Outcome, floor: Outcome, brief: Mapping[str, Any] | None) -> di
     """
     value = (brief or {}).get("value") or {}
     said = value.get("errors_today")
-    stated = bool(value.get("errors_today_stated")) and said is not None
-    before = float(said) if stated else float(losses(floor).mean())
+    stated = said is not None and bool(value.get("errors_today_stated"))
+    before = float(losses(floor).mean()) if said is None or not stated else float(said)
     now = float(losses(outcome).mean())
     unit = "share of wrong answers" if isinstance(outcome, ClassOutcome) else "mean absolute error"
     cases, cost = value.get("cases_per_year"), value.get("cost_of_an_error")

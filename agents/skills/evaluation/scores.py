@@ -79,7 +79,8 @@ def losses(outcome: Outcome) -> Floats:
 
     if isinstance(outcome, ClassOutcome):
         return (outcome.predicted != outcome.truth).astype(np.float64)
-    return np.abs(outcome.predicted - outcome.truth)
+    off: Floats = np.abs(outcome.predicted - outcome.truth)
+    return off
 
 
 def metric_names(outcome: Outcome) -> tuple[str, ...]:
