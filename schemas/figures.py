@@ -47,15 +47,36 @@ def _measured_on_the_holdout() -> tuple[str, ...]:
     return ("metrics.rows", *names)
 
 
+def _measured_beside_the_champion() -> tuple[str, ...]:
+    names = [f"champion.{m}{part}{end}" for m in _METRICS for part in ("", "_gain") for end in _BOUNDS]
+    return ("champion.rows", *names, *(f"champion.gain{end}" for end in _BOUNDS))
+
+
 MEASURED: Mapping[str, tuple[str, ...]] = {
     "data.extract": ("data.rows", "data.columns"),
+    "data.ingest": ("data.rows", "data.columns"),
+    "data.promise": ("data.quality_score", "data.duplicate_rows", "data.missing_share"),
+    "data.describe": ("data.personal_columns",),
     "data.quality": ("data.quality_score", "data.duplicate_rows", "data.missing_share"),
     "data.split": ("data.twin_fraction", "data.twin_fraction_after", "data.train_rows", "data.holdout_rows"),
     "feature.leakage": ("leakage.suspects", "leakage.adversarial_auc", "leakage.adversarial_bound"),
     "training.train": ("training.trials", "training.cv_*"),
+    "data.refresh": ("data.rows", "data.train_rows", "data.holdout_rows", "drift.score", "drift.columns"),
+    "training.retrain": ("training.cv_*",),
+    "evaluation.compare": (*_measured_on_the_holdout(), *_measured_beside_the_champion(), "serving.single_row_ms"),
     "evaluation.predict": ("serving.batch_ms_per_row", "serving.single_row_ms"),
     "evaluation.measure": _measured_on_the_holdout(),
     "risk.profile": ("risk.tier", "risk.score", "risk.veto"),
+    "risk.data": ("risk.tier", "risk.score", "risk.veto"),
+    "devsecops.canary": ("canary.requests", "canary.challenger_requests", "canary.breach"),
+    "devsecops.monitor": (
+        "monitoring.requests",
+        "monitoring.failed",
+        "monitoring.p95_ms",
+        "monitoring.cpu_ms",
+        "monitoring.moved",
+        "monitoring.way_back_seconds",
+    ),
     "devsecops.package": ("package.bytes",),
     "lead.opportunity": ("opportunity.go", "opportunity.usd_per_year"),
     "risk.readiness": ("readiness.score", "readiness.data", "readiness.people", "readiness.rules"),

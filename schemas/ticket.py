@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.values import RiskLevel, Task, Value
+from schemas.values import RiskLevel, Task, Value, later
 
 CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", "recall", "precision")
 REGRESSION_METRICS = ("mae", "rmse", "r2")
@@ -43,6 +43,8 @@ class Ticket(Value):
     budget: Budget = Budget()
     requester: str | None = None
     assignee: str | None = None
+    model: str | None = later(None)
+    """The model in use, which a retraining starts from: a `model-package.zip` below the backlog or an allowed root."""
     state: Literal["open", "closed"] = "open"
     locked: bool = False
     created: datetime | None = None

@@ -37,15 +37,10 @@ class DataExtract(Skill[Parameters, SkillOutput]):
         scope = ScopeSpec.model_validate(context.read_json("scope.json"))
         recorded = SourceSpec.model_validate(context.read_json("data-source.json"))
         loaded = load(context.ticket, context.roots, context.max_data_bytes)
-        if loaded.source.sha256 != recorded.sha256:
-            raise InputError(
-                f"{recorded.uri} changed since it was recorded (sha256 {recorded.sha256[:12]}, now "
-                f"{loaded.source.sha256[:12]})",
-                "start a new session, or restore the file",
-            )
-        dataset = _dataset(loaded, scope)
+        same_source(loaded.source, recorded)
+        dataset = dataset_of(loaded, scope)
         dataset.to_parquet(context.out / "dataset.parquet", index=False)
-        schema = _schema(dataset, loaded, context.ticket)
+        schema = schema_of(dataset, loaded, context.ticket)
         context.write_json("schema-spec.json", schema.model_dump(mode="json"))
         rows, width = schema.rows, len(schema.columns)
         return SkillOutput(
@@ -65,7 +60,7 @@ class DataExtract(Skill[Parameters, SkillOutput]):
         )
 
 
-def _dataset(loaded: Loaded, scope: ScopeSpec) -> pd.DataFrame:
+def dataset_of(loaded: Loaded, scope: ScopeSpec) -> pd.DataFrame:
     """Features with the target and the row number under their fixed names."""
     import numpy as np
 
@@ -78,7 +73,17 @@ def _dataset(loaded: Loaded, scope: ScopeSpec) -> pd.DataFrame:
     return dataset
 
 
-def _schema(dataset: pd.DataFrame, loaded: Loaded, ticket: Ticket) -> SchemaSpec:
+def same_source(now: SourceSpec, recorded: SourceSpec) -> None:
+    """Raises InputError when the source's bytes are not those that were recorded."""
+    if now.sha256 != recorded.sha256:
+        raise InputError(
+            f"{recorded.uri} changed since it was recorded (sha256 {recorded.sha256[:12]}, now {now.sha256[:12]})",
+            "start a new session, or restore the file",
+        )
+
+
+def schema_of(dataset: pd.DataFrame, loaded: Loaded, ticket: Ticket) -> SchemaSpec:
+    """The columns of `dataset` (rows, features with `__row__`, and `__target__` if the rows have a target)."""
     roles: dict[str | None, Literal["groups", "time"]] = {ticket.groups: "groups", ticket.time: "time"}
     specs = tuple(
         ColumnSpec(
@@ -96,7 +101,7 @@ def _schema(dataset: pd.DataFrame, loaded: Loaded, ticket: Ticket) -> SchemaSpec
         rows=len(dataset),
         columns=specs,
         target=loaded.target,
-        target_type=str(dataset[TARGET_COLUMN].dtype),
+        target_type=str(dataset[TARGET_COLUMN].dtype) if loaded.target else "",
         dropped_rows=loaded.dropped,
         dropped_reason=loaded.dropped_reason,
         warnings=loaded.warnings,

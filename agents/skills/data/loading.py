@@ -37,8 +37,9 @@ KNOWN = (
 class Loaded:
     """Rows ready for use.
 
-    `frame` holds every column of the source, the target `target` among them without missing values, in typed columns
-    (see `tables.typed`) and with index 0..n-1. `dropped` rows had no target. `source.rows` counts all rows read.
+    `frame` holds every column of the source, the target `target` (if one was asked for) among them without missing
+    values, in typed columns (see `tables.typed`) and with index 0..n-1. `dropped` rows had no target. `source.rows`
+    counts all rows read.
     """
 
     frame: pd.DataFrame
@@ -82,11 +83,30 @@ def load(ticket: Ticket, roots: Sequence[Path], max_data_bytes: int) -> Loaded:
     if len(names) < 2:
         raise InputError(f"{raw.shown} has no column besides the target {target!r}", "add columns to predict it from")
     kept, more = _with_target(frame, target, raw.shown)
-    source = SourceSpec(
+    return Loaded(kept, _source(raw, frame, ticket), target, (*raw.warnings, *warnings, *more), len(frame) - len(kept))
+
+
+def load_rows(ticket: Ticket, roots: Sequence[Path], max_data_bytes: int) -> Loaded:
+    """Read the source `ticket.data` for no model in particular: every row stays, and `target` is empty.
+
+    The ticket's `target`, `groups` and `time` need not be there, but a column it names must exist. Raises InputError
+    for everything about source and columns that cannot be used.
+    """
+    raw = _read(ticket, roots, max_data_bytes)
+    frame, warnings = tables.typed(raw.frame, raw.shown)
+    names = [str(name) for name in frame.columns]
+    for field, name in (("target", ticket.target), ("groups", ticket.groups), ("time", ticket.time)):
+        if name is not None and name not in names:
+            raise InputError(f"{raw.shown} has no column {name!r}, the ticket's `{field}`", _nearest(name, names))
+    return Loaded(frame, _source(raw, frame, ticket), "", (*raw.warnings, *warnings), 0)
+
+
+def _source(raw: _Raw, frame: pd.DataFrame, ticket: Ticket) -> SourceSpec:
+    return SourceSpec(
         uri=raw.shown if Path(raw.uri).is_absolute() else raw.uri,
         kind=raw.kind,
         rows=len(frame),
-        columns=tuple(names),
+        columns=tuple(map(str, frame.columns)),
         sha256=raw.sha256,
         bytes=raw.size,
         synthetic=raw.kind == "synthetic",
@@ -94,7 +114,6 @@ def load(ticket: Ticket, roots: Sequence[Path], max_data_bytes: int) -> Loaded:
         group_column=ticket.groups,
         time_column=ticket.time,
     )
-    return Loaded(kept, source, target, (*raw.warnings, *warnings, *more), len(frame) - len(kept))
 
 
 def _read(ticket: Ticket, roots: Sequence[Path], max_data_bytes: int) -> _Raw:

@@ -26,19 +26,27 @@ TOLERANCE = 0.02
 _LOGICAL = {"float64": "number", "int64": "integer", "bool": "boolean", "boolean": "boolean", "str": "string"}
 
 
-def write_contract(dataset: pd.DataFrame, source: SourceSpec, scope: ScopeSpec) -> dict[str, Any]:
-    """The contract of `dataset` (rows, features with `__target__` and `__row__`) as plain YAML values."""
+def write_contract(
+    dataset: pd.DataFrame, source: SourceSpec, scope: ScopeSpec | None, version: str = "1.0.0"
+) -> dict[str, Any]:
+    """The contract of `dataset` (rows, features with `__row__`) as plain YAML values.
+
+    With `scope` the dataset has `__target__`, too; without it, it is for no model in particular.
+    """
     features = [_feature(dataset[name]) for name in dataset.columns if name not in (TARGET_COLUMN, ROW_COLUMN)]
+    if scope is not None:
+        features.append(_target(dataset[TARGET_COLUMN], scope))
+    least = MIN_ROWS if scope is not None else 1
     return {
         "apiVersion": "v3.1.0",
         "kind": "DataContract",
         "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"value-train:{source.uri}")),
-        "version": "1.0.0",
+        "version": version,
         "status": "active",
         "name": source.uri,
         "description": {
-            "purpose": f"Rows to learn `{scope.target}` from.",
-            "usage": f"{scope.task.value} by {scope.metric}",
+            "purpose": "Rows to look at, to count and to join." if scope is None else _purpose(scope),
+            "usage": "any the risk profile allows" if scope is None else f"{scope.task.value} by {scope.metric}",
             "limitations": ("Synthetic rows. " if source.synthetic else "") + source.description,
         },
         "schema": [
@@ -46,12 +54,16 @@ def write_contract(dataset: pd.DataFrame, source: SourceSpec, scope: ScopeSpec) 
                 "name": "dataset",
                 "logicalType": "object",
                 "physicalType": "parquet",
-                "properties": [*features, _target(dataset[TARGET_COLUMN], scope), _row()],
-                "quality": [{"type": "library", "metric": "rowCount", "mustBeGreaterOrEqualTo": MIN_ROWS}],
+                "properties": [*features, _row()],
+                "quality": [{"type": "library", "metric": "rowCount", "mustBeGreaterOrEqualTo": least}],
             }
         ],
         "customProperties": [{"property": "sourceSha256", "value": source.sha256}],
     }
+
+
+def _purpose(scope: ScopeSpec) -> str:
+    return f"Rows to learn `{scope.target}` from."
 
 
 def executable(contract: Mapping[str, Any]) -> pa.DataFrameSchema:

@@ -30,7 +30,7 @@ class DataProfile(Skill[Parameters, SkillOutput]):
         """Write the profile as JSON, as text with small histograms, and as a picture."""
         import pandas as pd
 
-        from agents.skills.data.describe import describe_columns, describe_target
+        from agents.skills.data.descriptions import describe_columns, describe_target
         from agents.skills.data.picture import draw
         from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN
 

@@ -93,7 +93,7 @@ class DataQuality(Skill[Parameters, SkillOutput]):
         scope = ScopeSpec.model_validate(context.read_json("scope.json"))
         found = assess(dataset, schema, scope)
         context.write_json("data-quality.json", asdict(found) | {"penalties": found.penalties, "score": found.score})
-        context.write_text("data-quality.md", _document(found, context.ticket))
+        context.write_text("data-quality.md", quality_document(found, context.ticket))
         return SkillOutput(
             summary=f"quality {found.score:g} of 100; {len(found.findings)} findings, {found.duplicate_rows:,} copies",
             ticked=(
@@ -113,8 +113,8 @@ class DataQuality(Skill[Parameters, SkillOutput]):
         )
 
 
-def assess(dataset: pd.DataFrame, schema: SchemaSpec, scope: ScopeSpec) -> Quality:
-    """Count everything in `dataset` (rows, features with `__target__` and `__row__`)."""
+def assess(dataset: pd.DataFrame, schema: SchemaSpec, scope: ScopeSpec | None) -> Quality:
+    """Count everything in `dataset` (rows, features with `__row__`, and with `scope` also `__target__`)."""
     features = [str(name) for name in dataset.columns if name not in (TARGET_COLUMN, ROW_COLUMN)]
     table_ = dataset[features]
     copies = columns.duplicates(table_, features)
@@ -126,11 +126,13 @@ def assess(dataset: pd.DataFrame, schema: SchemaSpec, scope: ScopeSpec) -> Quali
         for name, share in sorted(outlying.items())
         if share > 0.02
     ]
-    rarest = float(dataset[TARGET_COLUMN].value_counts(normalize=True).iloc[-1]) if scope.classes else None
+    rarest = None
+    if scope is not None and scope.classes:
+        rarest = float(dataset[TARGET_COLUMN].value_counts(normalize=True).iloc[-1])
     if rarest is not None and rarest < 0.1:
         findings.append(Finding("rare class", schema.target, rarest, "accuracy says little; intervals are wide"))
-    compared = [*twins.key_columns(table_, features), TARGET_COLUMN]
-    repeated = int(dataset.duplicated(subset=compared).sum())
+    compared = [*twins.key_columns(table_, features), *([] if scope is None else [TARGET_COLUMN])]
+    repeated = int(dataset.duplicated(subset=compared).sum()) if compared else 0
     total = len(dataset) + schema.dropped_rows
     return Quality(
         rows=len(dataset),
@@ -191,7 +193,8 @@ def _outliers(table_: pd.DataFrame) -> tuple[dict[str, float], int]:
     return shares, len(shares)
 
 
-def _document(found: Quality, ticket: Ticket) -> str:
+def quality_document(found: Quality, ticket: Ticket) -> str:
+    """`data-quality.md`."""
     lines = [
         "# Data quality",
         "",

@@ -25,6 +25,7 @@ class SchemaSpec(Value):
     rows: int
     columns: tuple[ColumnSpec, ...]
     target: str
+    """The target's column; empty when the rows are for no model in particular."""
     target_type: str
     dropped_rows: int
     dropped_reason: str

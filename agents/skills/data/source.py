@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.data.loading import Loaded, load
+from agents.skills.data.loading import Loaded, load, load_rows
 from agents.skills.data.markdown import cell, origin_note, table
 from schemas.ticket import Ticket
 from schemas.values import Mode, Role, TickedItem
@@ -19,8 +19,12 @@ class DataSource(Skill[Parameters, SkillOutput]):
     seconds = 120.0
 
     def run(self, parameters: Parameters, context: SkillContext) -> SkillOutput:
-        """Write the source's record. Raises InputError when the source may not or cannot be read."""
-        loaded = load(context.ticket, context.roots, context.max_data_bytes)
+        """Write the source's record. Raises InputError when the source may not or cannot be read.
+
+        A ticket without `target` is about the rows as they are: none is left out.
+        """
+        read = load if context.ticket.target else load_rows
+        loaded = read(context.ticket, context.roots, context.max_data_bytes)
         source = loaded.source
         context.write_json("data-source.json", source.model_dump(mode="json"))
         context.write_text("data-sources.md", _document(context.ticket, loaded))

@@ -48,14 +48,15 @@ class DataSplit(Skill[Parameters, SkillOutput]):
         ticket = context.ticket
         context.progress(f"searching {len(dataset):,} rows for twins")
         division = divide(Rows(features, dataset[TARGET_COLUMN], scope.task, ticket.groups, ticket.time), context.seed)
-        _write_tables(context, dataset, division)
-        spec = _spec(division, schema, context.seed)
+        write_tables(context, dataset, division)
+        spec = split_spec(division, schema, context.seed)
         context.write_json("split.json", spec.model_dump(mode="json"))
-        context.write_text("split.md", _document(spec, division, context.ticket))
+        context.write_text("split.md", split_document(spec, division, context.ticket))
         return _output(spec)
 
 
-def _write_tables(context: SkillContext, dataset: pd.DataFrame, division: Division) -> None:
+def write_tables(context: SkillContext, dataset: pd.DataFrame, division: Division) -> None:
+    """Write train, hold-out features and hold-out labels as the skill's `run` says."""
     train = dataset[~division.holdout & ~division.dropped].copy()
     train[GROUP_COLUMN] = division.groups[train.index]
     if context.ticket.time is not None:
@@ -66,7 +67,8 @@ def _write_tables(context: SkillContext, dataset: pd.DataFrame, division: Divisi
     holdout[[ROW_COLUMN, TARGET_COLUMN]].to_parquet(context.out / "holdout-labels.parquet", index=False)
 
 
-def _spec(division: Division, schema: SchemaSpec, seed: int) -> SplitSpec:
+def split_spec(division: Division, schema: SchemaSpec, seed: int) -> SplitSpec:
+    """The record of a division."""
     dropped = int(division.dropped.sum())
     reasons = [f"{schema.dropped_rows} because {schema.dropped_reason}"] if schema.dropped_rows else []
     if dropped:
@@ -116,7 +118,8 @@ def _output(spec: SplitSpec) -> SkillOutput:
     )
 
 
-def _document(spec: SplitSpec, division: Division, ticket: Ticket) -> str:
+def split_document(spec: SplitSpec, division: Division, ticket: Ticket) -> str:
+    """`split.md`."""
     kept = int((~division.dropped).sum())
     groups = len(set(division.groups[~division.dropped].tolist()))
     rows = [

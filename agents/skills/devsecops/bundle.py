@@ -9,6 +9,8 @@ from typing import Any
 
 from agents.skills.devsecops.delivery import SYNTHETIC, Delivery
 from agents.skills.devsecops.distributions import Distribution
+from agents.skills.shapes import FeatureMap
+from agents.skills.training.inuse import Package
 from agents.skills.training.modelfile import EXTRA_TYPES, zip_bytes
 
 
@@ -48,9 +50,37 @@ def manifest(delivery: Delivery, needed: list[Distribution], files: dict[str, by
     }
 
 
+def training_profile(profile: dict[str, Any], features: FeatureMap) -> dict[str, Any]:
+    """What `data-profile.json` says of the target and of the columns the model reads."""
+    read = {column.name for column in features.columns}
+    columns = [column for column in profile["columns"] if column["name"] in read]
+    return {"rows": profile["rows"], "target": profile["target"], "columns": columns}
+
+
+def baseline_package(package: Package, baseline: bytes) -> bytes:
+    """A package with the same inputs and outputs whose model is the baseline: what there was before any model."""
+    files = {"feature-map.json": package.files["feature-map.json"], "model.skops": baseline}
+    files["scope.json"] = package.files["scope.json"]
+    told = dict(package.manifest) | {
+        "name": f"{package.manifest['name']}-baseline",
+        "version": f"0.0.0+{hashlib.sha256(baseline).hexdigest()[:12]}",
+        "files": {n: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for n, data in files.items()},
+    }
+    files["package.json"] = (json.dumps(told, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+    return zip_bytes(dict(sorted(files.items())))
+
+
 def build_package(delivery: Delivery, needed: list[Distribution], model_card: str) -> bytes:
-    """The zip: model, feature map, scope, model card and manifest, in the order of their names, without dates."""
+    """The zip: model, feature map, scope, contract, training profile, model card and manifest, without dates.
+
+    Contract and profile are what a retraining holds newer rows against.
+    """
     files = {name: delivery.files[name].read_bytes() for name in ("feature-map.json", "model.skops", "scope.json")}
+    files["data-contract.yaml"] = delivery.files["data-contract.yaml"].read_bytes()
+    if "data-profile.json" in delivery.files:
+        found = json.loads(delivery.files["data-profile.json"].read_text("utf-8"))
+        text = json.dumps(training_profile(found, delivery.features), indent=2, sort_keys=True, allow_nan=False)
+        files["training-profile.json"] = text.encode()
     files["model-card.md"] = model_card.encode()
     files["package.json"] = (
         json.dumps(manifest(delivery, needed, files), indent=2, sort_keys=True, allow_nan=False) + "\n"

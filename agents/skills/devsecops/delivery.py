@@ -33,6 +33,7 @@ class Delivery:
     log: ExperimentLog
     metrics: Mapping[str, Any]
     risk: Mapping[str, Any]
+    """The risk profile; empty in a pipeline without a risk review."""
     acceptance: tuple[str, ...]
     measured: Mapping[str, Mapping[str, float]]
     digests: Mapping[str, str]
@@ -103,7 +104,7 @@ def read_delivery(context: SkillContext) -> Delivery:
         features=FeatureMap.model_validate(context.read_json("feature-map.json")),
         log=log,
         metrics=context.read_json("metrics.json"),
-        risk=context.read_json("risk-profile.json"),
+        risk=context.read_json("risk-profile.json") if "risk-profile.json" in context.inputs else {},
         acceptance=context.acceptance,
         measured=context.measured,
         digests=digests,

@@ -147,7 +147,9 @@ def _ethics(delivery: Delivery) -> list[str]:
 def _caveats(delivery: Delivery) -> list[str]:
     raised = [risk for risk in delivery.risk.get("risks", []) if risk["tier"] != "low"]
     lines = [
-        f"- Risk tier {delivery.risk.get('tier_name', 'unknown')}; advice to the gate: {delivery.risk.get('advice')}."
+        f"- Risk tier {delivery.risk['tier_name']}; advice to the gate: {delivery.risk['advice']}."
+        if delivery.risk
+        else f"- No risk review in this pipeline; the ticket's own level is {delivery.ticket.risk.value}."
     ]
     lines += [f"- {risk['title']}: {cell(risk['evidence'], 200)}. {risk['mitigation']}." for risk in raised]
     return [

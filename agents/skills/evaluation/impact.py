@@ -71,7 +71,7 @@ class EvaluationImpact(Skill[Parameters, SkillOutput]):
 
 def _measure(context: SkillContext) -> Impact:
     from agents.skills.evaluation.outcomes import read_holdout
-    from agents.skills.evaluation.replay import open_package, replay
+    from agents.skills.evaluation.replay import delivered, replay
 
     scope = ScopeSpec.model_validate(context.read_json("scope.json"))
     deployed = _yaml(context, "deployment-config.yaml")
@@ -80,8 +80,8 @@ def _measure(context: SkillContext) -> Impact:
     plan = context.read_json("cost-plan.json") if "cost-plan.json" in context.inputs else None
     files = [context.path(f"{name}.parquet") for name in ("predictions", "holdout-labels", "holdout-features")]
     holdout = read_holdout(files[0], files[1], files[2], scope)
-    package = open_package(context.path("model-package.zip"), str((deployed.get("package") or {}).get("sha256")))
-    context.progress(f"replaying {holdout.rows} requests through {package.version}")
+    package = delivered(context.path("model-package.zip"), str((deployed.get("package") or {}).get("sha256")))
+    context.progress(f"replaying {holdout.rows} requests through {str(package.manifest['version'])}")
     replayed = replay(package, holdout.features, holdout.model)
     promised = context.read_json("metrics.json")["metrics"]
     promises = compare(promised, replayed.outcome, context.seed, context.seconds * 0.5)
@@ -94,7 +94,16 @@ def _measure(context: SkillContext) -> Impact:
         measured["cases_per_year"],
     )  # fmt: skip
     return Impact(
-        holdout.rows, scope, package.version, replayed, promises, measured, people, groups, costs, _signals(watched)
+        holdout.rows,
+        scope,
+        str(package.manifest["version"]),
+        replayed,
+        promises,
+        measured,
+        people,
+        groups,
+        costs,
+        _signals(watched),
     )
 
 
@@ -111,11 +120,8 @@ def _yaml(context: SkillContext, name: str) -> dict[str, Any]:
 
 
 def _signals(config: dict[str, Any]) -> list[str]:
-    """The names of the watched signals, from whichever of the two forms the configuration has."""
-    signals = config.get("signals") or {}
-    if isinstance(signals, dict):
-        return [str(name) for name in signals]
-    return [str(each.get("name", each) if isinstance(each, dict) else each) for each in signals]
+    """The names of the watched signals."""
+    return [str(each.get("name")) for each in config.get("signals") or () if isinstance(each, dict)]
 
 
 def _json(impact: Impact) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class EvaluationMeasure(Skill[Parameters, SkillOutput]):
         context.write_json("metrics.json", metrics_json(found, scope))
         title = f"{context.ticket.title[:70]} ({found.rows} hold-out rows)"
         draw(context.out / "evaluation.svg", holdout.model, found.bins, scope.classes, title)
-        measurements = _measurements(found)
+        measurements = measurements_of(found)
         context.write_text("evaluation-report.md", report_document(found, scope, context, measurements))
         return _output(found, scope, measurements)
 
@@ -168,19 +168,21 @@ def metrics_json(found: Evaluation, scope: ScopeSpec) -> dict[str, Any]:
     }
 
 
-def _measurements(found: Evaluation) -> tuple[Measurement, ...]:
+def measurements_of(found: Evaluation) -> tuple[Measurement, ...]:
+    """`metrics.*` and `baseline.*`, with bounds."""
     values = [Measurement(scope="metrics", name="rows", value=float(found.rows))]
     for name, interval in (found.model | found.calibration).items():
-        values += _interval_measurements("metrics", name, interval)
+        values += interval_measurements("metrics", name, interval)
         values.append(Measurement(scope="metrics", name=f"{name}_se", value=interval.se))
     for name, interval in found.gains.items():
-        values += _interval_measurements("metrics", f"{name}_gain", interval)
+        values += interval_measurements("metrics", f"{name}_gain", interval)
     for name, interval in found.baseline.items():
-        values += _interval_measurements("baseline", name, interval)
+        values += interval_measurements("baseline", name, interval)
     return tuple(values)
 
 
-def _interval_measurements(scope: Any, name: str, interval: Interval) -> list[Measurement]:
+def interval_measurements(scope: str, name: str, interval: Interval) -> list[Measurement]:
+    """A value and its two bounds."""
     ends = {name: interval.value, f"{name}_lower": interval.lower, f"{name}_upper": interval.upper}
     return [Measurement(scope=scope, name=key, value=value) for key, value in ends.items()]
 

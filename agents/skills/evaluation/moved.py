@@ -7,12 +7,11 @@ from math import sqrt
 from typing import TYPE_CHECKING, Any, Literal
 
 from agents.skills.data.columns import kind_of
+from agents.skills.data.drift import DISTANCE_LIMIT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DISTANCE = 0.2
-"""Largest distance of two distributions that is no drift, however many rows there are."""
 _D_1_PERCENT = 1.63
 """The 1 % point of the two-sample Kolmogorov-Smirnov statistic, times the root of 1/n + 1/m."""
 _TREND = 0.3
@@ -37,7 +36,7 @@ def moved_columns(
 ) -> tuple[Moved, ...]:
     """Columns of `asked` that moved, most moved first. Numbers by the Kolmogorov-Smirnov distance, the rest by total
     variation; `strategy` is how the rows were divided, and `train` is in the order of time if that was by time."""
-    limit = max(DISTANCE, _D_1_PERCENT * sqrt(1 / len(train) + 1 / len(asked)))
+    limit = max(DISTANCE_LIMIT, _D_1_PERCENT * sqrt(1 / len(train) + 1 / len(asked)))
     found = []
     for name in map(str, asked.columns):
         if kind_of(train[name]) == "datetime":

@@ -48,10 +48,10 @@ class EvaluationPredict(Skill[Parameters, SkillOutput]):
         with threadpool_limits(limits=1):
             frame = prepare_frame(raw, features)
             table = {ROW_COLUMN: raw[ROW_COLUMN].to_numpy(dtype=np.int64)}
-            table |= _columns(model, frame, scope, "p_", "prediction")
-            table |= _columns(floor, frame, scope, "b_", "b_prediction")
-            batch = _milliseconds(lambda: model.predict(prepare_frame(raw, features)), 3) / len(raw)
-            single = _milliseconds(lambda: model.predict(prepare_frame(raw.iloc[:1], features)), 15)
+            table |= prediction_columns(model, frame, scope, "p_", "prediction")
+            table |= prediction_columns(floor, frame, scope, "b_", "b_prediction")
+            batch = milliseconds(lambda: model.predict(prepare_frame(raw, features)), 3) / len(raw)
+            single = milliseconds(lambda: model.predict(prepare_frame(raw.iloc[:1], features)), 15)
         pd.DataFrame(table).to_parquet(context.out / "predictions.parquet", index=False)
         return SkillOutput(
             summary=f"{len(raw)} hold-out rows predicted; {single:.1f} ms for one row, {batch:.4f} ms each in a batch",
@@ -62,7 +62,7 @@ class EvaluationPredict(Skill[Parameters, SkillOutput]):
         )
 
 
-def _columns(model: Any, frame: pd.DataFrame, scope: ScopeSpec, prefix: str, single: str) -> dict[str, Any]:
+def prediction_columns(model: Any, frame: pd.DataFrame, scope: ScopeSpec, prefix: str, single: str) -> dict[str, Any]:
     """The prediction columns of one model. Raises SkillError for a model of other classes."""
     from agents.skills.training.search import class_probabilities
 
@@ -75,7 +75,7 @@ def _columns(model: Any, frame: pd.DataFrame, scope: ScopeSpec, prefix: str, sin
     return {f"{prefix}{index}": values[:, index] for index in range(len(scope.classes))}
 
 
-def _milliseconds(call: Callable[[], Any], times: int) -> float:
+def milliseconds(call: Callable[[], Any], times: int) -> float:
     """The median duration of up to `times` calls, in milliseconds; no further call after two seconds."""
     durations: list[float] = []
     while len(durations) < times and sum(durations) < 2.0:

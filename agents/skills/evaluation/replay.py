@@ -6,12 +6,9 @@ that holds another model, show as a difference from the predictions that were ev
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import tempfile
 import time
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -19,24 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from agents.skill import SkillError
 from agents.skills.evaluation.scores import ClassOutcome, Outcome, ValueOutcome
-from agents.skills.shapes import ROW_COLUMN, FeatureMap, ScopeSpec
+from agents.skills.shapes import ROW_COLUMN
+from agents.skills.training.inuse import Package, read_package
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_REMEDY = "package the evaluated model again"
 _TIMED = 25
 """Requests sent one by one to time them; the rest goes in one batch."""
-
-
-@dataclass(frozen=True)
-class Package:
-    """What a `model-package.zip` holds, checked against its own manifest."""
-
-    model: Any
-    features: FeatureMap
-    scope: ScopeSpec
-    version: str
 
 
 @dataclass(frozen=True)
@@ -53,32 +40,18 @@ class Replayed:
     bytes_per_request: float
 
 
-def open_package(path: Path, sha256: str) -> Package:
+def delivered(path: Path, sha256: str) -> Package:
     """The package at `path`, whose digest must be `sha256`.
 
-    Raises SkillError when the bytes are others, a file's digest is not the manifest's, or the model is not one of ours.
+    Raises SkillError when the bytes are others, or anything in it does not fit its own manifest.
     """
-    from agents.skills.training.modelfile import load_model
-
-    data = path.read_bytes()
-    if (found := hashlib.sha256(data).hexdigest()) != sha256:
-        raise SkillError(f"{path.name} is {found[:12]}, but deployment-config.yaml names {sha256[:12]}", _REMEDY)
-    with zipfile.ZipFile(path) as packed:
-        manifest = json.loads(packed.read("package.json"))
-        files = {name: packed.read(name) for name in ("model.skops", "feature-map.json", "scope.json")}
-    for name, content in files.items():
-        if hashlib.sha256(content).hexdigest() != manifest["files"].get(name, {}).get("sha256"):
-            raise SkillError(f"{name} in {path.name} is not what its manifest says", _REMEDY)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.skops"
-        file.write_bytes(files["model.skops"])
-        model = load_model(file)
-    return Package(
-        model,
-        FeatureMap.model_validate_json(files["feature-map.json"]),
-        ScopeSpec.model_validate_json(files["scope.json"]),
-        str(manifest["version"]),
-    )
+    package = read_package(path.name, path.read_bytes())
+    if package.sha256 != sha256:
+        raise SkillError(
+            f"{path.name} is {package.sha256[:12]}, but deployment-config.yaml names {sha256[:12]}",
+            "package the evaluated model again",
+        )
+    return package
 
 
 def replay(package: Package, features: pd.DataFrame, evaluated: Outcome) -> Replayed:
@@ -86,13 +59,16 @@ def replay(package: Package, features: pd.DataFrame, evaluated: Outcome) -> Repl
     import numpy as np
     from threadpoolctl import threadpool_limits
 
+    from agents.skills.training.modelfile import loads_model
+
+    model = loads_model("model.skops", package.files["model.skops"])
     requests = [_request(row) for row in features.drop(columns=ROW_COLUMN, errors="ignore").to_dict("records")]
     with threadpool_limits(limits=1):
-        answered = _answer(package, requests)
+        answered = _answer(model, package, requests)
         durations = []
         for request in requests[:_TIMED]:
             started = time.perf_counter()
-            _answer(package, [request])
+            _answer(model, package, [request])
             durations.append(time.perf_counter() - started)
     outcome: Outcome
     if isinstance(evaluated, ClassOutcome):
@@ -121,7 +97,7 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def _answer(package: Package, requests: list[str]) -> Any:
+def _answer(model: Any, package: Package, requests: list[str]) -> Any:
     """Probabilities (rows, classes) in the order of the scope's classes, or numbers (rows,)."""
     import numpy as np
     import pandas as pd
@@ -131,5 +107,5 @@ def _answer(package: Package, requests: list[str]) -> Any:
 
     frame = prepare_frame(pd.DataFrame([json.loads(each) for each in requests]), package.features)
     if package.scope.classes:
-        return class_probabilities(package.model, frame, package.scope.classes)
-    return np.asarray(package.model.predict(frame), dtype=np.float64)
+        return class_probabilities(model, frame, package.scope.classes)
+    return np.asarray(model.predict(frame), dtype=np.float64)

@@ -82,10 +82,13 @@ class _Part:
     mask: Mask
 
 
-def measure_slices(model: Outcome, baseline: Outcome, features: pd.DataFrame, metric: str, seed: int) -> SliceReport:
+def measure_slices(
+    model: Outcome, baseline: Outcome, features: pd.DataFrame, metric: str, seed: int, *, by_gain: bool = False
+) -> SliceReport:
     """Measure `metric` on every slice of every column and give the worst an interval.
 
-    Explained variance shrinks with the range of any slice, so `r2` is replaced by `rmse` here.
+    The worst are those with the worst score, or `by_gain` those with the least gain over the baseline. Explained
+    variance shrinks with the range of any slice, so `r2` is replaced by `rmse` here.
     """
     import math
 
@@ -97,8 +100,9 @@ def measure_slices(model: Outcome, baseline: Outcome, features: pd.DataFrame, me
         part = model.take(mask)
         if _large_enough(part, metric):
             value = score(part, metric)
-            if not math.isnan(value):
-                found.append(_Part(sign * value, column, values, mask))
+            floor = score(baseline.take(mask), metric) if by_gain else 0.0
+            if not math.isnan(value - floor):
+                found.append(_Part(sign * (value - floor), column, values, mask))
     found.sort(key=lambda each: -each.badness)  # a stable sort: equally bad slices keep the columns' order
     worst = tuple(_measured(each, model, baseline, metric, len(found), seed) for each in found[:_SHOWN])
     return SliceReport(metric, formed, len(found), worst, max(0, features.shape[1] - MAX_COLUMNS))

@@ -12,7 +12,7 @@ from agents.skill import LimitError
 from agents.skills.evaluation.scores import score
 from agents.skills.feature.transform import build_transformer
 from agents.skills.shapes import ExperimentLog, ExperimentPlan, FeatureMap, ScopeSpec, Trial
-from agents.skills.training.candidates import CATALOGUE, LINEAR, Candidate, Problem, baseline, share_trials
+from agents.skills.training.candidates import CATALOGUE, LINEAR, Candidate, Params, Problem, baseline, share_trials
 from agents.skills.training.choice import Duel, Finalist, choose, explain
 from agents.skills.training.folds import Fold, FoldPlan, make_folds, plan_folds
 from agents.skills.training.modelfile import digest, dump_model
@@ -102,6 +102,43 @@ class Experiment:
             reproducible=model == again,
             search_note=f"{len(found.trials)} of {found.planned} trials in at most {self._budget:g} s of CPU",
             warnings=self._warnings(found, reproducible=model == again),
+        )
+
+    def again(self, kind: str, params: Params) -> Result:
+        """Fit one configuration that was chosen before, without a search; cross-validated beside the floor."""
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(limits=1):
+            candidate = CATALOGUE[kind]
+            started = time.monotonic()
+            scores = self.validator.scores(candidate, params, self.comparison)
+            tuned = int(params != candidate.defaults(self.problem))
+            finalist = self._finalist(candidate, tuned, scores, time.monotonic() - started, params)
+            model, twice = (self.fit(candidate.build(params, self.problem)) for _ in range(2))
+            trial = self._trial(finalist)
+            log = ExperimentLog(
+                metric=self.plan.metric,
+                higher_is_better=self.scope.higher_is_better,
+                baseline=self._baseline_trial(),
+                trials=(trial,),
+                chosen=trial,
+                reason=f"{trial.model}: kind and settings are those of the model in use; nothing was searched",
+                model_sha256=digest(model),
+                seed=self.plan.seed,
+                tracking="artifact only",
+            )
+            floor = self._floor()
+        return Result(
+            model=model,
+            baseline=floor,
+            log=log,
+            finalists=(trial,),
+            duels=(),
+            folding=self.folding,
+            repeats=self.repeats,
+            reproducible=model == twice,
+            search_note="none: kind and settings are kept",
+            warnings=self._warnings(Searched((), {}, 0, cut=False), reproducible=model == twice),
         )
 
     def fit(self, model: Any) -> bytes:

@@ -108,11 +108,14 @@ def load_model(path: Path) -> Any:
     The schema is checked before anything is built or imported. Raises UntrustedModel for anything else, a pickle and a
     damaged file included; nothing in the file is executed.
     """
+    return loads_model(path.name, path.read_bytes())
+
+
+def loads_model(name: str, data: bytes) -> Any:
+    """As `load_model`, from the file's bytes; `name` is for error messages."""
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 
-    name = path.name
-    data = path.read_bytes()
     try:
         _check_archive(name, data)
         model = skops.io.loads(data, trusted=list(EXTRA_TYPES))

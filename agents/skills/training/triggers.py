@@ -8,15 +8,13 @@ from datetime import date
 from math import ceil, sqrt
 from typing import Any
 
+from agents.skills.data.drift import DISTANCE_LIMIT, PSI_LIMIT
 from agents.skills.shapes import ScopeSpec, SplitSpec
 from schemas.ticket import Ticket
 
 NO_TIME_DAYS = 90
 """Days between retrainings when no time column says how fast the rows age."""
 LONGEST_DAYS, SHORTEST_DAYS = 365, 7
-PSI = 0.2
-"""The customary limit of the population stability index."""
-DISTANCE = 0.2
 _D_1_PERCENT = 1.63
 _BINS = 10
 NARROWER = 0.9
@@ -84,7 +82,7 @@ def _performance(figures: Figures) -> dict[str, Any]:
 def _drift(figures: Figures) -> dict[str, Any]:
     """Limits that chance does not reach: 3 times the expected index of equal distributions, the 1 % point of D."""
     few = 1 / figures.split.train_rows + 1 / max(1, figures.split.holdout_rows)
-    psi, distance = max(PSI, 3 * (_BINS - 1) * few), max(DISTANCE, _D_1_PERCENT * sqrt(few))
+    psi, distance = max(PSI_LIMIT, 3 * (_BINS - 1) * few), max(DISTANCE_LIMIT, _D_1_PERCENT * sqrt(few))
     return {
         "id": "drift",
         "when": "an important column is beyond its limit in two windows in a row",

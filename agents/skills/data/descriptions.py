@@ -1,0 +1,89 @@
+"""Columns and target of the training rows as plain numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from agents.skills.data.association import association
+from agents.skills.data.columns import kind_of
+from agents.skills.shapes import ScopeSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BINS = 12
+TOP = 10
+
+
+def describe_columns(features: pd.DataFrame, target: pd.Series[Any], classes: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Each column as described by `describe_column`, strongest association first, then by name.
+
+    A ROC AUC counts by its distance from one half, so that measures can be compared at all.
+    """
+    described = [describe_column(features[name], target, classes) for name in features.columns]
+    return sorted(described, key=lambda item: (-_strength(item), item["name"]))
+
+
+def describe_column(series: pd.Series[Any], target: pd.Series[Any], classes: tuple[str, ...]) -> dict[str, Any]:
+    """Kind, missing share, distinct values, distribution and association of one typed column."""
+    measure, value = association(series, target, classes) if series.notna().any() else ("none", 0.0)
+    return describe_values(series) | {"measure": measure, "association": float(value)}
+
+
+def describe_values(series: pd.Series[Any]) -> dict[str, Any]:
+    """Kind, missing share, distinct values and distribution of one typed column, by itself."""
+    kind = kind_of(series)
+    present = series.dropna()
+    item: dict[str, Any] = {
+        "name": str(series.name),
+        "type": str(series.dtype),
+        "kind": kind,
+        "missing": float(series.isna().mean()),
+        "distinct": int(present.nunique()),
+    }
+    if present.empty:
+        return item
+    if kind == "numeric":
+        return item | _numbers(present.astype("float64"))
+    if kind == "datetime":
+        return item | {"min": present.min().isoformat(), "max": present.max().isoformat()}
+    top = present.astype("str").value_counts(normalize=True)
+    ordered = sorted(top.items(), key=lambda pair: (-pair[1], str(pair[0])))[:TOP]
+    return item | {"top": {str(value): float(share) for value, share in ordered}}
+
+
+def describe_target(target: pd.Series[Any], scope: ScopeSpec) -> dict[str, Any]:
+    """The target: shares of the classes, or the distribution of the numbers."""
+    if scope.classes:
+        shares = target.value_counts(normalize=True)
+        return {"name": scope.target, "classes": {label: float(shares.get(label, 0.0)) for label in scope.classes}}
+    return {"name": scope.target} | _numbers(target.astype("float64"))
+
+
+def _numbers(present: pd.Series[Any]) -> dict[str, Any]:
+    """Moments, quantiles and a histogram of numbers without missing values."""
+    import numpy as np
+
+    counts, edges = np.histogram(present.to_numpy(), bins=BINS)
+    spread = float(present.std(ddof=0))
+    skewness = float((((present - present.mean()) / spread) ** 3).mean()) if spread > 0 else 0.0
+    quantiles = present.quantile([0.05, 0.25, 0.5, 0.75, 0.95])
+    return {
+        "mean": float(present.mean()),
+        "sd": spread,
+        "skewness": skewness if math.isfinite(skewness) else 0.0,
+        "min": float(present.min()),
+        "p5": float(quantiles[0.05]),
+        "p25": float(quantiles[0.25]),
+        "median": float(quantiles[0.5]),
+        "p75": float(quantiles[0.75]),
+        "p95": float(quantiles[0.95]),
+        "max": float(present.max()),
+        "histogram": {"edges": [float(edge) for edge in edges], "counts": [int(count) for count in counts]},
+    }
+
+
+def _strength(item: dict[str, Any]) -> float:
+    value = float(item["association"])
+    return 2 * abs(value - 0.5) if item["measure"] == "AUC" else value

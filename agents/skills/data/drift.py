@@ -1,0 +1,132 @@
+"""How far newer rows have moved from those a model was trained on, column by column.
+
+Of the training rows only their profile is kept, so numbers are compared at the edges the profile has: the population
+stability index (PSI) over its bins, and the largest distance between the two distribution functions at those edges (a
+lower bound of the Kolmogorov-Smirnov statistic D). PSI is blind on few distinct values, D is not; levels of text are
+compared by PSI and by total variation. Both have a limit that grows when rows are few, so that chance is no drift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+PSI_LIMIT = 0.2
+"""The customary bound of "moved" (0.1 is "watch")."""
+DISTANCE_LIMIT = 0.2
+MISSING_LIMIT = 0.1
+"""Change of the share of missing cells."""
+_D_1_PERCENT = 1.63
+"""The two-sample Kolmogorov-Smirnov statistic's 1 % point, times the root of 1/n + 1/m."""
+_QUANTILES = (("p5", 0.05), ("p25", 0.25), ("median", 0.5), ("p75", 0.75), ("p95", 0.95))
+
+
+@dataclass(frozen=True)
+class Moved:
+    """One column: `psi` and `distance` with their limits, missing shares before and now, and whether it `moved`."""
+
+    name: str
+    kind: str
+    psi: float
+    psi_limit: float
+    distance: float
+    distance_limit: float
+    missing_before: float
+    missing_now: float
+    moved: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def compare_columns(profile: Mapping[str, Any], rows: pd.DataFrame) -> list[Moved]:
+    """Every column of the profile that `rows` has, most moved first. Times are left out: they always move."""
+    found = [
+        compare_column(column, rows[column["name"]], int(profile["rows"]))
+        for column in profile["columns"]
+        if column["name"] in rows.columns and column["kind"] != "datetime"
+    ]
+    return sorted(found, key=lambda each: (not each.moved, -each.psi, each.name))
+
+
+def compare_column(column: Mapping[str, Any], series: pd.Series[Any], rows_before: int) -> Moved:
+    """One column of a profile (see `descriptions.describe_values`) beside its newer values."""
+    present = series.dropna()
+    before_rows = max(1, round(rows_before * (1 - column["missing"])))
+    if column["kind"] == "numeric" and "histogram" in column:
+        before, now, distance = _numbers(column, present)
+    else:
+        before, now = _levels(column, present)
+        distance = float(abs(before - now).sum() / 2) if len(present) else 0.0
+    psi = _psi(before, now, before_rows, len(present))
+    few = 1 / before_rows + 1 / max(1, len(present))
+    psi_limit = max(PSI_LIMIT, 3 * (len(before) - 1) * few)
+    distance_limit = max(DISTANCE_LIMIT, _D_1_PERCENT * sqrt(few))
+    missing = float(series.isna().mean())
+    emptied = abs(missing - column["missing"]) > MISSING_LIMIT
+    return Moved(
+        name=str(column["name"]),
+        kind=str(column["kind"]),
+        psi=round(psi, 6),
+        psi_limit=round(psi_limit, 6),
+        distance=round(distance, 6),
+        distance_limit=round(distance_limit, 6),
+        missing_before=float(column["missing"]),
+        missing_now=missing,
+        moved=bool(psi > psi_limit or distance > distance_limit or emptied),
+    )
+
+
+def _numbers(
+    column: Mapping[str, Any], present: pd.Series[Any]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Shares before and now in the profile's bins, and the largest distance of the distribution functions there."""
+    import numpy as np
+
+    values = np.sort(present.to_numpy(dtype=np.float64))
+    count = max(1, len(values))
+    edges = np.asarray(column["histogram"]["edges"], dtype=np.float64)
+    counts = np.asarray(column["histogram"]["counts"], dtype=np.float64)
+    bins_before = counts / max(1.0, counts.sum())
+    inner = edges[1:-1]  # the outer bins take what lies beyond them
+    below = np.searchsorted(values, inner, side="left") / count
+    bins_now = np.diff(np.concatenate([[0.0], below, [1.0]]))
+    distances = [abs(np.cumsum(bins_before)[:-1] - below).max(initial=0.0)]
+    quantiles = np.array([column[name] for name, _ in _QUANTILES])
+    if column["distinct"] > 50 and len(np.unique(quantiles)) == len(quantiles):
+        shares = np.array([share for _, share in _QUANTILES])
+        reached = np.searchsorted(values, quantiles, side="right") / count
+        distances.append(abs(shares - reached).max())
+        bins_before = np.diff(np.concatenate([[0.0], shares, [1.0]]))
+        bins_now = np.diff(np.concatenate([[0.0], reached, [1.0]]))
+    return bins_before, bins_now, float(max(distances)) if len(values) else 0.0
+
+
+def _levels(column: Mapping[str, Any], present: pd.Series[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Shares before and now of the profile's levels, all others together as the last."""
+    import numpy as np
+
+    top: Mapping[str, float] = column.get("top", {})
+    known = present.astype("str").value_counts(normalize=True)
+    before = np.array([*top.values(), max(0.0, 1.0 - sum(top.values()))])
+    shares = [float(known.get(level, 0.0)) for level in top]
+    return before, np.array([*shares, max(0.0, 1.0 - sum(shares))])
+
+
+def _psi(before: NDArray[np.float64], now: NDArray[np.float64], rows_before: int, rows_now: int) -> float:
+    """The population stability index; half a row is added to each bin, so that an empty one is no infinity."""
+    import numpy as np
+
+    if not rows_now:
+        return 0.0
+    expected = (before * rows_before + 0.5) / (rows_before + 0.5 * len(before))
+    actual = (now * rows_now + 0.5) / (rows_now + 0.5 * len(now))
+    return float(((actual - expected) * np.log(actual / expected)).sum())

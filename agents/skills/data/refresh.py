@@ -1,0 +1,243 @@
+"""Skill `data.refresh`: newer rows read as those before them, held against them, and divided anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
+from agents.skills.data.extract import dataset_of, schema_of
+from agents.skills.data.loading import Loaded, load
+from agents.skills.data.markdown import cell, origin_note, table
+from agents.skills.data.newer import Change, changes, renewed
+from agents.skills.data.split import split_document, split_spec, write_tables
+from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN, ScopeSpec, SplitSpec
+from agents.skills.training.inuse import Package, open_in_use
+from schemas.ticket import Ticket
+from schemas.values import Measurement, Mode, Role, TickedItem
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from agents.skills.data.drift import Moved
+
+
+class DataRefresh(Skill[Parameters, SkillOutput]):
+    """Read newer rows by schema and contract of the model in use, measure their drift, put hold-out rows away."""
+
+    name = "data.refresh"
+    role = Role.DATA
+    modes = frozenset({Mode.BUILD})
+    produces = (
+        "model-in-use.json", "scope.json", "feature-map.json", "data-source.json", "dataset.parquet",
+        "schema-spec.json", "data-contract.yaml", "data-drift.json", "data-drift.md", "data-profile.json",
+        "train.parquet", "holdout-features.parquet", "holdout-labels.parquet", "split.json", "split.md",
+    )  # fmt: skip
+    sealed = ("dataset.parquet", "holdout-labels.parquet")
+    seconds = 300.0
+
+    def run(self, parameters: Parameters, context: SkillContext) -> SkillOutput:
+        """Write the tables of a split, as `data.split` does, and everything later phases need of the model in use.
+
+        Raises InputError when the ticket names no usable model, its rows cannot be read, or they lack what the model
+        reads.
+        """
+        import yaml
+
+        from agents.skills.data import odcs
+        from agents.skills.data.division import Rows, divide
+        from agents.skills.data.drift import compare_columns
+
+        package = open_in_use(context)
+        scope = _scope(package, context.ticket)
+        loaded = load(context.ticket.model_copy(update={"target": scope.target}), context.roots, context.max_data_bytes)
+        dataset = _dataset(loaded, scope)
+        contract = yaml.safe_load(package.files["data-contract.yaml"])
+        change = changes(contract, dataset, package.features, loaded.source)
+        text = yaml.safe_dump(
+            renewed(contract, dataset, loaded.source, scope, change), sort_keys=False, allow_unicode=True, width=120
+        )
+        broken = odcs.violations(yaml.safe_load(text), dataset)
+        context.progress(f"dividing {len(dataset):,} rows")
+        features = dataset.drop(columns=[TARGET_COLUMN, ROW_COLUMN])
+        division = divide(
+            Rows(features, dataset[TARGET_COLUMN], scope.task, context.ticket.groups, context.ticket.time), context.seed
+        )
+        write_tables(context, dataset, division)
+        schema = schema_of(dataset, loaded, context.ticket)
+        split = split_spec(division, schema, context.seed)
+        train = dataset[~division.holdout & ~division.dropped]
+        moved = compare_columns(package.profile, train)
+        target = _target_moved(package, train, scope)
+        shown: dict[str, Any] = {
+            "model-in-use.json": package.in_use().model_dump(mode="json"),
+            "scope.json": scope.model_dump(mode="json"),
+            "feature-map.json": package.features.model_dump(mode="json"),
+            "data-source.json": loaded.source.model_dump(mode="json"),
+            "schema-spec.json": schema.model_dump(mode="json"),
+            "split.json": split.model_dump(mode="json"),
+            "data-profile.json": _profile(train, scope),
+            "data-drift.json": _drift(package, moved, target, change),
+        }
+        for name, value in shown.items():
+            context.write_json(name, value)
+        dataset.to_parquet(context.out / "dataset.parquet", index=False)
+        context.write_text("data-contract.yaml", text)
+        context.write_text("split.md", split_document(split, division, context.ticket))
+        context.write_text("data-drift.md", _document(context.ticket, package, moved, target, change))
+        version = yaml.safe_load(text)["version"]
+        return _output(loaded, split, [*moved, target], change, broken, f"version {version}")
+
+
+def _scope(package: Package, ticket: Ticket) -> ScopeSpec:
+    """The model's own scope, with the ticket's acceptance and budget; the ticket may not ask for something else."""
+    scope = package.scope
+    for field, asked, has in (
+        ("target", ticket.target, scope.target),
+        ("task", ticket.task, scope.task),
+        ("metric", ticket.metric, scope.metric),
+    ):
+        if asked is not None and asked != has:
+            raise InputError(
+                f"the ticket's `{field}` is {str(asked)!r}, but the model in use has {str(has)!r}",
+                f"leave `{field}` out, or start a new model with pipeline ml-delivery",
+            )
+    return scope.model_copy(
+        update={
+            "acceptance": ticket.acceptance,
+            "acceptance_from": "ticket",
+            "budget_minutes": ticket.budget.minutes,
+            "budget_usd": ticket.budget.usd,
+        }
+    )
+
+
+def _dataset(loaded: Loaded, scope: ScopeSpec) -> pd.DataFrame:
+    """As `data.extract` makes it. Raises InputError when the target's classes are not those of the model in use."""
+    from agents.skills.data import target as targets
+
+    if scope.classes:
+        found = set(targets.classes_of(targets.as_target(loaded.frame[loaded.target], scope.task)))
+        if found != set(scope.classes):
+            new, gone = sorted(found - set(scope.classes)), sorted(set(scope.classes) - found)
+            parts = [f"new: {', '.join(new[:5])}"] if new else []
+            parts += [f"missing: {', '.join(gone[:5])}"] if gone else []
+            raise InputError(
+                f"the classes of {loaded.target!r} are not those of the model in use ({'; '.join(parts)})",
+                "give rows of the same classes, or start a new model with pipeline ml-delivery",
+            )
+    return dataset_of(loaded, scope)
+
+
+def _profile(train: pd.DataFrame, scope: ScopeSpec) -> dict[str, Any]:
+    from agents.skills.data.descriptions import describe_columns, describe_target
+
+    columns = train.drop(columns=[TARGET_COLUMN, ROW_COLUMN, GROUP_COLUMN], errors="ignore")
+    return {
+        "rows": len(train),
+        "target": describe_target(train[TARGET_COLUMN], scope),
+        "columns": describe_columns(columns, train[TARGET_COLUMN], scope.classes),
+    }
+
+
+def _target_moved(package: Package, train: pd.DataFrame, scope: ScopeSpec) -> Moved:
+    from agents.skills.data.drift import compare_column
+
+    before = package.profile["target"]
+    as_column = {"name": scope.target, "missing": 0.0, "distinct": len(train)}
+    as_column |= {"kind": "categorical", "top": before["classes"]} if scope.classes else {"kind": "numeric", **before}
+    return compare_column(as_column, train[TARGET_COLUMN], int(package.profile["rows"]))
+
+
+def _drift(package: Package, moved: Sequence[Moved], target: Moved, change: Change) -> dict[str, Any]:
+    return {
+        "model_in_use": package.sha256,
+        "rows_before": package.profile["rows"],
+        "score": _score([*moved, target]),
+        "columns": [each.as_dict() for each in moved],
+        "target": target.as_dict(),
+        **change.as_dict(),
+    }
+
+
+def _score(moved: Sequence[Moved]) -> float:
+    """The share of compared columns (the target among them) that moved, in [0, 1]."""
+    return sum(each.moved for each in moved) / len(moved)
+
+
+def _output(
+    loaded: Loaded, split: SplitSpec, moved: Sequence[Moved], change: Change, broken: Sequence[str], version: str
+) -> SkillOutput:
+    rows = split.train_rows + split.holdout_rows
+    names = [each.name for each in moved if each.moved]
+    note = [f"{what}: {', '.join(cols)}" for what, cols in (("new", change.new), ("gone", change.missing)) if cols]
+    ticked = [
+        TickedItem(item="rows-read", evidence=f"dataset.parquet: {rows:,} of {loaded.source.rows:,} rows"),
+        TickedItem(
+            item="schema-unchanged",
+            evidence="schema-spec.json: every column the model reads is there and of its type"
+            + (f"; not read by it, {'; '.join(note)}"[:300] if note else ""),
+        ),
+        TickedItem(item="drift-measured", evidence=f"data-drift.json: {len(names)} of {len(moved)} columns moved"),
+        TickedItem(item="holdout-sealed", evidence=f"holdout-labels.parquet: {split.holdout_rows:,} labels sealed"),
+    ]
+    if not broken:
+        evidence = f"data-contract.yaml {version}: pandera found no violation in the rows"
+        ticked.append(TickedItem(item="contract-holds", evidence=evidence))
+    warnings = [*loaded.warnings, *(f"contract broken: {line}" for line in broken[:20])]
+    warnings += [f"the contract was renewed: {line}" for line in change.values[:20]]
+    warnings += [f"column {text} changed its type" for text in change.retyped[:20]]
+    if change.same_source:
+        warnings.append("these are the very rows the model in use was trained on: it has seen those held out")
+    return SkillOutput(
+        summary=f"{split.train_rows:,} train, {split.holdout_rows:,} sealed; {len(names)} of {len(moved)} columns moved"
+        + (f": {', '.join(names[:5])}" if names else ""),
+        ticked=tuple(ticked),
+        measurements=(
+            Measurement(scope="data", name="rows", value=float(rows)),
+            Measurement(scope="data", name="train_rows", value=float(split.train_rows)),
+            Measurement(scope="data", name="holdout_rows", value=float(split.holdout_rows)),
+            Measurement(scope="drift", name="score", value=_score(moved)),
+            Measurement(scope="drift", name="columns", value=float(len(names))),
+        ),
+        warnings=tuple(warnings),
+    )
+
+
+def _document(ticket: Ticket, package: Package, moved: Sequence[Moved], target: Moved, change: Change) -> str:
+    lines = [
+        "# Drift of the newer rows",
+        "",
+        *origin_note(ticket),
+        f"Against the {package.profile['rows']:,} training rows of {cell(package.manifest['name'])} "
+        f"{cell(package.manifest['version'])} (`{package.sha256[:16]}`), of which the package keeps the profile.",
+        "",
+        *table(
+            ("column", "kind", "PSI", "limit", "distance", "limit", "missing before", "now", "moved"),
+            [
+                (
+                    f"{each.name} (target)" if each is target else each.name, each.kind, f"{each.psi:.3f}",
+                    f"{each.psi_limit:.2f}", f"{each.distance:.3f}", f"{each.distance_limit:.2f}",
+                    f"{each.missing_before:.1%}", f"{each.missing_now:.1%}", "yes" if each.moved else "no",
+                )
+                for each in [target, *moved]
+            ],
+        ),
+        "",
+        "PSI is the population stability index over the bins of the old profile; distance is the largest gap between",
+        "the distribution functions at its edges (numbers) or the total variation (levels). Limits grow with few rows.",
+        "",
+        "## Columns",
+        "",
+    ]  # fmt: skip
+    told = [f"- new, not read by the model: {cell(', '.join(change.new), 300)}"] if change.new else []
+    told += [f"- gone, not read by the model: {cell(', '.join(change.missing), 300)}"] if change.missing else []
+    told += [f"- of another type: {cell(', '.join(change.retyped), 300)}"] if change.retyped else []
+    lines += told or ["Names and types are those of the rows before."]
+    lines += ["", "## Contract", ""]
+    if change.values:
+        lines += ["The newer rows leave the old contract, which is renewed from them:", ""]
+        lines += [f"- {cell(line, 200)}" for line in change.values[:50]]
+    else:
+        lines += ["The newer rows keep the old contract."]
+    return "\n".join(lines)
