@@ -66,6 +66,7 @@ POLICY = Policy(
     usd_per_cpu_hour=0.05,
 )
 MEASURED: dict[str, dict[str, float]] = {
+    "readiness": {"readiness.score": 0.8},
     "extraction": {"data.rows": 569.0},
     "preparation": {"data.twin_fraction_after": 0.0, "data.quality": 0.98},
     "feature-engineering": {"leakage.suspects": 0.0},
@@ -109,9 +110,9 @@ class Recorder:
             self.lines.append(encode_event(recorded))
         self.state = outcome.state
 
-    def start(self, pipeline: PipelineDefinition) -> None:
+    def start(self, pipeline: PipelineDefinition, ticket: Ticket = TICKET) -> None:
         command = cmd.StartSession(
-            ticket=TICKET,
+            ticket=ticket,
             ticket_digest="12" * 32,
             drive="d-golden",
             pipeline=pipeline,

@@ -81,7 +81,7 @@ def _measure(context: SkillContext) -> Impact:
     files = [context.path(f"{name}.parquet") for name in ("predictions", "holdout-labels", "holdout-features")]
     holdout = read_holdout(files[0], files[1], files[2], scope)
     package = delivered(context.path("model-package.zip"), str((deployed.get("package") or {}).get("sha256")))
-    context.progress(f"replaying {holdout.rows} requests through {str(package.manifest['version'])}")
+    context.progress(f"replaying {holdout.rows} requests through {package.manifest['version']!s}")
     replayed = replay(package, holdout.features, holdout.model)
     promised = context.read_json("metrics.json")["metrics"]
     promises = compare(promised, replayed.outcome, context.seed, context.seconds * 0.5)
@@ -89,9 +89,12 @@ def _measure(context: SkillContext) -> Impact:
         raise SkillError(f"metrics.json does not promise {scope.metric}", "run evaluation.measure again")
     people, groups = compare_groups(replayed.outcome, holdout.baseline, holdout.features, scope, context.seed)
     measured = kpi(replayed.outcome, holdout.baseline, brief)
+    timed = (replayed.one_ms, "one request, in this process")
+    if (served := context.measured.get("monitoring", {}).get("cpu_ms")) is not None:
+        timed = (served, "CPU time of the real server")
     costs = cost_report(
-        context.facts.get("usage") or {}, plan, scope.budget_usd, scope.budget_minutes, replayed.one_ms,
-        measured["cases_per_year"],
+        context.facts.get("usage") or {}, plan, scope.budget_usd, scope.budget_minutes,
+        timed, measured["cases_per_year"],
     )  # fmt: skip
     return Impact(
         holdout.rows,
@@ -246,8 +249,8 @@ def _cost_lines(impact: Impact) -> list[str]:
         f"{costs['budget']['usd']:g} USD allowed, at {costs['usd_per_cpu_hour']:.3g} USD a core and hour "
         f"({costs['price_from']}).",
         "",
-        f"One prediction takes {prediction['milliseconds']:.2f} ms; 1,000 cost {prediction['usd_per_1000']:.6f} USD"
-        + ("." if yearly is None else f", a year's {yearly:.2f} USD."),
+        f"One prediction takes {prediction['milliseconds']:.2f} ms ({prediction['measured']}); 1,000 cost "
+        f"{prediction['usd_per_1000']:.6f} USD" + ("." if yearly is None else f", a year's {yearly:.2f} USD."),
         "",
         f"Not counted: {', '.join(costs['not_counted'])}.",
     ]
