@@ -2,7 +2,7 @@
 
 `gain` is the loss per case that would go (share of wrong answers, or units of absolute error), and it is the most an
 option can bring: that of a group doing as well as the others, of every doubtful label being wrong, of the next doubling
-of the rows bringing as much as the last. Options whose gain nothing measures come last and say so.
+of the rows cutting the same share of the errors as the last. Options whose gain nothing measures come last.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def _rows(analysis: Mapping[str, Any]) -> Iterator[Option]:
         yield Option(
             id="more-rows",
             title=f"Double the rows, from {analysis['rows']:,} on",
-            rule="all rows did better than half of them; the next doubling brings at most as much as the last",
+            rule="all rows did better than half of them; taken that the next doubling cuts the same share of the errors",
             evidence=f"{more['loss_gain']:.4g} fewer errors per case with all rows than with half of them",
-            gain=more["loss_gain"],
+            gain=analysis["loss"] * more["loss_gain"] / (analysis["loss"] + more["loss_gain"]),
             certain=more["loss_gain_lower"] > 0.0,
             days=PEOPLE_DAYS["data"],
             risk="low, if they come from the same source",
