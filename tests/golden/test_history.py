@@ -38,10 +38,10 @@ from schemas.pipeline import PipelineDefinition
 from schemas.registry import COMMANDS, EVENTS
 from schemas.values import FailureClass
 from store.sqlite import SqliteStore
-from tests.golden import make_engagement_history, make_history
+from tests.golden import make_data_histories, make_engagement_history, make_history
 from tests.golden.make_history import HISTORY, RESTORED, STREAM
 
-TOLD = make_history.STORIES | make_engagement_history.STORIES
+TOLD = make_history.STORIES | make_data_histories.STORIES | make_engagement_history.STORIES
 LINES = {path: path.read_bytes().splitlines() for path in TOLD}
 STORIES = pytest.mark.parametrize("lines", LINES.values(), ids=[path.name.split(".history")[0] for path in LINES])
 
@@ -77,10 +77,8 @@ def test_every_recorded_command_is_decided_as_it_was(lines: list[bytes]) -> None
             assert then.causation_id == command.id
             assert encode_event(replace(then, event=now)) == raw, f"event {then.sequence} of {command.id}"
         state = outcome.state
-    ended = (
-        Status.ABORTED if any(lines is LINES[path] for path in LINES if ".aborted." in path.name) else Status.COMPLETED
-    )
-    assert state.status is ended
+    ended = any(lines is LINES[path] for path in LINES if ".aborted." in path.name)
+    assert state.status is (Status.ABORTED if ended else Status.COMPLETED)
     assert all(phase.completed for phase in state.phases.values()) == (state.status is Status.COMPLETED)
 
 

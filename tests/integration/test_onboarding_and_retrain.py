@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 from tests.integration.train import Train
+from tests.skills.retraining import newer_votes
 
 
 def test_a_data_set_is_onboarded_to_its_end(train: Train) -> None:
@@ -31,4 +33,37 @@ def test_a_data_set_is_onboarded_to_its_end(train: Train) -> None:
         assert not any(name.endswith(".parquet") for name in files)
         assert json.loads(train.git("show", f"{branch}:{entry}"))["owner"] == "alice"
         assert train.run("session", "replay", str(row["session"]), "--verify", "--json").json["difference"] is None
+    assert train.run("audit", "verify", "--json").json["findings"] == []
+
+
+def test_a_model_in_use_is_trained_anew_to_its_end(train: Train) -> None:
+    """Delivered first; then the world turns, and the package of the first delivery is retrained on newer rows."""
+    train.ticket(31, "Expect a vote", data=train.data("votes.csv"), target="vote", metric="roc_auc")
+    train.ticket(32, "Expect a vote again", pipeline="retrain", data=train.data("votes.csv"))
+    ran = train.run("drive", "--no-wait", "--json")
+    assert [row["ticket"] for row in ran.json["completed"]] == [31], ran.out
+    (refused,) = ran.json["blocked"]
+    assert "names no model in use" in refused["reason"]
+
+    branch = next(str(row["branch"]) for row in train.run("session", "list", "--json").json if row["ticket"] == 31)
+    package = f"{branch}:tickets/delivery_31/artifacts/deployment/model-package.zip"
+    found = subprocess.run(["git", "show", package], cwd=train.repo, check=True, capture_output=True)
+    (train.repo / "backlog" / "data" / "in-use.zip").write_bytes(found.stdout)
+    newer_votes(train.repo / "backlog" / "data" / "newer.csv")
+    train.ticket(33, "Expect a vote after the new wave", pipeline="retrain", data="data/newer.csv",
+                 model="data/in-use.zip", acceptance=["metrics.roc_auc_lower >= 0.9"])  # fmt: skip
+
+    again = train.run("drive", "--no-wait", "--json")
+
+    assert [row["ticket"] for row in again.json["completed"]] == [33], again.out + again.err
+    row = next(row for row in train.run("session", "list", "--json").json if row["ticket"] == 33)
+    branch = str(row["branch"])
+    files = train.git("ls-tree", "-r", "--name-only", branch).split()
+    for name in ("model-package.zip", "provenance.json.dsse.json", "canary-report.md", "monitoring-config.yaml"):
+        assert any(file.endswith(f"/{name}") for file in files), name
+    assert not any(file.endswith(".parquet") and "labels" in file for file in files)
+    report = next(file for file in files if file.endswith("canary-report.json"))
+    for server in json.loads(train.git("show", f"{branch}:{report}"))["servers"]:
+        assert server["exit"] == 0
+    assert train.run("session", "replay", str(row["session"]), "--verify", "--json").json["difference"] is None
     assert train.run("audit", "verify", "--json").json["findings"] == []

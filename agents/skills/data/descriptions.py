@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 BINS = 12
 TOP = 10
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def describe_columns(features: pd.DataFrame, target: pd.Series[Any], classes: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -62,13 +63,16 @@ def describe_target(target: pd.Series[Any], scope: ScopeSpec) -> dict[str, Any]:
 
 
 def _numbers(present: pd.Series[Any]) -> dict[str, Any]:
-    """Moments, quantiles and a histogram of numbers without missing values."""
+    """Moments, quantiles and a histogram of numbers without missing values.
+
+    `reached` are the shares of values up to each quantile: more than its own share where many values are equal.
+    """
     import numpy as np
 
     counts, edges = np.histogram(present.to_numpy(), bins=BINS)
     spread = float(present.std(ddof=0))
     skewness = float((((present - present.mean()) / spread) ** 3).mean()) if spread > 0 else 0.0
-    quantiles = present.quantile([0.05, 0.25, 0.5, 0.75, 0.95])
+    quantiles = present.quantile(list(QUANTILES))
     return {
         "mean": float(present.mean()),
         "sd": spread,
@@ -80,6 +84,7 @@ def _numbers(present: pd.Series[Any]) -> dict[str, Any]:
         "p75": float(quantiles[0.75]),
         "p95": float(quantiles[0.95]),
         "max": float(present.max()),
+        "reached": [float((present <= quantiles[share]).mean()) for share in QUANTILES],
         "histogram": {"edges": [float(edge) for edge in edges], "counts": [int(count) for count in counts]},
     }
 

@@ -25,7 +25,9 @@ MISSING_LIMIT = 0.1
 """Change of the share of missing cells."""
 _D_1_PERCENT = 1.63
 """The two-sample Kolmogorov-Smirnov statistic's 1 % point, times the root of 1/n + 1/m."""
-_QUANTILES = (("p5", 0.05), ("p25", 0.25), ("median", 0.5), ("p75", 0.75), ("p95", 0.95))
+_QUANTILES = ("p5", "p25", "median", "p75", "p95")
+_FEWEST_EDGES = 3
+"""Different quantiles there must be; else bins of equal width tell more."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,9 @@ def _numbers(
     below = np.searchsorted(values, inner, side="left") / count
     bins_now = np.diff(np.concatenate([[0.0], below, [1.0]]))
     distances = [abs(np.cumsum(bins_before)[:-1] - below).max(initial=0.0)]
-    quantiles = np.array([column[name] for name, _ in _QUANTILES])
-    if column["distinct"] > 50 and len(np.unique(quantiles)) == len(quantiles):
-        shares = np.array([share for _, share in _QUANTILES])
+    quantiles, first = np.unique([column[name] for name in _QUANTILES], return_index=True)
+    if len(quantiles) >= _FEWEST_EDGES:
+        shares = np.asarray(column["reached"], dtype=np.float64)[first]
         reached = np.searchsorted(values, quantiles, side="right") / count
         distances.append(abs(shares - reached).max())
         bins_before = np.diff(np.concatenate([[0.0], shares, [1.0]]))

@@ -65,7 +65,7 @@ class DevsecopsCanary(Skill[Parameters, SkillOutput]):
             champion.data,
             package,
             requests_of(frame, delivery.features, context.seed, labels),
-            _wrong(compared["wrong_above"]),
+            wrong_by(compared["wrong_above"]),
             min(0.95, max(0.02, _MARGIN * float(compared["wrong_share"]))),
             seed=context.seed,
             work=context.out.parent,
@@ -77,7 +77,7 @@ class DevsecopsCanary(Skill[Parameters, SkillOutput]):
         return _output(found, digest(package), in_use, synthetic=delivery.source.synthetic)
 
 
-def _wrong(above: float | None) -> Callable[[Asked, Any], bool]:
+def wrong_by(above: float | None) -> Callable[[Asked, Any], bool]:
     """Whether a prediction was wrong: another class, or further off than nine tenths of the champion's predictions."""
     if above is None:
         return lambda asked, predicted: str(predicted) != str(asked.truth)

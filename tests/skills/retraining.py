@@ -1,0 +1,39 @@
+"""A model in use, delivered by the real skills, and newer rows whose codebook runs the other way round."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from agents.discovery import skill
+from conductor.pipelines import load
+from schemas.ticket import Ticket
+from tests.skills.conftest import DATA
+from tests.skills.harness import run_chain
+
+PARTIES = (
+    "strong democrat", "weak democrat", "independent democrat", "independent", "independent republican",
+    "weak republican", "strong republican",
+)  # fmt: skip
+
+
+def deliver(folder: Path, data: str = "votes.csv", target: str = "vote", **more: Any) -> dict[str, Path]:
+    """Every artifact of a delivery on a data set of `tests/data`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(DATA / data, folder / data)
+    names = [name for phase in load("ml-delivery").phases for name in phase.skills]
+    ticket = Ticket(id=2, title="Expect a vote", data=data, target=target, requester="alice", **more)
+    return run_chain([skill(name) for name in names], ticket, folder / "delivery", roots=(folder,))[1]
+
+
+def newer_votes(path: Path) -> None:
+    """The survey's rows as if a new wave had numbered its scales from the other end."""
+    rows = pd.read_csv(DATA / "votes.csv")
+    for name in ("selfLR", "ClinLR", "DoleLR"):
+        rows[name] = 8 - rows[name]
+    turned = dict(zip(PARTIES, reversed(PARTIES), strict=True))
+    rows["party"] = rows["party"].map(turned)
+    rows.to_csv(path, index=False)
