@@ -15,7 +15,7 @@ from agents.skills.devsecops.modelcard import PERSON
 from agents.skills.lead.kickoff import LeadKickoff
 from agents.skills.lead.opportunity import LeadOpportunity
 from agents.skills.lead.phases import AHEAD, BEHIND, MILESTONES
-from agents.skills.lead.statement import need_statement, read_statement
+from agents.skills.lead.statement import LABELS, NEEDED, need_statement, read_statement
 from agents.skills.risk.readiness import RiskReadiness
 from conductor.pipelines import load
 from schemas.ticket import Budget, Ticket
@@ -246,3 +246,10 @@ def test_written_documents_are_no_yaml_accident(tmp_path: Path) -> None:
     """Bodies with colons and hashes come back as they were written."""
     _, files = run_skill(LeadOpportunity, asked(VOTE, BODY + "Alternatives: a: b # c\n"), tmp_path, {}, roots=(DATA,))
     assert yaml.safe_load(files["opportunity-brief.json"].read_text("utf-8"))["users"].startswith("the two people")
+
+
+def test_every_label_is_documented_as_it_is() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "tickets.md").read_text("utf-8")
+    for label, meaning in LABELS.items():
+        needed = "yes" if label in (*NEEDED, "sponsor", "problem") else ""
+        assert f"| `{label.capitalize()}` | {meaning} | {needed} |" in page

@@ -103,7 +103,7 @@ def _rows(analysis: Mapping[str, Any]) -> Iterator[Option]:
         yield Option(
             id="more-rows",
             title=f"Double the rows, from {analysis['rows']:,} on",
-            rule="all rows did better than half of them; taken that the next doubling cuts the same share of the errors",
+            rule="all rows did better than half of them; taken that the next doubling cuts an equal share",
             evidence=f"{more['loss_gain']:.4g} fewer errors per case with all rows than with half of them",
             gain=analysis["loss"] * more["loss_gain"] / (analysis["loss"] + more["loss_gain"]),
             certain=more["loss_gain_lower"] > 0.0,
