@@ -15,14 +15,16 @@ import yaml
 
 from agents.skill import SkillError
 from agents.skills.evaluation.analyse import EvaluationAnalyse
+from agents.skills.evaluation.crossed import cross
 from agents.skills.evaluation.errors import group_errors, mistakes
 from agents.skills.evaluation.impact import EvaluationImpact
 from agents.skills.evaluation.moved import moved_columns
-from agents.skills.evaluation.scores import ClassOutcome, ValueOutcome
+from agents.skills.evaluation.scores import ClassOutcome, ValueOutcome, score
 from agents.skills.lead.improve import LeadImprove
 from agents.skills.lead.options import end_verdict, options
-from agents.skills.shapes import ROW_COLUMN, TARGET_COLUMN
+from agents.skills.shapes import ROW_COLUMN, TARGET_COLUMN, ExperimentLog, ScopeSpec
 from agents.skills.training.modelfile import zip_bytes
+from agents.skills.training.rows import TrainingRows
 from agents.skills.training.schedule import TrainingSchedule
 from conductor.criteria import check_syntax
 from conductor.pipelines import load
@@ -30,6 +32,7 @@ from schemas.ticket import Ticket
 from tests.skills.conftest import DATA
 from tests.skills.engagement import BODY, UNEMPLOYMENT, USAGE, VOTE, asked, deliver, watched
 from tests.skills.harness import run_skill
+from tests.skills.ml_inputs import feature_map
 
 ENDING = (EvaluationImpact, EvaluationAnalyse, LeadImprove, TrainingSchedule)
 PIPELINE = load("ml-engagement")
@@ -108,7 +111,11 @@ def test_a_package_with_another_model_breaks_the_promise(ended: Done, tmp_path: 
     output, produced = again(
         EvaluationImpact, ended, tmp_path, model_package_zip=package, deployment_config_yaml=changed
     )
-    assert content(produced, "impact-report.json")["kept"] is False
+    impact = content(produced, "impact-report.json")
+    assert impact["kept"] is False
+    kept = {each["metric"]: each["kept"] for each in impact["metrics"]}
+    # a constant answer is worse on the votes, and better on the economy, which the model extrapolates
+    assert kept[impact["metric"]] is (ended[0].data == "economy.csv")
     assert any("answers differently" in each for each in output.warnings)
     assert "**The promise is NOT kept**" in produced["impact-report.md"].read_text("utf-8")
 
@@ -278,3 +285,28 @@ def test_a_ticket_may_tell_of_incidents(ended: Done, tmp_path: Path) -> None:
     output, produced = again(EvaluationAnalyse, (told, {}, files), tmp_path)
     assert "incidents-reviewed" in {item.item for item in output.ticked}
     assert "    on 3 May the list was empty" in produced["performance-analysis.md"].read_text("utf-8")
+
+
+def test_rows_are_predicted_by_models_that_did_not_see_them() -> None:
+    """A forest that saw these rows would know all of their labels, which are chance."""
+    generator = np.random.default_rng(8)
+    frame = pd.DataFrame(generator.normal(size=(240, 4)), columns=list("abcd"))
+    labels = np.array(["no", "yes"])[generator.integers(0, 2, 240)]
+    params = {"max_depth": None, "min_samples_leaf": 1, "max_features": "sqrt", "class_weight": None}
+    trial = {"model": "random_forest (tuned)", "parameters": params, "mean": 0, "standard_error": 0, "seconds": 0}
+    log = ExperimentLog.model_validate({
+        "metric": "roc_auc", "higher_is_better": True, "baseline": trial, "trials": [], "chosen": trial, "reason": "",
+        "model_sha256": "a" * 64, "seed": 1, "tracking": "",
+    })  # fmt: skip
+    scope = ScopeSpec.model_validate({
+        "task": "classification", "target": "y", "metric": "roc_auc", "higher_is_better": True,
+        "classes": ["no", "yes"], "acceptance": [], "acceptance_from": "ticket", "budget_minutes": 1, "budget_usd": 1,
+    })  # fmt: skip
+    rows = TrainingRows(frame, labels, np.arange(240))
+    found = cross(rows, feature_map(frame), scope, log, 3, time_ordered=False, progress=lambda line: None)
+    assert 0.35 < score(found.model, "roc_auc") < 0.65
+    assert sorted(found.order) == list(range(240))
+    assert not any(each.loss > 0.15 for each in found.importance)
+    unknown = log.model_copy(update={"chosen": log.chosen.model_copy(update={"model": "oracle"})})
+    with pytest.raises(SkillError, match="not known"):
+        cross(rows, feature_map(frame), scope, unknown, 3, time_ordered=False, progress=lambda line: None)

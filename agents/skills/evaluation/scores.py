@@ -77,10 +77,9 @@ def losses(outcome: Outcome) -> Floats:
     """The loss of each row (rows,): 1 for a wrong class and 0 for a right one, or the absolute error."""
     import numpy as np
 
-    if isinstance(outcome, ClassOutcome):
-        return (outcome.predicted != outcome.truth).astype(np.float64)
-    off: Floats = np.abs(outcome.predicted - outcome.truth)
-    return off
+    wrong = isinstance(outcome, ClassOutcome)
+    loss: Floats = (outcome.predicted != outcome.truth) if wrong else np.abs(outcome.predicted - outcome.truth)
+    return loss.astype(np.float64)
 
 
 def metric_names(outcome: Outcome) -> tuple[str, ...]:
