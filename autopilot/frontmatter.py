@@ -28,6 +28,7 @@ REMEDIES = {
     "budget": "write upper limits above zero, for example `budget: {usd: 5, minutes: 10}`",
     "requester": "name the person who asks for this, for example `requester: alice`",
     "assignee": "name the person who works on this by hand, or leave the line out",
+    "model": "name the package of the model in use, for example `model: models/model-package.zip`",
     "state": "write `state: open` or `state: closed`",
     "locked": "write `locked: true` or `locked: false`",
     "created": "write date, time and zone, for example `created: 2026-11-01T09:00:00Z`",

@@ -31,6 +31,8 @@ phases:
     checklist: looked
     gate: {human: when, when: 'ticket.risk != "low"', quorum: 2}
 """
+LATER = OWN.replace("name: own", "name: later").replace("[data.source]", "[data.teleport]")
+"""A pipeline with a skill that nobody has."""
 LOOKED = "name: looked\ntitle: Looked\nowner: data\nitems:\n  - {id: source-allowed, text: It may be used}\n"
 
 
@@ -40,6 +42,7 @@ def home(tmp_path: Path) -> Path:
     folder = tmp_path / "home" / "pipelines"
     (folder / "checklists").mkdir(parents=True)
     (folder / "own.yaml").write_text(OWN)
+    (folder / "later.yaml").write_text(LATER)
     (folder / "checklists" / "looked.yaml").write_text(LOOKED)
     return tmp_path / "home"
 
@@ -60,10 +63,10 @@ def run_json(home: Path, *words: str, code: int = 0) -> Any:
 def test_list_says_what_can_run_and_which_skills_are_missing(home: Path) -> None:
     text = run(home, "list")
     assert "ml-delivery        runnable   11 phases" in text
-    assert "no agent has these skills yet: preparation: data.refresh; training: training.retrain;" in text
+    assert "no agent has these skills yet: look: data.teleport" in text
     rows = {row["pipeline"]: row for row in run_json(home, "list")}
     assert (rows["own"]["runnable"], rows["own"]["shipped"], rows["own"]["phases"]) == (True, False, 1)
-    assert rows["retrain"]["missing_skills"]["validation"] == ["evaluation.compare"]
+    assert rows["later"]["missing_skills"]["look"] == ["data.teleport"]
 
 
 def test_list_shows_a_broken_one_beside_the_others(home: Path) -> None:
@@ -79,7 +82,7 @@ def test_show_has_everything_about_a_pipeline(home: Path) -> None:
     text = run(home, "show", "own")
     for words in ("1. look (data, mode discover)", "source-allowed: It may be used", "2 people when ticket.risk"):
         assert words in text
-    assert "devsecops.canary (missing)" in run(home, "show", "retrain")
+    assert "data.teleport (missing)" in run(home, "show", "later")
     body = run_json(home, "show", "ml-delivery")
     assert (body["pipeline"], body["runnable"], len(body["phases"])) == ("ml-delivery", True, 11)
     assert body["phases"][0]["checklist"][0]["evidence"] == "scope.json"
@@ -87,7 +90,7 @@ def test_show_has_everything_about_a_pipeline(home: Path) -> None:
 
 @pytest.mark.parametrize("words", [("show", "nope"), ("graph", "nope")])
 def test_an_unknown_name(home: Path, words: tuple[str, ...]) -> None:
-    assert "there is no pipeline 'nope'; there are data-onboarding, ml-delivery" in run(home, *words, code=1)
+    assert "there is no pipeline 'nope'; there are data-onboarding, later, ml-delivery" in run(home, *words, code=1)
     assert run_json(home, *words, code=1)["error"]["exit"] == 1
 
 
@@ -115,7 +118,9 @@ def test_check_of_files_knows_what_they_are(home: Path, tmp_path: Path) -> None:
     assert [(row["kind"], row["ok"]) for row in rows] == [("mode", True), ("checklist", True), ("pipeline", True)]
     text = run(home, "check", files[2])
     assert "retrain.yaml: ok, a pipeline" in text
-    assert "retrain.yaml: note: no agent has these skills yet: preparation: data.refresh" in text
+    assert "note: no agent has these skills yet" not in text
+    note = "later.yaml: note: no agent has these skills yet: look: data.teleport"
+    assert note in run(home, "check", str(home / "pipelines" / "later.yaml"))
     assert "nowhere.yaml:1: cannot be read" in run(home, "check", str(tmp_path / "nowhere.yaml"), code=1)
 
 

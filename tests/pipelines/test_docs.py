@@ -74,17 +74,16 @@ def test_every_agent_mode_and_shipped_pipeline_is_named() -> None:
 def test_a_drive_takes_the_example_and_refuses_what_no_agent_can_do(tmp_path: Path) -> None:
     train = make(tmp_path / "repo")
     write(train.home / "pipelines", FILES)
+    later = FILES["data-check.yaml"].replace("name: data-check", "name: later").replace("[lead.scope]", "[lead.dream]")
+    (train.home / "pipelines" / "later.yaml").write_text(later)
     data = train.data("wine.csv")
     train.ticket(1, "Is it fit", data=data, target="cultivar", pipeline="data-check")
-    train.ticket(2, "A new model", data=data, target="cultivar", pipeline="retrain")
+    train.ticket(2, "A new model", data=data, target="cultivar", pipeline="later")
     ran = train.run("drive", "--backlog", "backlog", "--json")
     summary = ran.json
     assert [row["ticket"] for row in summary["completed"]] == [1], summary
     (skipped,) = summary["skipped"]
     assert skipped["ticket"] == 2
-    assert (
-        "pipeline 'retrain' cannot run: no agent has these skills yet: preparation wants data.refresh;"
-        in skipped["reason"]
-    )
+    assert "pipeline 'later' cannot run: no agent has these skills yet: scope wants lead.dream" in skipped["reason"]
     sessions = train.run("session", "list", "--json").json
     assert [row["ticket"] for row in sessions] == [1]

@@ -176,6 +176,7 @@ def test_a_source_that_changed_is_refused(tmp_path: Path, write_csv: Callable[..
         ({"data": "../outside.csv"}, "outside the allowed roots"),
         ({"data": "economy.csv", "time": "quarter"}, "has no column 'quarter'"),
         ({"data": "sql:warehouse"}, "no data source"),
+        ({"data": "wine.csv", "model": "in-use.zip"}, "write `pipeline: retrain`, or leave `model` out"),
     ],
 )
 def test_bad_sources_are_refused_by_name(tmp_path: Path, fields: dict[str, Any], says: str) -> None:

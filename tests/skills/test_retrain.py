@@ -159,7 +159,8 @@ def test_a_harmful_challenger_is_taken_back(root: Path, retrained: Any, tmp_path
     assert figures(output)["canary.breach"] == 1.0
     assert report["breach"].startswith("wrong:")
     assert 0 < report["rollback_seconds"] < 60
-    assert report["answered_after_rollback"] > 10
+    asked = sum(arm["requests"] for arm in report["arms"].values())
+    assert report["answered_after_rollback"] == asked - report["breach_after_requests"] > 10, "all by the model in use"
     assert yaml.safe_load(files["deployment-config.yaml"].read_text("utf-8"))["canary"]["state"] == "taken back"
 
 

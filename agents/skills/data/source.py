@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.skill import Parameters, Skill, SkillContext, SkillOutput
+from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.data.loading import Loaded, load, load_rows
 from agents.skills.data.markdown import cell, origin_note, table
 from schemas.ticket import Ticket
@@ -23,6 +23,11 @@ class DataSource(Skill[Parameters, SkillOutput]):
 
         A ticket without `target` is about the rows as they are: none is left out.
         """
+        if context.ticket.model:
+            raise InputError(
+                f"the ticket names a model in use, but pipeline {context.ticket.pipeline!r} starts from none",
+                "write `pipeline: retrain`, or leave `model` out",
+            )
         read = load if context.ticket.target else load_rows
         loaded = read(context.ticket, context.roots, context.max_data_bytes)
         source = loaded.source

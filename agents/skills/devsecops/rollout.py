@@ -22,7 +22,8 @@ ALPHA = 0.05
 """Chance that a sound challenger is taken back, over all signals and looks."""
 ERROR_LIMIT = 0.01
 SLOW_LIMIT = 0.1
-LEAST_SLOW_MS = 250.0
+LEAST_SLOW_MS = 500.0
+"""What a busy machine takes now and then, whatever the model."""
 _WARM = 10
 
 
@@ -127,7 +128,7 @@ def _healthy(replica: Replica) -> None:
 
 
 def _slow_limit(replicas: Sequence[Replica], asked: Sequence[Asked], single_ms: float) -> float:
-    """Five times the champion's own 95th percentile, and never below what a busy machine takes now and then."""
+    """Five times the champion's own 95th percentile, and never below LEAST_SLOW_MS."""
     seconds = []
     for replica in replicas:
         warm = [ask(replica.port, each).seconds for each in asked[:_WARM]]
