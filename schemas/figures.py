@@ -92,5 +92,9 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
         "review.files",
         "review.lines",
     ),
+    "lead.opportunity": ("opportunity.go", "opportunity.usd_per_year"),
+    "risk.readiness": ("readiness.score", "readiness.data", "readiness.people", "readiness.rules"),
+    "evaluation.impact": ("impact.skew", "impact.kept", "impact.usd_per_1000"),
+    "evaluation.analyse": ("analysis.error_groups", "analysis.more_rows_gain"),
 }
 """By skill. All of them are numbers (doubles)."""

@@ -68,6 +68,7 @@ POLICY = Policy(
     usd_per_cpu_hour=0.05,
 )
 MEASURED: dict[str, dict[str, float]] = {
+    "readiness": {"readiness.score": 0.8},
     "extraction": {"data.rows": 569.0},
     "preparation": {"data.twin_fraction_after": 0.0, "data.quality": 0.98},
     "feature-engineering": {"leakage.suspects": 0.0},
@@ -116,7 +117,8 @@ class Recorder:
             self.lines.append(encode_event(recorded))
         self.state = outcome.state
 
-    def start(self, pipeline: PipelineDefinition) -> None:
+    def start(self, pipeline: PipelineDefinition, ticket: Ticket | None = None) -> None:
+        self.ticket = ticket or self.ticket
         command = cmd.StartSession(
             ticket=self.ticket,
             ticket_digest="12" * 32,

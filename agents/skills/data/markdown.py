@@ -27,10 +27,10 @@ def origin_note(ticket: Ticket) -> list[str]:
     return ["**Synthetic data: these rows were generated; nothing here says anything about real cases.**", ""]
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """The lines of a Markdown table; every cell goes through `cell`."""
+def table(header: Sequence[str], rows: Iterable[Sequence[object]], longest: int = 80) -> list[str]:
+    """The lines of a Markdown table; every cell goes through `cell` with at most `longest` characters."""
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
-    return lines + [f"| {' | '.join(cell(value) for value in row)} |" for row in rows]
+    return lines + [f"| {' | '.join(cell(value, longest) for value in row)} |" for row in rows]
 
 
 def quoted(text: str, longest: int = 4000) -> list[str]:

@@ -12,8 +12,8 @@ from typing import Any
 from agents.skills.evaluation.calibration import Bin
 from agents.skills.evaluation.scores import ClassOutcome, Outcome
 
-_STYLE: Any = {"svg.hashsalt": "value-train", "svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
-_BLUE, _GREY = "#1f5fa8", "#8a8a8a"
+STYLE: Any = {"svg.hashsalt": "value-train", "svg.fonttype": "none", "font.size": 9, "text.parse_math": False}
+BLUE, GREY = "#1f5fa8", "#8a8a8a"
 
 
 def draw(path: Path, outcome: Outcome, bins: Sequence[Bin], classes: Sequence[str], title: str) -> None:
@@ -21,7 +21,7 @@ def draw(path: Path, outcome: Outcome, bins: Sequence[Bin], classes: Sequence[st
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(8, 3.8), layout="constrained")
         left, right = figure.subplots(1, 2)
         if not isinstance(outcome, ClassOutcome):
@@ -39,12 +39,12 @@ def _roc(axes: Any, outcome: ClassOutcome, positive: str) -> None:
     import numpy as np
     from sklearn.metrics import roc_curve
 
-    axes.plot([0, 1], [0, 1], "--", color=_GREY, label="baseline")
+    axes.plot([0, 1], [0, 1], "--", color=GREY, label="baseline")
     truth = outcome.truth == 1
     if truth.any() and not truth.all():
         false, true, _ = roc_curve(truth, outcome.probabilities[:, 1])
         steps = np.linspace(0, 1, 21)
-        axes.plot(steps, np.interp(steps, false, true), color=_BLUE, label="model")
+        axes.plot(steps, np.interp(steps, false, true), color=BLUE, label="model")
     axes.set(title=f"ROC, class {positive}", xlabel="false positive rate", ylabel="true positive rate")
     axes.legend(loc="lower right", frameon=False)
 
@@ -55,7 +55,7 @@ def _recalls(axes: Any, outcome: ClassOutcome, classes: Sequence[str]) -> None:
     sizes = np.bincount(outcome.truth, minlength=len(classes))
     hits = np.bincount(outcome.truth[outcome.predicted == outcome.truth], minlength=len(classes))
     shown = np.argsort(-sizes, kind="stable")[:20]
-    axes.barh([f"{classes[i]} ({sizes[i]})" for i in shown], hits[shown] / np.maximum(sizes[shown], 1), color=_BLUE)
+    axes.barh([f"{classes[i]} ({sizes[i]})" for i in shown], hits[shown] / np.maximum(sizes[shown], 1), color=BLUE)
     axes.invert_yaxis()
     axes.set(title="Recall by class (rows)", xlabel="recall", xlim=(0, 1))
 
@@ -64,16 +64,16 @@ def _errors(axes: Any, outcome: Any) -> None:
     import numpy as np
 
     levels = np.linspace(0.05, 0.95, 19)
-    axes.plot(np.quantile(outcome.truth - outcome.predicted, levels), levels, color=_BLUE)
-    axes.axvline(0, linestyle="--", color=_GREY)
+    axes.plot(np.quantile(outcome.truth - outcome.predicted, levels), levels, color=BLUE)
+    axes.axvline(0, linestyle="--", color=GREY)
     axes.set(title="Errors (actual less predicted)", xlabel="error", ylabel="share of rows below", ylim=(0, 1))
 
 
 def _reliability(axes: Any, bins: Sequence[Bin], outcome: Outcome, classes: Sequence[str]) -> None:
     predicted, observed = [bin.predicted for bin in bins], [bin.observed for bin in bins]
     ends = [0.0, 1.0] if isinstance(outcome, ClassOutcome) else [min(predicted + observed), max(predicted + observed)]
-    axes.plot(ends, ends, "--", color=_GREY)
-    axes.plot(predicted, observed, "o-", color=_BLUE)
+    axes.plot(ends, ends, "--", color=GREY)
+    axes.plot(predicted, observed, "o-", color=BLUE)
     if not isinstance(outcome, ClassOutcome):
         axes.set(title="Calibration, ten groups", xlabel="mean predicted", ylabel="mean actual")
     elif len(classes) == 2:

@@ -7,7 +7,7 @@ Formulas are scikit-learn's (https://scikit-learn.org/stable/modules/model_evalu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,27 @@ class ValueOutcome:
 
 
 Outcome = ClassOutcome | ValueOutcome
+
+
+def joined(parts: Sequence[Outcome]) -> Outcome:
+    """The outcomes of several folds, which must be of one kind, as one."""
+    import numpy as np
+
+    classes = [part for part in parts if isinstance(part, ClassOutcome)]
+    values = [part for part in parts if isinstance(part, ValueOutcome)]
+    if classes:
+        truth = np.concatenate([part.truth for part in classes])
+        return ClassOutcome(truth, np.concatenate([part.probabilities for part in classes]))
+    return ValueOutcome(np.concatenate([p.truth for p in values]), np.concatenate([p.predicted for p in values]))
+
+
+def losses(outcome: Outcome) -> Floats:
+    """The loss of each row (rows,): 1 for a wrong class and 0 for a right one, or the absolute error."""
+    import numpy as np
+
+    wrong = isinstance(outcome, ClassOutcome)
+    loss: Floats = (outcome.predicted != outcome.truth) if wrong else np.abs(outcome.predicted - outcome.truth)
+    return loss.astype(np.float64)
 
 
 def metric_names(outcome: Outcome) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 
 from agents.skill import InputError
 from schemas.ticket import CLASSIFICATION_METRICS, REGRESSION_METRICS
@@ -71,6 +72,16 @@ def check(criterion: str, known: tuple[str, ...], remedy: str = "") -> None:
 def propose(metric: str) -> str:
     """The least a model must do: surely gain on the baseline (the lower bound of the paired difference)."""
     return f"metrics.{metric}_gain_lower > 0.0"
+
+
+def holds(criterion: str, figures: Mapping[str, Mapping[str, float]]) -> bool | None:
+    """Whether a checked criterion holds of `figures` (scope to name to value); None if a figure is missing."""
+    import cel
+
+    try:
+        return cel.evaluate(criterion, {scope: dict(part) for scope, part in figures.items()}) is True
+    except (ValueError, TypeError, KeyError, RuntimeError):
+        return None
 
 
 def _try(criterion: str, known: tuple[str, ...]) -> None:

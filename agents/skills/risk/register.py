@@ -20,7 +20,7 @@ class Risk(Value):
 
     id: str
     title: str
-    kind: Literal["system", "model", "data"]
+    kind: Literal["system", "model", "data", "project"]
     cause: str
     effect: str
     signal: str
