@@ -51,6 +51,18 @@ class Client(client.Client):
     def _writer(self) -> Any:
         return getattr(self._transport, "_io_writer", None)
 
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        """`Name: value` lines. nats-py asks of every single character of a name whether it is a space: a sixth of all
+        that a busy process does."""
+        found: dict[str, str] = {}
+        for line in raw.decode("utf-8", "replace").split("\r\n"):
+            name, colon, value = line.partition(":")
+            name = name.strip()
+            if colon and name.isascii() and len(name.split()) < 2:
+                found[name] = value.strip()
+        return found
+
     async def _process_err(self, err_msg: str) -> None:
         """What the server says before it hangs up."""
         # Said in the middle of a connection it means that the key was rotated: nats-py would close for good.
