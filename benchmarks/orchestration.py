@@ -36,7 +36,7 @@ from schemas.ids import uuid7
 from schemas.messages import Command
 from schemas.pipeline import PhaseDefinition, PipelineDefinition
 from schemas.policy import Policy
-from schemas.session import EffectRequested, PhaseStarted
+from schemas.session import EffectRequested
 from schemas.ticket import Budget, Ticket
 from schemas.values import Mode, Role, Sender, Usage
 from workspace.blobs import Blobs

@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 import anyio
 import anyio.to_thread
@@ -24,8 +23,8 @@ from conductor.letters import LETTER, LetterState, decide_letter, evolve_letter,
 from conductor.process import IDLE, Alarm, awaited, heard, timers
 from conductor.refusal import Refusal
 from conductor.state import SessionState, initial
+from conductor.verdict import Verdict, pulse, verdict_of
 from conductor.views import gate_view, session_view
-from schemas import session as ev
 from schemas.envelope import (
     CommandEnvelope,
     EventEnvelope,
@@ -38,9 +37,11 @@ from schemas.ids import uuid7
 from schemas.messages import Event
 from schemas.subjects import command_sender
 from schemas.values import Actor, Sender
+from store.fresh import Fresh
 from store.port import (
     AlreadyHandled,
     Append,
+    Appended,
     AppendResult,
     ArmedTimer,
     Handled,
@@ -59,8 +60,11 @@ HANDED_BACK = 3
 """How often commands go back to the bus, to another conductor perhaps, while the record is away. Then they wait."""
 TIMER = "timer."
 """How the ids of fired timers begin. Nobody else may use it: an id taken before its time would silence the timer."""
+LONGEST_PAUSE = timedelta(seconds=5.0)
+"""How often `run_timers` looks at least, should another conductor have set an alarm and died."""
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
 Aggregate = SessionState | DriveState | LetterState
-Verdict = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,10 @@ class Conductor:
         self._clock = clock or (lambda: datetime.now(UTC))
         self._cache: OrderedDict[StreamId, Aggregate] = OrderedDict()
         self._lock = anyio.Lock()
+        self._sooner = anyio.Event()
+        self._next_alarm = _NEVER  # when `run_timers` looks again
+        self.fresh = Fresh()
+        """What was committed here last, for a relay in this process."""
         self.committed = anyio.Event()
         """Set (and replaced) whenever something was committed: the relay waits on it."""
         self.commits = 0
@@ -152,22 +160,39 @@ class Conductor:
         """One verdict for each command, or what kept it alone from being decided. Raises StoreUnavailable."""
         async with self._lock:
             try:
-                verdicts = await anyio.to_thread.run_sync(self._handle, list(envelopes))
+                verdicts, done = await anyio.to_thread.run_sync(self._handle, list(envelopes))
             except StoreUnavailable as problem:
                 self._cache.clear()
                 self.trouble = problem
+                self.fresh.others = True  # of this batch some may be committed
                 raise
+            for append, appended in done:
+                self.fresh.add(append, appended)
         self.trouble = None
         self.commits += 1
-        self.wake()
+        self._ring()
+        self._hasten([append for append, _ in done])
         return verdicts
 
     def wake(self) -> None:
-        """Let whoever waits for a commit look: something was committed, here or by another process."""
+        """Let whoever waits for a commit look: another process committed something."""
+        self.fresh.others = True
+        self._ring()
+
+    def _ring(self) -> None:
         self.committed.set()
         self.committed = anyio.Event()
 
-    def _handle(self, envelopes: list[CommandEnvelope]) -> list[Verdict | Exception]:
+    def _hasten(self, appends: Sequence[Append]) -> None:
+        """Wake `run_timers` if an alarm was set that is due before it looks again."""
+        due = min((t.due for a in appends for t in a.timers if isinstance(t, TimerSet)), default=_NEVER)
+        if due < self._next_alarm or self._next_alarm <= self._clock():
+            self._sooner.set()
+
+    def _handle(
+        self, envelopes: list[CommandEnvelope]
+    ) -> tuple[list[Verdict | Exception], list[tuple[Append, Appended]]]:
+        done: list[tuple[Append, Appended]] = []
         verdicts: dict[int, Verdict | Exception] = {}
         waiting = list(enumerate(envelopes))
         while waiting:
@@ -192,13 +217,15 @@ class Conductor:
                     verdicts[index] = problem
             results = self._store.append_batch([plan.append for _, plan in planned])
             for (index, plan), result in zip(planned, results, strict=True):
+                if isinstance(result, Appended):
+                    done.append((plan.append, result))
                 settled = self._settle(plan, result)
                 if settled is None:
                     later.append((index, envelopes[index]))
                 else:
                     verdicts[index] = settled
             waiting = sorted(later, key=lambda pair: pair[0])
-        return [verdicts[index] for index in range(len(envelopes))]
+        return [verdicts[index] for index in range(len(envelopes))], done
 
     def _settle(self, plan: _Planned, result: AppendResult) -> Verdict | None:
         """The verdict after the transaction; None when somebody else was first and it must be decided again."""
@@ -240,7 +267,7 @@ class Conductor:
         if not isinstance(state, SessionState):
             return self._plan_small(state, envelope)
         outcome = handle(state, envelope)
-        verdict = _verdict(outcome.events, state.version, outcome.refusal) | _pulse(outcome.events, outcome.state)
+        verdict = verdict_of(outcome.events, state.version, outcome.refusal) | pulse(outcome.events, outcome.state)
         changes: list[TimerSet | TimerCleared] = []
         if (fired := _fired(envelope)) and fired not in awaited(outcome.state):
             changes.append(TimerCleared(fired))  # or it would fire again; but one that came too late left a newer one
@@ -284,7 +311,7 @@ class Conductor:
             expected_version=state.version,
             events=self._envelopes(envelope, state.version, events),
             handled=Handled(
-                envelope.id, encode_command(envelope), refusal is None, _verdict(events, state.version, refusal)
+                envelope.id, encode_command(envelope), refusal is None, verdict_of(events, state.version, refusal)
             ),
             views=views,
         )
@@ -332,27 +359,28 @@ class Conductor:
     async def fire_due_timers(self) -> float:
         """Handle the timers that are due; seconds until the next one (at most 5)."""
         now = self._clock()
-        due: list[ArmedTimer] = await anyio.to_thread.run_sync(self._store.timers, now)
-        if due:
+        soon: list[ArmedTimer] = await anyio.to_thread.run_sync(self._store.timers, now + LONGEST_PAUSE)
+        if due := [timer for timer in soon if timer.due <= now]:
             # Late is recorded as late: the command carries the time it fired, not the time it was meant to.
             commands = [replace(decode_command(t.command), time=max(now, t.due)) for t in due]
             await self.handle_commands(commands)
-        armed = await anyio.to_thread.run_sync(self._store.timers)
-        if not armed:
-            return 5.0
-        return min(5.0, max(0.0, (armed[0].due - self._clock()).total_seconds()))
+            soon = await anyio.to_thread.run_sync(self._store.timers, now + LONGEST_PAUSE)
+        next_ = min([now + LONGEST_PAUSE, *(timer.due for timer in soon)])
+        return max(0.0, (next_ - self._clock()).total_seconds())
 
     async def run_timers(self) -> None:
         """Fire durable timers until cancelled: late rather than never."""
         while True:
-            committed = self.committed
+            # Before the record is read: an alarm that is set meanwhile is seen there, or hastens us.
+            self._sooner, self._next_alarm = anyio.Event(), _NEVER
             try:
                 pause = await self.fire_due_timers()
             except StoreUnavailable as problem:
                 _log.error("timers_wait", reason=str(problem))
                 pause = 1.0
+            self._next_alarm = self._clock() + timedelta(seconds=pause)
             with anyio.move_on_after(max(pause, 0.01)):
-                await committed.wait()
+                await self._sooner.wait()
 
 
 def _fired(envelope: CommandEnvelope) -> str:
@@ -360,23 +388,3 @@ def _fired(envelope: CommandEnvelope) -> str:
     if envelope.sender != Sender.CONDUCTOR.value or not envelope.id.startswith(TIMER):
         return ""
     return envelope.id.removeprefix(TIMER).rsplit(".", 3)[0]
-
-
-def _pulse(events: Sequence[Event], state: SessionState) -> dict[str, Any]:
-    """How long who claims an attempt may be silent, in seconds, if the pipeline sets a limit."""
-    claimed = next((event.phase for event in events if isinstance(event, ev.AttemptClaimed)), None)
-    seconds = state.definition_of(claimed).idle_seconds if claimed else None
-    return {"idle_seconds": seconds} if seconds is not None else {}
-
-
-def _verdict(events: Sequence[Event], version: int, refusal: Refusal | None) -> dict[str, Any]:
-    """What the sender is told: whether, why not, and which events (type and sequence) it caused."""
-    verdict: dict[str, Any] = {
-        "accepted": refusal is None,
-        "version": version + len(events),
-        "events": [[event.message_type.name, version + offset] for offset, event in enumerate(events, 1)],
-    }
-    if refusal is not None:
-        verdict |= {"code": refusal.code, "reason": refusal.reason}
-    lease = next((e.lease for e in events if isinstance(e, ev.AttemptClaimed)), None)
-    return verdict | ({"lease": lease} if lease is not None else {})
