@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import append, cli_start, flat, latency, overhead, relay, replay, rules
+from benchmarks import append, cli_start, flat, floor, latency, overhead, relay, replay, rules
 from benchmarks.measure import Figure
 
 OUTPUT = Path("benchmarks/results.json")
@@ -24,6 +24,7 @@ PARTS = {
     "append": append.figures,
     "replay": replay.figures,
     "relay": relay.figures,
+    "floor": floor.figures,
     "latency": latency.figures,
     "overhead": overhead.figures,
     "flat": flat.figures,
