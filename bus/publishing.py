@@ -19,8 +19,8 @@ from bus.port import BusError, BusUnavailable, OutgoingEvent
 BATCH_MESSAGES = 500
 """The server refuses more than 1,000."""
 BATCH_BYTES = 8 * 1024 * 1024
-FEW = 16
-"""Up to so many go out singly: a batch costs the server some files of its own, more than the syncs it saves."""
+FEW = 8
+"""Up to so many go out singly, with a sync each. A batch of any size costs the server six, and a dozen files."""
 
 STORE_SECONDS = 10.0
 
