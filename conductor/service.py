@@ -207,13 +207,16 @@ class Conductor:
                     continue
                 seen |= {envelope.id, envelope.stream}
                 try:
-                    # That it was handled before is not asked here: the transaction asks the inbox, and must.
-                    planned.append((index, self._plan(envelope)))
+                    # The transaction asks, too. Asked here as well, since under load many commands are sent again, and
+                    # to decide each of them once more, on a state read anew, would make the load grow.
+                    if (known := self._store.handled(envelope.id)) is not None:
+                        verdicts[index] = known.verdict
+                    else:
+                        planned.append((index, self._plan(envelope)))
                 except StoreUnavailable:
                     raise
                 except Exception as problem:  # this command's own trouble is not the whole batch's
-                    known = self._store.handled(envelope.id)
-                    verdicts[index] = known.verdict if known is not None else problem
+                    verdicts[index] = problem
             results = self._store.append_batch([plan.append for _, plan in planned])
             for (index, plan), result in zip(planned, results, strict=True):
                 if isinstance(result, Appended):
