@@ -15,7 +15,19 @@ from pathlib import Path
 
 import structlog
 
-from benchmarks import append, cli_start, flat, latency, orchestration, overhead, relay, replay, rules, waiting
+from benchmarks import (
+    append,
+    cli_start,
+    flat,
+    floor,
+    latency,
+    orchestration,
+    overhead,
+    relay,
+    replay,
+    rules,
+    waiting,
+)
 from benchmarks.measure import Figure
 
 OUTPUT = Path("benchmarks/results.json")
@@ -24,6 +36,7 @@ PARTS = {
     "append": append.figures,
     "replay": replay.figures,
     "relay": relay.figures,
+    "floor": floor.figures,
     "latency": latency.figures,
     "overhead": overhead.figures,
     "flat": flat.figures,

@@ -12,7 +12,7 @@ from benchmarks import samples
 from benchmarks.measure import Figure
 from bus.nats_bus import connect
 from bus.server import EmbeddedServer
-from store.relay import Relay
+from store.relay import HOLD_SECONDS, Relay
 
 ROUNDS = 3
 EVENTS = 10_000
@@ -30,8 +30,9 @@ def figures() -> Iterator[Figure]:
 
 async def _relayed(record: samples.Record, folder: Path) -> float:
     async with EmbeddedServer(folder / "bus") as server, await connect(server.login("conductor")) as bus:
-        relay = Relay(record, bus.publish_events, bus.last_event)
+        relay = Relay(record, bus.publish_events, bus.last_event, hold=HOLD_SECONDS)
         began = time.perf_counter()
         while await relay.step():
             pass
+        await relay.rest()
         return EVENTS / (time.perf_counter() - began)

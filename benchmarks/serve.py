@@ -19,22 +19,24 @@ import structlog
 from bus.nats_bus import NatsBus, connect
 from bus.server import login
 from bus.streams import CONDUCTOR
+from cli.parts import RELAY_PAUSE
 from conductor.service import Conductor
 from schemas import registry as _registry  # noqa: F401  # declares every message before any is decoded
 from schemas.values import Sender
 from store.port import Store
 from store.postgres import PostgresStore
-from store.relay import Relay
+from store.relay import HOLD_SECONDS, Relay
 from store.sqlite import SqliteStore
 
 
 async def _relay(store: Store, bus: NatsBus, conductor: Conductor) -> None:
-    relay = Relay(store, bus.publish_events, bus.last_event)
+    relay = Relay(store, bus.publish_events, bus.last_event, fresh=conductor.fresh, hold=HOLD_SECONDS)
     await relay.reconcile()
     while True:
         committed = conductor.committed
         if not await relay.step():
-            await committed.wait()
+            with anyio.move_on_after(RELAY_PAUSE):
+                await committed.wait()
 
 
 async def _serve(store: Store, folder: Path) -> None:

@@ -208,7 +208,8 @@ class Connection:
 
         Raises BusUnavailable at once when the link is down, BusError for a message too large or a bad subject.
         """
-        size = len(payload) + sum(len(key) + len(value.encode()) + 4 for key, value in (headers or {}).items())
+        lines = headers or {}
+        size = len(payload) + len("".join((*lines, *lines.values())).encode()) + 4 * len(lines)
         if self.client.is_connected and size + 16 > self.room - spare:
             # The server would answer this by closing the connection.
             raise BusError(f"message for {subject} is too large: {size} bytes, the limit is {self.room - spare - 16}")

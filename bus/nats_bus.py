@@ -12,7 +12,7 @@ import anyio
 import structlog
 from nats.aio.msg import Msg
 
-from bus import consuming, following, publishing, reading, sending, streams
+from bus import consuming, following, reading, sending, streams
 from bus.background import beside, end_tasks
 from bus.connection import Connection
 from bus.consuming import BatchHandler
@@ -20,6 +20,7 @@ from bus.dead_letters import dead_letters_from, newest_dead_letters, put_back
 from bus.following import FollowHandler
 from bus.messages import is_first
 from bus.port import BusError, BusUnavailable, ConsumerSpec, Delivery, Handler, Login, OutgoingEvent
+from bus.publishing import Publisher
 from schemas.envelope import CommandEnvelope
 from schemas.values import Sender
 
@@ -55,6 +56,7 @@ class NatsBus:
 
     def __init__(self, connection: Connection, consumers: Sequence[ConsumerSpec], replicas: int) -> None:
         self.connection = connection
+        self._publisher = Publisher(connection)
         self._consumers = consumers
         self._replicas = replicas
         self._restoring: asyncio.Task[None] | None = None
@@ -84,7 +86,7 @@ class NatsBus:
 
     async def publish_events(self, events: Sequence[OutgoingEvent]) -> list[int]:
         """See the port."""
-        return await publishing.publish_events(self.connection, events)
+        return await self._publisher.publish(events)
 
     async def last_event(self) -> tuple[int, str] | None:
         """See the port. A message nobody published through the bus does not count."""

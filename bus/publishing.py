@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from bus.answers import ApiError, checked
+from nats.aio.msg import Msg
+
+from bus.answers import ApiError, NoResponders, checked, status
 from bus.connection import HEADROOM, Connection
 from bus.messages import stored_headers
 from bus.port import BusError, BusUnavailable, OutgoingEvent
@@ -14,6 +19,9 @@ from bus.port import BusError, BusUnavailable, OutgoingEvent
 BATCH_MESSAGES = 500
 """The server refuses more than 1,000."""
 BATCH_BYTES = 8 * 1024 * 1024
+FEW = 8
+"""Up to so many go out singly, with a sync each. A batch of any size costs the server six, and a dozen files."""
+
 STORE_SECONDS = 10.0
 
 
@@ -49,12 +57,40 @@ async def store(
     return Stored(int(body["seq"]), bool(body.get("duplicate", False)))
 
 
-async def publish_events(connection: Connection, events: Sequence[OutgoingEvent]) -> list[int]:
-    """See `bus.port.Bus.publish_events`. Uses atomic batches: one fsync for all of a batch instead of one for each."""
-    sequences: list[int] = []
-    for chunk in _chunks(events):
-        sequences += await _publish_chunk(connection, chunk)
-    return sequences
+class Publisher:
+    """Puts events into VT_EVENTS in order, over one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._newest: int | None = None
+        """The sequence of the newest message of VT_EVENTS, as far as we know; None when we do not."""
+
+    async def publish(self, events: Sequence[OutgoingEvent]) -> list[int]:
+        """See `bus.port.Bus.publish_events`."""
+        sequences: list[int] = []
+        for chunk in _chunks(events):
+            before, self._newest = self._newest, None  # until this one is stored
+            if len(chunk) > FEW:
+                stored = await _publish_many(self._connection, chunk)
+            else:
+                stored = await self._publish_few(chunk, before)
+            sequences += stored
+            if stored == list(range(stored[0], stored[0] + len(stored))):
+                self._newest = stored[-1]  # a guess where these were duplicates: then the next ones are refused
+        return sequences
+
+    async def _publish_few(self, chunk: list[OutgoingEvent], newest: int | None) -> list[int]:
+        """All at once, each only behind the one before it; one by one from where the server refuses that."""
+        sequences: list[int] = []
+        if newest is None or len(chunk) == 1:
+            stored = await _publish_one(self._connection, chunk[0])
+            sequences.append(stored.sequence)
+            newest = None if stored.duplicate else stored.sequence
+        if newest is not None and len(sequences) < len(chunk):
+            sequences += await _publish_row(self._connection, chunk[len(sequences) :], newest)
+        for event in chunk[len(sequences) :]:
+            sequences.append((await _publish_one(self._connection, event)).sequence)
+        return sequences
 
 
 def _chunks(events: Sequence[OutgoingEvent]) -> Iterator[list[OutgoingEvent]]:
@@ -70,8 +106,9 @@ def _chunks(events: Sequence[OutgoingEvent]) -> Iterator[list[OutgoingEvent]]:
         yield chunk
 
 
-async def _publish_chunk(connection: Connection, chunk: list[OutgoingEvent]) -> list[int]:
-    """A batch; where the server refuses it (one duplicate fails a whole batch), one by one past the duplicates.
+async def _publish_many(connection: Connection, chunk: list[OutgoingEvent]) -> list[int]:
+    """An atomic batch: one sync for all instead of one for each. Where the server refuses it (one duplicate fails a
+    whole batch), one by one past the duplicates.
 
     One by one means waiting for each: were they pipelined and one failed, those behind it would be stored before it.
     """
@@ -88,6 +125,37 @@ async def _publish_chunk(connection: Connection, chunk: list[OutgoingEvent]) -> 
                 duplicate, rest = stored.duplicate, rest[1:]
     for event in rest:
         sequences.append((await _publish_one(connection, event)).sequence)
+    return sequences
+
+
+async def _publish_row(connection: Connection, events: list[OutgoingEvent], newest: int) -> list[int]:
+    """Send all and then wait for all. Each is refused unless it comes right behind the one before it (the first behind
+    `newest`), so that after a refusal none is stored before its turn. The sequences of those before the first refusal.
+    """
+    answers: dict[int, Msg] = {}
+    all_there = connection.future()
+
+    def receive(number: int, message: Msg) -> None:
+        answers[number] = message
+        if len(answers) == len(events) and not all_there.done():
+            all_there.set_result(None)
+
+    with ExitStack() as stack:
+        stack.enter_context(connection.failing(all_there, *(event.subject for event in events)))
+        for number, event in enumerate(events):
+            reply = stack.enter_context(connection.replies(partial(receive, number)))
+            behind = {"Nats-Expected-Last-Sequence": str(newest + number)} | _headers(event)
+            await connection.publish(event.subject, event.raw, reply=reply, headers=behind, spare=HEADROOM)
+        await connection.answer(all_there, events[-1].subject, STORE_SECONDS)
+    sequences: list[int] = []
+    for number, event in enumerate(events):
+        if status(answers[number]) == "503":
+            raise NoResponders(f"nobody answers on {event.subject}: the JetStream stream does not exist (yet)")
+        try:
+            body: dict[str, Any] = checked(event.subject, answers[number])
+        except ApiError:
+            break  # whoever publishes these one by one learns why
+        sequences.append(int(body["seq"]))
     return sequences
 
 

@@ -115,7 +115,8 @@ class PullLoop:
     async def settle(self, arrival: Arrival, verdict: bytes) -> None:
         """Tell the server what became of a message, and let go of it. When the link is down it comes again later."""
         self._held.pop(arrival.reply, None)
-        self._wake.set()
+        if not self._expected:  # else there is nothing to ask for yet
+            self._wake.set()
         try:
             await self._connection.publish(arrival.reply, verdict)
         except BusUnavailable:

@@ -30,7 +30,7 @@ from schemas import registry as _registry  # noqa: F401  # declares every messag
 from schemas.values import Role, Sender
 from store.leader import leadership
 from store.port import Lease, Store, StoreUnavailable
-from store.relay import Relay
+from store.relay import HOLD_SECONDS, Relay
 from workspace.blobs import Blobs
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ async def conducting(
         checkpoints = await anyio.to_thread.run_sync(Checkpointing, store, home.record_key)
         bus = await stack.enter_async_context(await connect(server.login(Sender.CONDUCTOR.value), name="conductor"))
         conductor = Conductor(store, settings.tenant)
-        relay = Relay(store, bus.publish_events, bus.last_event)
+        relay = Relay(store, bus.publish_events, bus.last_event, fresh=conductor.fresh, hold=HOLD_SECONDS)
         letters = DeadLetters(
             conductor, store, bus, settings.tenant, blobs.put, blobs.read, partial(_put_back, server.login)
         )
         parts = Conducting(store, bus, blobs, conductor, relay, checkpoints, letters)
-        stack.push_async_callback(_last_checkpoint, parts)  # after everything that writes has stopped
+        stack.push_async_callback(_finish, parts)  # after everything that writes has stopped
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
         await stack.enter_async_context(bus.subscribe(COMMITTED, lambda subject, raw, headers: conductor.wake()))
@@ -156,10 +156,17 @@ async def _tell_leader(parts: Conducting) -> None:
         await committed.wait()
 
 
-async def _last_checkpoint(parts: Conducting) -> None:
-    """The signature of a conductor that stops while it leads; the next leader signs for one that does not."""
-    if parts.leads:
-        await parts.checkpoints.finish()
+async def _finish(parts: Conducting) -> None:
+    """The signature and the cursor of a conductor that stops while it leads; the next leader sees to those of one that
+    does not."""
+    if not parts.leads:
+        return
+    await parts.checkpoints.finish()
+    with anyio.CancelScope(shield=True):
+        try:
+            await parts.relay.rest()
+        except StoreUnavailable as problem:
+            _log.warning("relay_cursor_stays", reason=str(problem))
 
 
 async def _put_back(login: Callable[[str], Login], role: str, subject: str, raw: bytes, message_id: str) -> None:

@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -25,8 +24,8 @@ from conductor.loading import Aggregate, load
 from conductor.process import IDLE, Alarm, awaited, heard, timers
 from conductor.refusal import Refusal
 from conductor.state import SessionState
+from conductor.verdict import Verdict, pulse, verdict_of
 from conductor.views import gate_view, session_view
-from schemas import session as ev
 from schemas.envelope import (
     CommandEnvelope,
     EventEnvelope,
@@ -39,9 +38,11 @@ from schemas.ids import uuid7
 from schemas.messages import Event
 from schemas.subjects import command_sender
 from schemas.values import Actor, Sender
+from store.fresh import Fresh
 from store.port import (
     AlreadyHandled,
     Append,
+    Appended,
     AppendResult,
     ArmedTimer,
     Handled,
@@ -60,10 +61,9 @@ HANDED_BACK = 3
 """How often commands go back to the bus, to another conductor perhaps, while the record is away. Then they wait."""
 LOOK_SECONDS = 5.0
 """How often timers are looked at when none is due sooner: another conductor may have armed some."""
-_ALWAYS = datetime.max.replace(tzinfo=UTC)
 TIMER = "timer."
 """How the ids of fired timers begin. Nobody else may use it: an id taken before its time would silence the timer."""
-Verdict = dict[str, Any]
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,10 @@ class Conductor:
         self._clock = clock or (lambda: datetime.now(UTC))
         self._cache: OrderedDict[StreamId, Aggregate] = OrderedDict()
         self._lock = anyio.Lock()
-        self._armed = anyio.Event()
-        """Set when a timer was armed that is due before `_until`, which is when timers are looked at next."""
-        self._until = self._soonest = _ALWAYS
+        self._sooner = anyio.Event()
+        self._next_alarm = _NEVER  # when `run_timers` looks again
+        self.fresh = Fresh()
+        """What was committed here last, for a relay in this process."""
         self.committed = anyio.Event()
         """Set (and replaced) whenever something was committed: the relay waits on it."""
         self.commits = 0
@@ -158,25 +159,39 @@ class Conductor:
         """One verdict for each command, or what kept it alone from being decided. Raises StoreUnavailable."""
         async with self._lock:
             try:
-                verdicts = await anyio.to_thread.run_sync(self._handle, list(envelopes))
+                verdicts, done = await anyio.to_thread.run_sync(self._handle, list(envelopes))
             except StoreUnavailable as problem:
                 self._cache.clear()
                 self.trouble = problem
+                self.fresh.others = True  # of this batch some may be committed
                 raise
+            for append, appended in done:
+                self.fresh.add(append, appended)
         self.trouble = None
-        if self._soonest < self._until or self._clock() >= self._until:  # or the clock was moved
-            self._armed.set()
-        self._soonest = _ALWAYS
         self.commits += 1
-        self.wake()
+        self._ring()
+        self._hasten([append for append, _ in done])
         return verdicts
 
     def wake(self) -> None:
-        """Let whoever waits for a commit look: something was committed, here or by another process."""
+        """Let whoever waits for a commit look: another process committed something."""
+        self.fresh.others = True
+        self._ring()
+
+    def _ring(self) -> None:
         self.committed.set()
         self.committed = anyio.Event()
 
-    def _handle(self, envelopes: list[CommandEnvelope]) -> list[Verdict | Exception]:
+    def _hasten(self, appends: Sequence[Append]) -> None:
+        """Wake `run_timers` if an alarm was set that is due before it looks again."""
+        due = min((t.due for a in appends for t in a.timers if isinstance(t, TimerSet)), default=_NEVER)
+        if due < self._next_alarm or self._next_alarm <= self._clock():
+            self._sooner.set()
+
+    def _handle(
+        self, envelopes: list[CommandEnvelope]
+    ) -> tuple[list[Verdict | Exception], list[tuple[Append, Appended]]]:
+        done: list[tuple[Append, Appended]] = []
         verdicts: dict[int, Verdict | Exception] = {}
         waiting = list(enumerate(envelopes))
         while waiting:
@@ -191,6 +206,8 @@ class Conductor:
                     continue
                 seen |= {envelope.id, envelope.stream}
                 try:
+                    # The transaction asks, too. Asked here as well, since under load many commands are sent again, and
+                    # to decide each of them once more, on a state read anew, would make the load grow.
                     if (known := self._store.handled(envelope.id)) is not None:
                         verdicts[index] = known.verdict
                     else:
@@ -201,13 +218,15 @@ class Conductor:
                     verdicts[index] = problem
             results = self._store.append_batch([plan.append for _, plan in planned])
             for (index, plan), result in zip(planned, results, strict=True):
+                if isinstance(result, Appended):
+                    done.append((plan.append, result))
                 settled = self._settle(plan, result)
                 if settled is None:
                     later.append((index, envelopes[index]))
                 else:
                     verdicts[index] = settled
             waiting = sorted(later, key=lambda pair: pair[0])
-        return [verdicts[index] for index in range(len(envelopes))]
+        return [verdicts[index] for index in range(len(envelopes))], done
 
     def _settle(self, plan: _Planned, result: AppendResult) -> Verdict | None:
         """The verdict after the transaction; None when somebody else was first and it must be decided again."""
@@ -220,9 +239,6 @@ class Conductor:
         if plan.append.handled is None:
             raise RuntimeError("a decided command has no inbox entry")
         self._remember(plan.append.stream, plan.state)
-        for timer in plan.append.timers:
-            if isinstance(timer, TimerSet):
-                self._soonest = min(self._soonest, timer.due)
         return plan.append.handled.verdict
 
     def _remember(self, stream: StreamId, state: Aggregate) -> None:
@@ -242,7 +258,7 @@ class Conductor:
         if not isinstance(state, SessionState):
             return self._plan_small(state, envelope)
         outcome = handle(state, envelope)
-        verdict = _verdict(outcome.events, state.version, outcome.refusal) | _pulse(outcome.events, outcome.state)
+        verdict = verdict_of(outcome.events, state.version, outcome.refusal) | pulse(outcome.events, outcome.state)
         changes: list[TimerSet | TimerCleared] = []
         if (fired := _fired(envelope)) and fired not in awaited(outcome.state):
             changes.append(TimerCleared(fired))  # or it would fire again; but one that came too late left a newer one
@@ -286,7 +302,7 @@ class Conductor:
             expected_version=state.version,
             events=self._envelopes(envelope, state.version, events),
             handled=Handled(
-                envelope.id, encode_command(envelope), refusal is None, _verdict(events, state.version, refusal)
+                envelope.id, encode_command(envelope), refusal is None, verdict_of(events, state.version, refusal)
             ),
             views=views,
         )
@@ -347,15 +363,16 @@ class Conductor:
     async def run_timers(self) -> None:
         """Fire durable timers until cancelled: late rather than never."""
         while True:
-            self._armed, self._until = anyio.Event(), _ALWAYS  # from here on no new timer is overlooked
+            # Before the record is read: an alarm that is set meanwhile is seen there, or hastens us.
+            self._sooner, self._next_alarm = anyio.Event(), _NEVER
             try:
                 pause = await self.fire_due_timers()
             except StoreUnavailable as problem:
                 _log.error("timers_wait", reason=str(problem))
                 pause = 1.0
-            self._until = self._clock() + timedelta(seconds=pause)
+            self._next_alarm = self._clock() + timedelta(seconds=pause)
             with anyio.move_on_after(max(pause, 0.01)):
-                await self._armed.wait()
+                await self._sooner.wait()
 
 
 def _fired(envelope: CommandEnvelope) -> str:
@@ -363,23 +380,3 @@ def _fired(envelope: CommandEnvelope) -> str:
     if envelope.sender != Sender.CONDUCTOR.value or not envelope.id.startswith(TIMER):
         return ""
     return envelope.id.removeprefix(TIMER).rsplit(".", 3)[0]
-
-
-def _pulse(events: Sequence[Event], state: SessionState) -> dict[str, Any]:
-    """How long who claims an attempt may be silent, in seconds, if the pipeline sets a limit."""
-    claimed = next((event.phase for event in events if isinstance(event, ev.AttemptClaimed)), None)
-    seconds = state.definition_of(claimed).idle_seconds if claimed else None
-    return {"idle_seconds": seconds} if seconds is not None else {}
-
-
-def _verdict(events: Sequence[Event], version: int, refusal: Refusal | None) -> dict[str, Any]:
-    """What the sender is told: whether, why not, and which events (type and sequence) it caused."""
-    verdict: dict[str, Any] = {
-        "accepted": refusal is None,
-        "version": version + len(events),
-        "events": [[event.message_type.name, version + offset] for offset, event in enumerate(events, 1)],
-    }
-    if refusal is not None:
-        verdict |= {"code": refusal.code, "reason": refusal.reason}
-    lease = next((e.lease for e in events if isinstance(e, ev.AttemptClaimed)), None)
-    return verdict | ({"lease": lease} if lease is not None else {})

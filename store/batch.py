@@ -118,7 +118,7 @@ class Batch:
         self.views += prepared.views
         if not prepared.raws:
             return Appended(head.version, 0, 0)
-        return Appended(head.version + len(prepared.raws), first, self.last_position)
+        return Appended(head.version + len(prepared.raws), first, self.last_position, prepared.raws)
 
     def _known(self, command_id: str) -> Handled | None:
         return self._handled.get(command_id) or self._handled_of(command_id)

@@ -91,11 +91,13 @@ class Append:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """It is committed. `first_position` and `last_position` are global positions (0, 0 when there were no events)."""
+    """It is committed. `first_position` and `last_position` are global positions (0, 0 when there were no events),
+    `raws` the events as they are stored."""
 
     version: int
     first_position: int
     last_position: int
+    raws: tuple[bytes, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ a named cursor in the store says how far the bus is known to have come.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,13 +19,21 @@ from anyio import to_thread
 from schemas.envelope import EventEnvelope, UnreadableMessage, decode_event, timestamp
 from schemas.messages import Event
 from schemas.subjects import event_subject
+from store.fresh import Fresh
 from store.port import Store, StoreCorrupt, StoredEvent
 
 MAX_BATCH = 500
 """Events published at once: well inside JetStream's 1,000 a batch, and little to repeat after a crash."""
 
+HOLD_SECONDS = 0.5
+"""How long the cursor may lag behind what is published: moving it is a commit, with a sync of its own."""
+
+LOOK_SECONDS = 0.9
+"""How often the record is read although nobody said that another process committed something."""
+
 # Printable ASCII except space, quote and percent stays as it is: CloudEvents NATS binding 1.0, section 3.1.3.2.
 _HEADER_SAFE = "".join(map(chr, range(0x21, 0x7F))).replace('"', "").replace("%", "")
+_NEEDS_NO_QUOTES = re.compile(r"[!#$&-~]+").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +57,32 @@ class Relay:
     """Moves events from `store` to `publish`. One relay at a time may run on a store."""
 
     def __init__(
-        self, store: Store, publish: Publish, last_event: LastEvent, name: str = "relay", batch: int = MAX_BATCH
+        self,
+        store: Store,
+        publish: Publish,
+        last_event: LastEvent,
+        name: str = "relay",
+        batch: int = MAX_BATCH,
+        fresh: Fresh | None = None,
+        hold: float = 0.0,
     ) -> None:
-        """`name` is the cursor's name in the store, `batch` the most events published at once."""
+        """`name` is the cursor's name in the store, `batch` the most events published at once.
+
+        `fresh` is told what this process commits; `hold` is how many seconds the cursor in the store may lag behind,
+        by `MAX_BATCH` events at most: so many are published twice after a crash. Who gives it calls `rest` at the end.
+        """
         self._store = store
         self._publish = publish
         self._last_event = last_event
         self._name = name
         self._batch = min(batch, MAX_BATCH)
+        self._fresh = fresh
+        self._hold = hold
         self._busy = anyio.Lock()  # a step under way must not move the cursor that `reconcile` has just set back
+        self._at: _Place | None = None  # how far the bus has come; None when only the store knows
+        self._saved = 0  # the position of the cursor in the store, as we left or found it
+        self._save_at = 0.0  # event loop time
+        self._look_at = 0.0
 
     async def step(self) -> int:
         """Publish the next events after the cursor and move it; how many there were (0: all is published).
@@ -65,12 +91,23 @@ class Relay:
         ids. Raises StoreCorrupt at an event that cannot be read, since to go on would be to skip it.
         """
         async with self._busy:
-            began, events = await to_thread.run_sync(self._next)
-            if not events:
-                return 0
-            await self._publish([outgoing for _, outgoing in events])
-            await to_thread.run_sync(self._advance, began, events[-1][0])
+            at = self._at or await self._found()
+            events = self._from_memory(at.position) or await self._from_record(at.position)
+            if events:
+                await self._publish([event.outgoing for event in events])
+                if self._saved == at.position:
+                    self._save_at = anyio.current_time() + self._hold
+                at = self._at = events[-1].place
+            if at.position != self._saved and (
+                anyio.current_time() >= self._save_at or at.position - self._saved >= MAX_BATCH
+            ):
+                await self._save()
             return len(events)
+
+    async def rest(self) -> None:
+        """Move the cursor in the store to where we are, if it is not there: before a pause, or at the end."""
+        async with self._busy:
+            await self._save()
 
     async def reconcile(self) -> int:
         """Hold the cursor to what the bus really has; call it on every connect, before the first `step`.
@@ -80,6 +117,8 @@ class Relay:
         one does not prove that those between got there.
         """
         async with self._busy:
+            await self._save()
+            self._at = None  # another relay may have led meanwhile
             held = await self._last_event()
             position, event_id = await to_thread.run_sync(self._store.cursor, self._name)
             if position == 0 or (held is not None and held[1] == event_id):
@@ -96,24 +135,76 @@ class Relay:
             await to_thread.run_sync(partial(self._store.move_cursor, self._name, target, target_id))
             return position - target
 
-    def _advance(self, began: int, last: StoredEvent) -> None:
-        """Move the cursor, unless somebody else has: a relay that was suspended for longer than it held its lease must
-        not undo what the one that took over has done, going back to the beginning for an empty bus least of all."""
-        if self._store.cursor(self._name)[0] == began:
-            self._store.move_cursor(self._name, last.position, last.id)
+    async def _found(self) -> _Place:
+        """Where the store's cursor stands."""
+        self._at = at = _Place(*await to_thread.run_sync(self._store.cursor, self._name))
+        self._saved = at.position
+        self._look_at = 0.0
+        return at
 
-    def _next(self) -> tuple[int, list[tuple[StoredEvent, Outgoing]]]:
-        """Where the cursor stands, and the events after it."""
-        position, _ = self._store.cursor(self._name)
-        ready: list[tuple[StoredEvent, Outgoing]] = []
+    async def _save(self) -> None:
+        """Move the cursor in the store, unless somebody else has: a relay that was suspended for longer than it held
+        its lease must not undo what the one that took over has done, going back to the beginning for an empty bus least
+        of all."""
+        if self._at is None or self._at.position == self._saved:
+            return
+        if await to_thread.run_sync(self._move, self._saved, self._at):
+            self._saved = self._at.position
+        else:
+            self._at = None
+
+    def _move(self, began: int, to: _Place) -> bool:
+        if self._store.cursor(self._name)[0] != began:
+            return False
+        self._store.move_cursor(self._name, to.position, to.id)
+        return True
+
+    def _from_memory(self, position: int) -> list[_Ready]:
+        """The events after `position`, if this process has just committed them."""
+        if self._fresh is None:
+            return []
+        return [
+            _Ready(_Place(at, envelope.id), _outgoing(envelope, raw))
+            for at, envelope, raw in self._fresh.after(position, self._batch)
+        ]
+
+    async def _from_record(self, position: int) -> list[_Ready]:
+        """The events after `position`, unless it is certain enough that there are none."""
+        fresh = self._fresh
+        if fresh is not None:
+            if fresh.empty and anyio.current_time() < self._look_at:
+                return []
+            fresh.others = False  # before we look: what is committed from now on is told anew
+        events = await to_thread.run_sync(self._next, position)
+        self._look_at = 0.0 if events else anyio.current_time() + LOOK_SECONDS
+        return events
+
+    def _next(self, position: int) -> list[_Ready]:
+        ready: list[_Ready] = []
         for stored in self._store.read_all(position, self._batch):
             try:
-                ready.append((stored, outgoing(stored)))
+                ready.append(_Ready(_Place(stored.position, stored.id), outgoing(stored)))
             except StoreCorrupt:
                 if not ready:
                     raise
                 break  # what stands before it goes out; the next step begins with it, and raises
-        return position, ready
+        return ready
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """An event: its global position and its id; (0, "") before the first."""
+
+    position: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """An event to publish, and where it stands."""
+
+    place: _Place
+    outgoing: Outgoing
 
 
 def outgoing(stored: StoredEvent) -> Outgoing:
@@ -125,7 +216,11 @@ def outgoing(stored: StoredEvent) -> Outgoing:
             f"event {stored.sequence} of {stored.stream.name!r} (position {stored.position}) cannot be published: "
             f"{problem}; verify the record"
         ) from problem
-    return Outgoing(event_subject(envelope), stored.id, stored.raw, headers(envelope))
+    return _outgoing(envelope, stored.raw)
+
+
+def _outgoing(envelope: EventEnvelope[Event], raw: bytes) -> Outgoing:
+    return Outgoing(event_subject(envelope), envelope.id, raw, headers(envelope))
 
 
 def headers(envelope: EventEnvelope[Event]) -> tuple[tuple[str, str], ...]:
@@ -144,5 +239,9 @@ def headers(envelope: EventEnvelope[Event]) -> tuple[tuple[str, str], ...]:
         "correlationid": envelope.correlation_id,
         "causationid": envelope.causation_id,
     }
-    named = [(f"ce-{name}", quote(value, safe=_HEADER_SAFE)) for name, value in attributes.items() if value]
+    named = [
+        (f"ce-{name}", value if _NEEDS_NO_QUOTES(value) else quote(value, safe=_HEADER_SAFE))
+        for name, value in attributes.items()
+        if value
+    ]
     return (("content-type", "application/json"), *named)

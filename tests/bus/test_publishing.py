@@ -18,6 +18,7 @@ from bus.port import (
     BusUnavailable,
     OutgoingEvent,
 )
+from bus.publishing import FEW
 from bus.server import EmbeddedServer
 from tests.bus.conftest import NatsHarness
 from tests.conformance.bus_kit import (
@@ -128,14 +129,39 @@ async def test_a_batch_the_server_took_in_part_is_an_error(harness: NatsHarness)
         return answer
 
     bus.connection.request = older  # type: ignore[method-assign]
-    with pytest.raises(BusError, match="stored None of 2 events"):
-        await bus.publish_events(events(2))
+    with pytest.raises(BusError, match=f"stored None of {FEW + 1} events"):
+        await bus.publish_events(events(FEW + 1))
 
 
 async def test_what_the_server_refuses_is_told_with_its_reason(harness: NatsHarness) -> None:
     bus = await harness.bus("conductor")
     wrong = replace(event("e1"), headers=(("Nats-Expected-Last-Sequence", "99"),))
-    for batch in ([wrong], [wrong, event("e2")]):
+    for batch in ([wrong], [wrong, event("e2")], [wrong, *events(FEW)]):
         with pytest.raises(ApiError, match="wrong last sequence"):
             await bus.publish_events(batch)
     assert await bus.last_event() is None
+
+
+@pytest.mark.parametrize("before", [0, 1])
+async def test_behind_a_refused_event_nothing_is_stored(harness: NatsHarness, before: int) -> None:
+    bus = await harness.bus("conductor")
+    await bus.publish_events(events(before))
+    wrong = replace(event("wrong"), headers=(("Nats-Expected-Last-Sequence", "99"),))
+    with pytest.raises(ApiError, match="wrong last sequence"):
+        await bus.publish_events([event("a"), wrong, event("b"), event("c")])
+    assert await bus.last_event() == (before + 1, "a")
+    assert await bus.publish_events([event("b"), event("c")]) == [before + 2, before + 3]
+
+
+@pytest.mark.parametrize("number", [2, 5, FEW, FEW + 1])
+async def test_what_is_published_again_keeps_its_place(harness: NatsHarness, number: int) -> None:
+    bus, others, log = await harness.bus("conductor"), await harness.bus("conductor"), Log()
+    assert await bus.publish_events(events(number)) == list(range(1, number + 1))
+    assert await others.publish_events([event("other")]) == [number + 1]
+    assert await bus.publish_events(events(number)) == list(range(1, number + 1))
+    assert await bus.publish_events([event("e2"), event("new"), event("newer")]) == [2, number + 2, number + 3]
+    assert await bus.publish_events([event("last"), event("very-last")]) == [number + 4, number + 5]
+    async with (await harness.bus("observer")).follow(("vt.*.evt.>",), log.note):
+        await log.until(number + 5)
+    ids = [each.headers["Nats-Msg-Id"] for each in log.deliveries]
+    assert ids == [*(f"e{n + 1}" for n in range(number)), "other", "new", "newer", "last", "very-last"]

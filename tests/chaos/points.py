@@ -138,14 +138,14 @@ def after_publish(fuse: Fuse) -> None:
 
 
 def mid_batch_relay(fuse: Fuse) -> None:
-    """Some events of an atomic batch are with the server, the one that commits it is not."""
+    """Some events of a batch are with the server, those behind them are not; nor is an atomic one's commit."""
     from bus.connection import Connection
 
     original = Connection.publish
 
     async def publish(self: Any, subject: str, raw: bytes, **named: Any) -> None:
         await original(self, subject, raw, **named)
-        if "Nats-Batch-Id" in (named.get("headers") or {}) and fuse.due():
+        if {"Nats-Batch-Id", "Nats-Expected-Last-Sequence"} & (named.get("headers") or {}).keys() and fuse.due():
             await self.client.flush()
             fuse.blow()
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import anyio
 import pytest
 
-from schemas.envelope import EventEnvelope, decode_event
-from store.port import StoreCorrupt
-from store.relay import MAX_BATCH, Outgoing, Relay, headers
+from schemas.envelope import EventEnvelope, StreamId, decode_event
+from store.fresh import MOST, Fresh
+from store.port import Appended, StoreCorrupt, StoredEvent
+from store.relay import LOOK_SECONDS, MAX_BATCH, Outgoing, Relay, headers, outgoing
 from store.sqlite import SqliteStore
 from tests.conformance.store import ALICE, ONE, TWO, append, event
 
@@ -260,3 +261,166 @@ def test_what_is_published_can_be_decoded(store: SqliteStore) -> None:
     fill(store)
     for row in store.read_all(0, 100):
         assert decode_event(row.raw).id == row.id
+
+
+# What this process has just committed
+
+
+class Reading(SqliteStore):
+    """Counts how often all events are read."""
+
+    reads = 0
+
+    def read_all(self, after_position: int, limit: int) -> list[StoredEvent]:
+        """Count."""
+        self.reads += 1
+        return super().read_all(after_position, limit)
+
+
+@pytest.fixture
+def reading(path: Path, store: SqliteStore) -> Iterator[Reading]:
+    """The same record, as this process opened it."""
+    opened = Reading.open(path)
+    with closing(opened):
+        assert isinstance(opened, Reading)
+        yield opened
+
+
+def commit(store: SqliteStore, fresh: Fresh, stream: StreamId, version: int, number: int = 1) -> None:
+    """As a conductor in the relay's process."""
+    appending = append(stream, version, number)
+    done = store.append(appending)
+    assert isinstance(done, Appended)
+    fresh.add(appending, done)
+
+
+async def test_what_was_just_committed_is_not_read_again(reading: Reading, bus: Bus) -> None:
+    fresh = Fresh()
+    relay = Relay(reading, bus.publish, bus.last, fresh=fresh)
+    assert await relay.step() == 0
+    assert reading.reads == 1
+    for version in range(3):
+        commit(reading, fresh, ONE, version)
+        assert [await relay.step(), await relay.step()] == [1, 0]
+    assert reading.reads == 1
+    rows = reading.read_all(0, 10)
+    assert [(each.id, each.raw) for batch in bus.batches for each in batch] == [(row.id, row.raw) for row in rows]
+    assert [each for batch in bus.batches for each in batch] == [outgoing(row) for row in rows]
+
+
+async def test_what_others_committed_in_between_is_read(reading: Reading, store: SqliteStore, bus: Bus) -> None:
+    """Also when nobody told: a position is missing."""
+    fresh = Fresh()
+    relay = Relay(reading, bus.publish, bus.last, fresh=fresh)
+    assert await relay.step() == 0
+    commit(reading, fresh, ONE, 0)
+    store.append(append(TWO, 0, 2))
+    commit(reading, fresh, ONE, 1)
+    await drain(relay)
+    store.append(append(TWO, 2))
+    fresh.others = True
+    await drain(relay)
+    assert bus.log == [row.id for row in store.read_all(0, 10)]
+    assert len(bus.log) == 5
+
+
+async def test_after_a_while_the_record_is_read_unasked(
+    reading: Reading, store: SqliteStore, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(anyio, "current_time", lambda: now[0])
+    relay = Relay(reading, bus.publish, bus.last, fresh=Fresh())
+    assert await relay.step() == 0
+    store.append(append(ONE, 0))
+    assert await relay.step() == 0, "nobody told"
+    now[0] += LOOK_SECONDS
+    assert await relay.step() == 1
+
+
+async def test_more_than_is_kept_is_read(reading: Reading, bus: Bus) -> None:
+    fresh = Fresh()
+    relay = Relay(reading, bus.publish, bus.last, fresh=fresh)
+    assert await relay.step() == 0
+    for version in range(0, MOST + 200, 100):
+        commit(reading, fresh, ONE, version, 100)
+    assert await drain(relay) == len(reading.read_all(0, 5_000)) == len(bus.log)
+    assert [each.id for batch in bus.batches for each in batch] == [row.id for row in reading.read_all(0, 5_000)]
+
+
+async def test_a_bus_that_lost_its_tail_gets_also_what_is_no_longer_kept(reading: Reading, bus: Bus) -> None:
+    fresh = Fresh()
+    relay = Relay(reading, bus.publish, bus.last, fresh=fresh, hold=60.0)
+    for version in range(5):
+        commit(reading, fresh, ONE, version)
+        await drain(relay)
+    del bus.log[2:]
+    commit(reading, fresh, ONE, 5)
+    assert await relay.reconcile() == 3
+    assert await drain(relay) == 4
+    assert bus.log == [row.id for row in reading.read_all(0, 10)]
+
+
+# The cursor lags behind
+
+
+async def test_the_cursor_is_moved_now_and_then(store: SqliteStore, bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(anyio, "current_time", lambda: now[0])
+    relay = Relay(store, bus.publish, bus.last, hold=0.5)
+    positions = []
+    for version in range(4):
+        store.append(append(ONE, version))
+        await drain(relay)
+        positions.append(store.cursor("relay")[0])
+        now[0] += 0.2
+    await relay.step()
+    assert [*positions, store.cursor("relay")[0]] == [0, 0, 0, 4, 4]
+    store.append(append(ONE, 4))
+    await drain(relay)
+    assert store.cursor("relay")[0] == 4
+    now[0] += 0.5
+    assert await relay.step() == 0
+    assert store.cursor("relay") == (5, bus.log[-1])
+
+
+async def test_the_cursor_does_not_lag_behind_by_more_than_a_batch(store: SqliteStore, bus: Bus) -> None:
+    relay = Relay(store, bus.publish, bus.last, batch=MAX_BATCH - 1, hold=3600.0)
+    store.append(append(ONE, 0, MAX_BATCH + 5))
+    await relay.step()
+    assert store.cursor("relay")[0] == 0
+    await relay.step()
+    assert store.cursor("relay")[0] == MAX_BATCH + 5
+
+
+async def test_at_rest_the_cursor_is_where_the_bus_is(store: SqliteStore, bus: Bus) -> None:
+    relay = Relay(store, bus.publish, bus.last, hold=3600.0)
+    await relay.rest()
+    ids = fill(store)
+    await drain(relay)
+    assert store.cursor("relay") == (0, "")
+    await relay.rest()
+    assert store.cursor("relay") == (10, ids[-1])
+
+
+async def test_a_crash_before_the_cursor_was_moved_repeats_and_skips_nothing(store: SqliteStore, bus: Bus) -> None:
+    ids = fill(store)
+    await drain(Relay(store, bus.publish, bus.last, batch=4, hold=3600.0))
+    again = Relay(store, bus.publish, bus.last, batch=4, hold=3600.0)
+    assert await again.reconcile() == 0
+    assert await drain(again) == 10
+    assert bus.log == ids
+
+
+async def test_a_relay_that_leads_again_begins_where_the_other_stopped(store: SqliteStore, bus: Bus) -> None:
+    """Its own place is out of date, and so is what it remembers of the cursor."""
+    relay, other = (Relay(store, bus.publish, bus.last, hold=3600.0) for _ in range(2))
+    store.append(append(ONE, 0, 3))
+    await drain(relay)
+    assert await other.reconcile() == 0
+    store.append(append(ONE, 3, 3))
+    await drain(other)
+    await other.rest()
+    bus.batches.clear()
+    assert await relay.reconcile() == 0
+    assert await drain(relay) == 0
+    assert store.cursor("relay")[0] == 6
