@@ -13,7 +13,7 @@ RUN python -m pip install --no-deps --no-build-isolation --no-index .
 
 FROM python:3.13.7-slim-bookworm
 # git is the effect executor's; whoever the container runs as may use the repository that is mounted into it.
-RUN apt-get update && apt-get install --yes --no-install-recommends git && rm -rf /var/lib/apt/lists/* \
+RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap git && rm -rf /var/lib/apt/lists/* \
     && git config --system --add safe.directory /repository \
     && useradd --uid 10001 --no-create-home --home-dir /train train
 # A new named volume takes over the owner of the folder it is mounted on.
