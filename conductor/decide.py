@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar
 
-from conductor import criteria, gate_rules, operating
+from conductor import criteria, gate_rules, gates, operating
 from conductor.process import block, fail, start_phase
 from conductor.refusal import Decision, Refusal
 from conductor.state import Effect, PhaseState, SessionState, Stage, Status
@@ -51,6 +51,8 @@ def _start(state: SessionState, command: cmd.StartSession, at: CommandEnvelope) 
             criteria.check_syntax(expression)
         except criteria.CriterionError as problem:
             return Refusal("bad_criterion", str(problem))
+    if reason := gates.unjudged(command.pipeline, command.ticket):
+        return Refusal("acceptance_not_judged", reason)
     fields = {name: getattr(command, name) for name in cmd.StartSession.model_fields}
     return (ev.SessionStarted(**fields),)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from conductor import criteria
 from conductor.state import GateState, SessionState
-from schemas.pipeline import PhaseDefinition
+from schemas.pipeline import PhaseDefinition, PipelineDefinition
 from schemas.policy import Approver
 from schemas.ticket import Ticket
 from schemas.values import Actor, CriterionResult, RiskLevel
@@ -45,6 +45,16 @@ def exit_criteria(state: SessionState, phase: PhaseDefinition) -> tuple[Criterio
     expressions = [*phase.criteria, *(state.acceptance if phase.acceptance else ())]
     facts = context(state) if expressions else {}
     return tuple(criteria.evaluate(expression, facts) for expression in expressions)
+
+
+def unjudged(pipeline: PipelineDefinition, ticket: Ticket) -> str | None:
+    """Why the pipeline cannot take the ticket: it names acceptance criteria that no phase would ever hold."""
+    if not ticket.acceptance or pipeline.judges_acceptance:
+        return None
+    return (
+        f"pipeline {pipeline.name!r} judges no acceptance criteria (no phase has `acceptance: true`), and the ticket "
+        f"names {len(ticket.acceptance)}: take them out, or choose a pipeline that judges them"
+    )
 
 
 def needs_person(state: SessionState, phase: PhaseDefinition) -> tuple[bool, str]:
