@@ -10,7 +10,7 @@ from typing import Any
 from conductor import criteria
 from conductor.state import GateState, SessionState
 from schemas.pipeline import PhaseDefinition, PipelineDefinition
-from schemas.policy import Approver
+from schemas.policy import Approver, Policy
 from schemas.ticket import Ticket
 from schemas.values import Actor, CriterionResult, RiskLevel
 
@@ -154,11 +154,11 @@ def _identity(actor: Actor) -> tuple[str, str]:
     return actor.channel, actor.verified_as
 
 
-def may_operate(state: SessionState, actor: Actor) -> str | None:
-    """Why `actor` may not retry, abort or roll back; None if they may (operators, and approvers of any phase)."""
+def may_operate(policy: Policy | None, actor: Actor) -> str | None:
+    """Why `actor` may not operate a session or drive under `policy`; None if they may (operators, and approvers of any
+    phase)."""
     if actor.name in SYSTEM_NAMES or actor.channel not in PEOPLE:
         return f"{actor.name} is a program; this is for people"
-    policy = state.policy
     named = {*policy.operators, *(a.name for a in policy.approvers)} if policy else set()
     if actor.name not in named or policy is None:
         return f"the policy does not name {actor.name}; it names {', '.join(sorted(named)) or 'nobody'}"

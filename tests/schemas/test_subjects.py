@@ -85,8 +85,8 @@ def test_each_login_publishes_what_commands_name_it_for_and_no_more() -> None:
     assert publish_subjects("t", "autopilot") == tuple(
         f"vt.t.cmd.*.{name}.autopilot"
         for name in (
-            "end_drive", "open_breaker", "record_effect", "record_effect_failure", "record_selection", "start_drive",
-            "start_session",
+            "end_drive", "open_breaker", "record_effect", "record_effect_failure", "record_selection", "report_edits",
+            "start_drive", "start_session",
         )
     )  # fmt: skip
     assert publish_subjects("t", "observer") == ()
