@@ -248,7 +248,57 @@ def test_a_reassigned_attempt_is_given_out_anew_and_the_old_holder_is_fenced() -
     assert (taken.attempt, taken.holder) == (1, "left-it-1")
     assert rig.refused(late, "data").code == "stale_attempt"
     assert rig.state.phases["left-it"].failures == before.phases["left-it"].failures
+    rig.accepted(claim(rig, "left-it", "left-it-2"), "data")
     assert rig.done("left-it")[-1] == "gate_opened"
+
+
+def claim(rig: Graph, name: str, holder: str) -> cmd.ClaimAttempt:
+    return cmd.ClaimAttempt(phase=name, attempt=rig.state.phases[name].attempt, holder=holder)
+
+
+def taken_away() -> Graph:
+    rig = Graph().both().took("left-it")
+    rig.operate(cmd.ReassignAttempt(phase="left-it"))
+    return rig
+
+
+def test_who_lost_an_attempt_may_not_claim_the_next_one_before_somebody_else_did() -> None:
+    rig = taken_away()
+    refusal = rig.refused(claim(rig, "left-it", "left-it-1"), "data")
+    until = f"{rig.state.phases['left-it'].barred_until:%H:%M:%S} UTC"
+    assert (refusal.code, refusal.reason) == (
+        "taken_away",
+        f"left-it was taken away from left-it-1: another replica may claim it, and it from {until}",
+    )
+    assert rig.accepted(claim(rig, "right-it", "left-it-1"), "feature") == ["attempt_claimed"], "only that phase"
+    assert rig.accepted(claim(rig, "left-it", "left-it-2"), "data") == ["attempt_claimed"]
+    assert rig.accepted(claim(rig, "left-it", "left-it-1"), "data") == ["attempt_claimed"], "as ever: a newer lease"
+
+
+def test_with_nobody_else_who_lost_an_attempt_may_claim_again_after_half_a_minute() -> None:
+    rig = taken_away()
+    started = rig.log[-1].event
+    assert isinstance(started, ev.PhaseStarted)
+    rig.now = started.started + timedelta(seconds=29.9)
+    assert rig.refused(claim(rig, "left-it", "left-it-1"), "data").code == "taken_away"
+    rig.now = started.started + timedelta(seconds=30)
+    assert rig.accepted(claim(rig, "left-it", "left-it-1"), "data") == ["attempt_claimed"]
+
+
+def test_taking_away_twice_before_anybody_claims_bars_the_same_holder_for_the_whole_time_again() -> None:
+    rig = taken_away()
+    rig.now += timedelta(seconds=20)
+    rig.operate(cmd.ReassignAttempt(phase="left-it"))
+    rig.now += timedelta(seconds=20)
+    assert rig.refused(claim(rig, "left-it", "left-it-1"), "data").code == "taken_away"
+    rig.now += timedelta(seconds=10)
+    assert rig.accepted(claim(rig, "left-it", "left-it-1"), "data") == ["attempt_claimed"]
+
+
+def test_nobody_is_barred_where_nobody_had_claimed() -> None:
+    rig = Graph().both()
+    rig.operate(cmd.ReassignAttempt(phase="left-it"))
+    assert rig.accepted(claim(rig, "left-it", ""), "data") == ["attempt_claimed"]
 
 
 @pytest.mark.parametrize("command", [
