@@ -89,14 +89,26 @@ def eligible(state: SessionState, phase: str, escalated: bool = False) -> tuple[
         a
         for a in state.policy.approvers
         if (a.name in state.policy.escalate_to if escalated else not a.phases or phase in a.phases)
-        and _owns(a, state.ticket)
+        and _owns(a, state)
         and a.up_to_risk.rank >= risk
         and not (state.policy.separation_of_duties and same_person(a.name, requester))
     )
 
 
-def _owns(approver: Approver, ticket: Ticket) -> bool:
-    return not approver.paths or any(fnmatchcase(ticket.data or "", path) for path in approver.paths)
+def touched(state: SessionState) -> tuple[str, ...]:
+    """The repository's files that the session's change was found to touch, as its artifacts say."""
+    return tuple(sorted({path for artifact in state.artifacts.values() for path in artifact.paths}))
+
+
+def _owns(approver: Approver, state: SessionState) -> bool:
+    """Whether the approver's paths cover every file the change touches; without a change, the ticket's data."""
+    if not approver.paths:
+        return True
+    if not (files := touched(state)):
+        if any(p.apply in state.artifacts for p in (state.pipeline.phases if state.pipeline else ()) if p.apply):
+            return False  # nobody has said yet what the change touches
+        files = ((state.ticket.data if state.ticket else None) or "",)
+    return all(any(fnmatchcase(file, path) for path in approver.paths) for file in files)
 
 
 def missing(state: SessionState, gate: GateState) -> str:

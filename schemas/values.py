@@ -148,6 +148,8 @@ class ArtifactRef(Value):
     media_type: str = "application/octet-stream"
     sealed: bool = False
     """Sealed artifacts (hold-out labels) are staged only for skills of the harness and never committed to git."""
+    paths: tuple[str, ...] = later(())
+    """The repository's files that it was found to change, for a review of a change: approvers by path own these."""
 
 
 class TickedItem(Value):
