@@ -17,18 +17,20 @@ import structlog
 from agents.playbook import Playbook
 from agents.port import Attempt, AttemptError, Planner, SkillRun
 from agents.workbench import Workbench
-from bus.port import Ack, Bus, BusError, ConsumerSpec, Delivery, GiveUp, NoReceipt, Outcome
+from bus.port import Ack, Bus, BusError, ConsumerSpec, Delivery, GiveUp, NoReceipt, Outcome, Retry
 from schemas.commands import ClaimAttempt, ExtendAttempt, ReportFailure, ReportWork
 from schemas.envelope import CommandEnvelope, EventEnvelope, StreamId, UnreadableMessage, decode_event
 from schemas.ids import short_token, uuid7
 from schemas.messages import Command, Event
 from schemas.session import PhaseStarted
 from schemas.subjects import telemetry_subject
-from schemas.values import Actor, ArtifactRef, FailureClass, Role, TickedItem
+from schemas.values import TAKEN_AWAY, Actor, ArtifactRef, FailureClass, Role, TickedItem
 from workspace.blobs import Blobs
 from workspace.children import ForkServer
 
 _log = structlog.get_logger("agent")
+LEFT_TO_OTHERS = 2.0
+"""Seconds until a phase that was taken away from this replica is delivered again, to whichever replica asks first."""
 
 
 class Agent:
@@ -90,6 +92,8 @@ class Agent:
         verdict = await self._send(envelope, claim)
         if not verdict["accepted"]:
             _log.info("attempt_not_claimed", session=envelope.stream.name, phase=phase.phase, reason=verdict["reason"])
+            if verdict["code"] == TAKEN_AWAY:
+                return Retry(LEFT_TO_OTHERS, verdict["reason"])
             return Ack()
         name = f"{phase.phase}-{phase.attempt}-{verdict['lease']}"
         attempt = Attempt(

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+from pydantic import Field
+
 from schemas.ticket import Ticket
 from schemas.values import Measurement, Mode, Role, TickedItem, Value
 
@@ -45,7 +47,8 @@ class SkillOutput(Value):
 
     `summary` is one line for people. `ticked` are fulfilled checklist items with their evidence. `measurements` are the
     numbers criteria read. `acceptance` are criteria proposed for the session (Lead, in mode `scope` only). `warnings`
-    are sentences a reviewer should see.
+    are sentences a reviewer should see. `paths` are, by artifact, the repository's files that a change was found to
+    touch (skills of the harness only): approvers by path are chosen by them.
     """
 
     summary: str
@@ -53,6 +56,7 @@ class SkillOutput(Value):
     measurements: tuple[Measurement, ...] = ()
     acceptance: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    paths: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 P = TypeVar("P", bound=Parameters)

@@ -192,6 +192,9 @@ class Workbench:
             raise AttemptError(
                 FailureClass.POLICY, f"{cls.name} may not measure {', '.join(claimed)}: the harness does"
             )
+        if not cls.harness and result.paths:
+            reason = f"{cls.name} may not say which files a change touches: the harness does, since owners depend on it"
+            raise AttemptError(FailureClass.POLICY, reason)
         refs = []
         for path in sorted((directory / "out").iterdir()):
             if path.is_symlink() or not path.is_file():
@@ -199,7 +202,9 @@ class Workbench:
             sealed = path.name in cls.sealed
             sha256, size = self._blobs.put(path, sealed=sealed)
             media = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
-            refs.append(ArtifactRef(name=path.name, sha256=sha256, size=size, media_type=media, sealed=sealed))
+            touched = tuple(sorted(result.paths.get(path.name, ())))
+            ref = ArtifactRef(name=path.name, sha256=sha256, size=size, media_type=media, sealed=sealed, paths=touched)
+            refs.append(ref)
         self._artifacts.update({ref.name: ref for ref in refs})
         for m in result.measurements:
             self._measured.setdefault(m.scope, {})[m.name] = m.value

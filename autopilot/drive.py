@@ -114,6 +114,7 @@ class Drive:
                 policy_version=settings.policy_version,
                 wip=settings.wip,
                 max_tickets=settings.max_tickets,
+                policy=settings.policy,
             ),
         )
         choice = await self._select()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from autopilot.sources.port import Entry, Snapshot
 from schemas.policy import Policy
@@ -39,6 +40,8 @@ class TicketHistory:
     """What a person said of its newest session; it counts instead of the label and the age."""
 
 
+NOTHING: Mapping[int, str] = MappingProxyType({})
+
 History = Mapping[int, TicketHistory]
 """By ticket number; a ticket without an entry was never touched."""
 
@@ -51,8 +54,12 @@ class Selection:
     passed_over: dict[int, str]
 
 
-def select(snapshot: Snapshot, policy: Policy, history: History, now: datetime) -> Selection:
-    """Apply the Auto-Pilot rules. `now` needs a time zone. Time grows linearly with tickets and their links."""
+def select(
+    snapshot: Snapshot, policy: Policy, history: History, now: datetime, unfit: Mapping[int, str] = NOTHING
+) -> Selection:
+    """Apply the Auto-Pilot rules. `now` needs a time zone; `unfit` says of tickets why their pipeline cannot take them.
+    Time grows linearly with tickets and their links.
+    """
     entries = snapshot.entries
     links = _Links(entries, history)
     chosen: list[Ticket] = []
@@ -60,7 +67,7 @@ def select(snapshot: Snapshot, policy: Policy, history: History, now: datetime) 
     for number in sorted(entries):
         entry = entries[number]
         past = history.get(number, TicketHistory())
-        reason = _unfit(entry, policy, past) or links.obstacle(number)
+        reason = _unfit(entry, policy, past) or unfit.get(number) or links.obstacle(number)
         if reason is None:
             chosen.append(entry.ticket)
         else:

@@ -66,7 +66,7 @@ class Ground:
     @property
     def choose(self) -> Callable[[Board], Awaitable[Choice]]:
         """Reads the backlog and selects."""
-        return chooser(self.source, self.policy, self.repository)
+        return chooser(self.source, self.policy, self.repository, self.home.pipelines)
 
 
 def ground(

@@ -11,7 +11,7 @@ from agents.discovery import skills as discovered
 from conductor.catalog import FOLDERS, Catalog, Origin, PipelineError
 from conductor.pipelines import SkillFacts, Skills, check, find, missing_skills
 from conductor.yamlfile import Document, Problem
-from schemas.pipeline import RepeatRule
+from schemas.pipeline import PipelineDefinition, RepeatRule
 from schemas.pipeline_source import Kind, PhaseSource, PipelineSource
 
 
@@ -32,18 +32,26 @@ def _row(catalog: Catalog, origin: Origin) -> dict[str, Any]:
         source = find(catalog, origin.name, skills())
     except PipelineError as problem:
         return row | {"runnable": False, "missing_skills": {}, "problem": str(problem)}
-    missing = missing_skills(source, skills())
     facts = {"version": source.version, "phases": len(source.phases), "description": source.description}
-    return row | facts | {"runnable": not missing, "missing_skills": {p: list(names) for p, names in missing.items()}}
+    return row | facts | _can(source)
 
 
 def document(catalog: Catalog, name: str) -> tuple[PipelineSource, dict[str, Any]]:
     """The pipeline called `name`, and all about it for `--json`. Raises PipelineError."""
     source = find(catalog, name, skills())
-    missing = missing_skills(source, skills())
     body = source.model_dump(mode="json", exclude={"name"})
-    head = {"pipeline": name, "file": catalog.origin("pipeline", name).shown, "runnable": not missing}
-    return source, head | {"missing_skills": {p: list(names) for p, names in missing.items()}} | body
+    head = {"pipeline": name, "file": catalog.origin("pipeline", name).shown}
+    return source, head | _can(source) | body
+
+
+def _can(source: PipelineDefinition) -> dict[str, Any]:
+    """Whether it can run, else which skills are missing; and whether it judges a ticket's acceptance criteria."""
+    missing = missing_skills(source, skills())
+    return {
+        "runnable": not missing,
+        "missing_skills": {phase: list(names) for phase, names in missing.items()},
+        "judges_acceptance": source.judges_acceptance,
+    }
 
 
 def lines(source: PipelineSource) -> list[str]:
@@ -133,8 +141,7 @@ def _checked(catalog: Catalog, content: Document, name: str, kind: Kind) -> tupl
         elif kind == "mode":
             catalog.check_mode(content, name)
         else:
-            missing = missing_skills(check(content, name, catalog, skills()), skills())
-            row |= {"runnable": not missing, "missing_skills": {p: list(names) for p, names in missing.items()}}
+            row |= _can(check(content, name, catalog, skills()))
     except PipelineError as problem:
         return row | {"ok": False}, list(problem.problems)
     return row, []

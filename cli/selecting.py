@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,9 @@ from cli.home import Home
 from cli.opening import has_record
 from cli.reading import reading
 from cli.settings import load
+from conductor.gates import unjudged
+from conductor.pipelines import PipelineError
+from conductor.pipelines import load as load_pipeline
 from schemas.pipeline import PipelineDefinition
 from schemas.policy import Policy
 from schemas.ticket import Checkout, Ticket
@@ -79,8 +83,26 @@ def _named(home: Repository, policy: Policy, name: str) -> Repository:
     raise ValueError(f"`repository` {name!r} is not below one of the policy's `repository_roots` ({where})")
 
 
-def chooser(backlog: Backlog, policy: Policy, repository: Repository) -> Callable[[Board], Awaitable[Choice]]:
-    """What a drive calls to select: reads backlog and branches anew each time."""
+def unfit(tickets: Mapping[int, Ticket], pipelines: Path) -> dict[int, str]:
+    """By ticket, why its pipeline cannot take it. A pipeline that cannot be read is told when a ticket is to start."""
+    known: dict[str, PipelineDefinition | None] = {}
+    found: dict[int, str] = {}
+    for number, ticket in tickets.items():
+        if not ticket.acceptance:
+            continue
+        if ticket.pipeline not in known:
+            with suppress(PipelineError):
+                known[ticket.pipeline] = load_pipeline(ticket.pipeline, (pipelines,))
+        pipeline = known.setdefault(ticket.pipeline, None)
+        if pipeline is not None and (reason := unjudged(pipeline, ticket)):
+            found[number] = reason
+    return found
+
+
+def chooser(
+    backlog: Backlog, policy: Policy, repository: Repository, pipelines: Path
+) -> Callable[[Board], Awaitable[Choice]]:
+    """What a drive calls to select: reads backlog, branches and the home's `pipelines` anew each time."""
 
     async def choose(board: Board) -> Choice:
         snapshot = await backlog.snapshot()
@@ -88,7 +110,9 @@ def chooser(backlog: Backlog, policy: Policy, repository: Repository) -> Callabl
         known = {row.branch for row in board.sessions.values()}
         branches = await anyio.to_thread.run_sync(strangers, repository, known)
         said = {row.ticket.id: row.priority for row in board.sessions.values() if row.priority}
-        selection = select(snapshot, policy, history(past, snapshot.digests, branches, said), datetime.now(UTC))
+        past_of = history(past, snapshot.digests, branches, said)
+        wrong = await anyio.to_thread.run_sync(unfit, snapshot.tickets, pipelines)
+        selection = select(snapshot, policy, past_of, datetime.now(UTC), wrong)
         return Choice(selection.order, selection.passed_over, snapshot.unreadable, snapshot.tickets, snapshot.digests)
 
     return choose
@@ -181,4 +205,5 @@ def _look(home_path: Path, backlog: str) -> tuple[Snapshot, Selection, list[dict
     repository = Repository(Path.cwd())
     branches = strangers(repository, {row["branch"] for row in rows}) if repository.is_repository() else {}
     said = {row["ticket"]: row["priority"] for row in rows if row.get("priority")}
-    return snapshot, select(snapshot, policy, history(past, snapshot.digests, branches, said), datetime.now(UTC)), rows
+    past_of, wrong = history(past, snapshot.digests, branches, said), unfit(snapshot.tickets, home.pipelines)
+    return snapshot, select(snapshot, policy, past_of, datetime.now(UTC), wrong), rows

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar
 
-from conductor import criteria, gate_rules, operating
+from conductor import criteria, gate_rules, gates, operating
 from conductor.process import block, fail, start_phase
 from conductor.refusal import Decision, Refusal
 from conductor.state import Effect, PhaseState, SessionState, Stage, Status
@@ -19,7 +19,7 @@ from schemas import commands as cmd
 from schemas import session as ev
 from schemas.envelope import CommandEnvelope
 from schemas.messages import Command
-from schemas.values import SIGNATURE, FailureClass, Mode, Usage
+from schemas.values import SIGNATURE, TAKEN_AWAY, FailureClass, Mode, Usage
 
 _AFTER_THE_END = cmd.RollbackSession | cmd.RestoreSession | cmd.RecordEffect
 _Leased = cmd.ReportWork | cmd.ReportFailure | cmd.ExtendAttempt | cmd.ExpireIdle
@@ -51,6 +51,8 @@ def _start(state: SessionState, command: cmd.StartSession, at: CommandEnvelope) 
             criteria.check_syntax(expression)
         except criteria.CriterionError as problem:
             return Refusal("bad_criterion", str(problem))
+    if reason := gates.unjudged(command.pipeline, command.ticket):
+        return Refusal("acceptance_not_judged", reason)
     fields = {name: getattr(command, name) for name in cmd.StartSession.model_fields}
     return (ev.SessionStarted(**fields),)
 
@@ -75,6 +77,11 @@ def _at(phase: PhaseState) -> str:
 def _claim(state: SessionState, command: cmd.ClaimAttempt, at: CommandEnvelope) -> Decision:
     if stale := _stale(state, command.phase, command.attempt, at):
         return stale
+    phase = state.phases[command.phase]
+    if phase.barred == command.holder and phase.barred_until is not None and at.time < phase.barred_until:
+        until = f"{phase.barred_until:%H:%M:%S} UTC"
+        what = f"{phase.name} was taken away from {command.holder}: another replica may claim it, and it from {until}"
+        return Refusal(TAKEN_AWAY, what)
     lease = state.version + 1  # the sequence of the event itself: never given twice
     return (ev.AttemptClaimed(phase=command.phase, attempt=command.attempt, lease=lease, holder=command.holder),)
 

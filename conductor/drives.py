@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from conductor.gates import PEOPLE, SYSTEM_NAMES
+from conductor import gates
 from conductor.refusal import Decision, Refusal
 from schemas import commands as cmd
 from schemas import drive as ev
 from schemas.envelope import CommandEnvelope
 from schemas.messages import Event
+from schemas.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +25,15 @@ class DriveState:
     selected: tuple[int, ...] = ()
     reason: str = ""
     draining: bool = False
+    policy: Policy | None = None
+    """The policy it began under: its operators and approvers may drain it."""
 
 
 def evolve_drive(state: DriveState, event: Event, sequence: int) -> DriveState:
     """The state after `event`."""
     state = replace(state, version=sequence)
     if isinstance(event, ev.DriveStarted):
-        return replace(state, status="running", backlog=event.backlog)
+        return replace(state, status="running", backlog=event.backlog, policy=event.policy)
     if isinstance(event, ev.SelectionRecorded):
         return replace(state, selected=event.order)
     if isinstance(event, ev.DriveDraining | ev.BreakerOpened):
@@ -58,8 +61,9 @@ def decide_drive(state: DriveState, envelope: CommandEnvelope) -> Decision:
             return Refusal("already_draining", f"drive {state.id} takes no more tickets already")
         if isinstance(command, cmd.OpenBreaker):
             return (ev.BreakerOpened(**dict(command)),)
-        if envelope.actor.name in SYSTEM_NAMES or envelope.actor.channel not in PEOPLE:
-            return Refusal("not_an_operator", f"{envelope.actor.name} is a program; this is for people")
+        if reason := gates.may_operate(state.policy, envelope.actor):
+            unknown = "" if state.policy else f"; drive {state.id} began without recording its policy: stop it instead"
+            return Refusal("not_an_operator", reason + unknown)
         return (ev.DriveDraining(by=envelope.actor, reason=command.reason),)
     if isinstance(command, cmd.EndDrive):
         return (ev.DriveEnded(**dict(command)),)

@@ -19,6 +19,9 @@ from schemas import session as ev
 from schemas.messages import Event
 from schemas.values import Approval
 
+BARRED_SECONDS = 30.0
+"""How long the holder from whom an attempt was taken away may not claim the phase again, if no other one does."""
+
 
 def evolve(state: SessionState, event: Event, sequence: int) -> SessionState:
     """The state after `event`, which is number `sequence` of the stream."""
@@ -71,6 +74,10 @@ def _(event: ev.SessionStarted, state: SessionState) -> SessionState:
 
 @_evolve.register
 def _(event: ev.PhaseStarted, state: SessionState) -> SessionState:
+    before = state.phases[event.phase]
+    until = before.barred_until
+    if before.barred and until is None:
+        until = event.started + timedelta(seconds=BARRED_SECONDS)
     phases = with_phase(
         state,
         event.phase,
@@ -78,6 +85,7 @@ def _(event: ev.PhaseStarted, state: SessionState) -> SessionState:
         attempt=event.attempt,
         lease=0,
         holder="",
+        barred_until=until,
         due=event.started + timedelta(seconds=event.timeout_seconds),
         completed=False,
         skipped=False,
@@ -101,13 +109,17 @@ def _(event: ev.PhaseSkipped, state: SessionState) -> SessionState:
 
 @_evolve.register
 def _(event: ev.AttemptReassigned, state: SessionState) -> SessionState:
-    phases = with_phase(state, event.phase, stage=Stage.STOPPED, lease=0, holder="", due=None)
+    barred = event.holder or state.phases[event.phase].barred
+    phases = with_phase(
+        state, event.phase, stage=Stage.STOPPED, lease=0, holder="", due=None, barred=barred, barred_until=None
+    )
     return replace(state, phases=phases, interventions=state.interventions + 1)
 
 
 @_evolve.register
 def _(event: ev.AttemptClaimed, state: SessionState) -> SessionState:
-    return replace(state, phases=with_phase(state, event.phase, lease=event.lease, holder=event.holder))
+    phase = {"lease": event.lease, "holder": event.holder, "barred": "", "barred_until": None}
+    return replace(state, phases=with_phase(state, event.phase, **phase))
 
 
 @_evolve.register

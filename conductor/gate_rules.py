@@ -57,7 +57,7 @@ def hold(state: SessionState, command: cmd.HoldGate, at: CommandEnvelope) -> Dec
     gate = _open(state, command.gate)
     if isinstance(gate, Refusal):
         return gate
-    if reason := gates.may_operate(state, at.actor):
+    if reason := gates.may_operate(state.policy, at.actor):
         return Refusal("not_an_operator", reason)
     if gate.held:
         return Refusal("already_held", f"gate {gate.id} is held already")
@@ -69,7 +69,7 @@ def unhold(state: SessionState, command: cmd.UnholdGate, at: CommandEnvelope) ->
     gate = _open(state, command.gate)
     if isinstance(gate, Refusal):
         return gate
-    if reason := gates.may_operate(state, at.actor):
+    if reason := gates.may_operate(state.policy, at.actor):
         return Refusal("not_an_operator", reason)
     if not gate.held:
         return Refusal("not_held", f"gate {gate.id} is not held")

@@ -9,8 +9,8 @@ from typing import Any
 
 from conductor import criteria
 from conductor.state import GateState, SessionState
-from schemas.pipeline import PhaseDefinition
-from schemas.policy import Approver
+from schemas.pipeline import PhaseDefinition, PipelineDefinition
+from schemas.policy import Approver, Policy
 from schemas.ticket import Ticket
 from schemas.values import Actor, CriterionResult, RiskLevel
 
@@ -47,6 +47,16 @@ def exit_criteria(state: SessionState, phase: PhaseDefinition) -> tuple[Criterio
     return tuple(criteria.evaluate(expression, facts) for expression in expressions)
 
 
+def unjudged(pipeline: PipelineDefinition, ticket: Ticket) -> str | None:
+    """Why the pipeline cannot take the ticket: it names acceptance criteria that no phase would ever hold."""
+    if not ticket.acceptance or pipeline.judges_acceptance:
+        return None
+    return (
+        f"pipeline {pipeline.name!r} judges no acceptance criteria (no phase has `acceptance: true`), and the ticket "
+        f"names {len(ticket.acceptance)}: take them out, or choose a pipeline that judges them"
+    )
+
+
 def needs_person(state: SessionState, phase: PhaseDefinition) -> tuple[bool, str]:
     """Whether a person must decide at this phase's exit, and why in one line. An unreadable condition asks a person."""
     gate = phase.gate
@@ -79,14 +89,26 @@ def eligible(state: SessionState, phase: str, escalated: bool = False) -> tuple[
         a
         for a in state.policy.approvers
         if (a.name in state.policy.escalate_to if escalated else not a.phases or phase in a.phases)
-        and _owns(a, state.ticket)
+        and _owns(a, state)
         and a.up_to_risk.rank >= risk
         and not (state.policy.separation_of_duties and same_person(a.name, requester))
     )
 
 
-def _owns(approver: Approver, ticket: Ticket) -> bool:
-    return not approver.paths or any(fnmatchcase(ticket.data or "", path) for path in approver.paths)
+def touched(state: SessionState) -> tuple[str, ...]:
+    """The repository's files that the session's change was found to touch, as its artifacts say."""
+    return tuple(sorted({path for artifact in state.artifacts.values() for path in artifact.paths}))
+
+
+def _owns(approver: Approver, state: SessionState) -> bool:
+    """Whether the approver's paths cover every file the change touches; without a change, the ticket's data."""
+    if not approver.paths:
+        return True
+    if not (files := touched(state)):
+        if any(p.apply in state.artifacts for p in (state.pipeline.phases if state.pipeline else ()) if p.apply):
+            return False  # nobody has said yet what the change touches
+        files = ((state.ticket.data if state.ticket else None) or "",)
+    return all(any(fnmatchcase(file, path) for path in approver.paths) for file in files)
 
 
 def missing(state: SessionState, gate: GateState) -> str:
@@ -144,11 +166,11 @@ def _identity(actor: Actor) -> tuple[str, str]:
     return actor.channel, actor.verified_as
 
 
-def may_operate(state: SessionState, actor: Actor) -> str | None:
-    """Why `actor` may not retry, abort or roll back; None if they may (operators, and approvers of any phase)."""
+def may_operate(policy: Policy | None, actor: Actor) -> str | None:
+    """Why `actor` may not operate a session or drive under `policy`; None if they may (operators, and approvers of any
+    phase)."""
     if actor.name in SYSTEM_NAMES or actor.channel not in PEOPLE:
         return f"{actor.name} is a program; this is for people"
-    policy = state.policy
     named = {*policy.operators, *(a.name for a in policy.approvers)} if policy else set()
     if actor.name not in named or policy is None:
         return f"the policy does not name {actor.name}; it names {', '.join(sorted(named)) or 'nobody'}"

@@ -19,7 +19,7 @@ from schemas.envelope import CommandEnvelope
 
 def pause(state: SessionState, command: cmd.PauseSession, at: CommandEnvelope) -> Decision:
     """No phase starts any more, nor a retry; what is at work may report, and gates may be decided."""
-    if reason := gates.may_operate(state, at.actor):
+    if reason := gates.may_operate(state.policy, at.actor):
         return Refusal("not_an_operator", reason)
     if state.paused:
         return Refusal("already_paused", f"session {state.id} is paused already")
@@ -28,7 +28,7 @@ def pause(state: SessionState, command: cmd.PauseSession, at: CommandEnvelope) -
 
 def resume(state: SessionState, command: cmd.ResumeSession, at: CommandEnvelope) -> Decision:
     """It goes on where it was; a retry that came due meanwhile starts at once."""
-    if reason := gates.may_operate(state, at.actor):
+    if reason := gates.may_operate(state.policy, at.actor):
         return Refusal("not_an_operator", reason)
     if not state.paused:
         return Refusal("not_paused", f"session {state.id} is not paused; a blocked one is retried, not resumed")
@@ -37,7 +37,7 @@ def resume(state: SessionState, command: cmd.ResumeSession, at: CommandEnvelope)
 
 def reassign(state: SessionState, command: cmd.ReassignAttempt, at: CommandEnvelope) -> Decision:
     """The attempt is over for its holder, whose late report is refused; a new one is given out at once."""
-    if reason := gates.may_operate(state, at.actor):
+    if reason := gates.may_operate(state.policy, at.actor):
         return Refusal("not_an_operator", reason)
     if state.paused:
         return Refusal("paused", f"session {state.id} is paused; `valuetrain session resume {state.id}` first")
@@ -53,7 +53,7 @@ def reassign(state: SessionState, command: cmd.ReassignAttempt, at: CommandEnvel
 
 def change_priority(state: SessionState, command: cmd.ChangePriority, at: CommandEnvelope) -> Decision:
     """How urgent the ticket is, whatever its labels say."""
-    if reason := gates.may_operate(state, at.actor):
+    if reason := gates.may_operate(state.policy, at.actor):
         return Refusal("not_an_operator", reason)
     if state.priority == command.priority.value:
         return Refusal("same_priority", f"the priority of {state.id} is {state.priority} already")
@@ -64,7 +64,7 @@ def retry(state: SessionState, command: cmd.RetryPhase, at: CommandEnvelope) -> 
     """Another try of all blocked phases, or of the one a rollback went back to."""
     if state.status not in (Status.BLOCKED, Status.ROLLED_BACK) and not state.blocked:
         return Refusal("not_blocked", f"session {state.id} is {state.status.value}; only a blocked one can be retried")
-    if reason := gates.may_operate(state, at.actor):
+    if reason := gates.may_operate(state.policy, at.actor):
         return Refusal("not_an_operator", reason)
     if state.paused:
         return Refusal("paused", f"session {state.id} is paused; `valuetrain session resume {state.id}` first")
@@ -78,14 +78,14 @@ def retry(state: SessionState, command: cmd.RetryPhase, at: CommandEnvelope) -> 
 
 def abort(state: SessionState, command: cmd.AbortSession, at: CommandEnvelope) -> Decision:
     """The end, at any moment."""
-    if reason := gates.may_operate(state, at.actor):
+    if reason := gates.may_operate(state.policy, at.actor):
         return Refusal("not_an_operator", reason)
     return (*superseded(state, "the session was aborted"), ev.SessionAborted(by=at.actor, reason=command.reason))
 
 
 def rollback(state: SessionState, command: cmd.RollbackSession, at: CommandEnvelope) -> Decision:
     """Back to the moment before a phase first started."""
-    if reason := gates.may_operate(state, at.actor):
+    if reason := gates.may_operate(state.policy, at.actor):
         return Refusal("not_an_operator", reason)
     mark = state.marks.get(command.phase)
     if mark is None:
@@ -110,7 +110,7 @@ def _restore_branch(state: SessionState, phase: str, commit: str) -> ev.EffectRe
 
 def restore(state: SessionState, command: cmd.RestoreSession, at: CommandEnvelope) -> Decision:
     """Back to where the session rested after an event."""
-    if reason := gates.may_operate(state, at.actor):
+    if reason := gates.may_operate(state.policy, at.actor):
         return Refusal("not_an_operator", reason)
     sequence = command.sequence
     if not 1 <= sequence <= state.version:

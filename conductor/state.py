@@ -90,6 +90,10 @@ class PhaseState:
     attempt: int = 0
     lease: int = 0
     holder: str = ""
+    barred: str = ""
+    """The holder the last attempt was taken away from, until another one claims."""
+    barred_until: datetime | None = None
+    """When it may claim after all, should there be nobody else."""
     due: datetime | None = None
     """When the attempt's time is over, or the pause before the next one."""
     commit: str = ""

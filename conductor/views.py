@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from conductor.gates import eligible, missing, who
+from conductor.gates import eligible, missing, touched, who
 from conductor.state import GateState, SessionState
 from schemas.envelope import timestamp
 
@@ -77,6 +77,7 @@ def gate_view(state: SessionState, gate: GateState) -> dict[str, Any]:
         "problem": missing(state, gate) if gate.status == "open" else "",
         "reason": gate.reason,
         "commit": gate.commit,
+        "touched": list(touched(state)),
         "artifacts": {a.name: a.sha256 for a in gate.artifacts},
         "opened": timestamp(gate.opened),
     }

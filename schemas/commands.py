@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime
 
+from schemas.drive import without_policy
 from schemas.messages import Command
 from schemas.pipeline import PipelineDefinition
 from schemas.policy import Policy
@@ -221,7 +222,7 @@ class RestoreSession(Command, stream="session", senders=_OPERATOR):
     reason: str = ""
 
 
-class StartDrive(Command, stream="drive", senders=_AUTOPILOT):
+class StartDrive(Command, stream="drive", senders=_AUTOPILOT, version=2, upcasters={1: without_policy}):
     """Begin an Auto-Pilot run over a backlog."""
 
     backlog: str
@@ -229,6 +230,7 @@ class StartDrive(Command, stream="drive", senders=_AUTOPILOT):
     policy_version: Sha256
     wip: int
     max_tickets: int | None = None
+    policy: Policy | None = None
 
 
 class RecordSelection(Command, stream="drive", senders=_AUTOPILOT):

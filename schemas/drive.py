@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from schemas.messages import Event
+from schemas.policy import Policy
 from schemas.values import Actor, Sha256
 
 
-class DriveStarted(Event, stream="drive"):
+def without_policy(body: dict[str, Any]) -> dict[str, Any]:
+    """Version 1 did not hold the policy."""
+    return body | {"policy": None}
+
+
+class DriveStarted(Event, stream="drive", version=2, upcasters={1: without_policy}):
     """An Auto-Pilot run began."""
 
     backlog: str
@@ -14,6 +22,8 @@ class DriveStarted(Event, stream="drive"):
     policy_version: Sha256
     wip: int
     max_tickets: int | None = None
+    policy: Policy | None = None
+    """Who may drain it; None in records made before this was kept: then nobody may."""
 
 
 class SelectionRecorded(Event, stream="drive"):

@@ -222,6 +222,11 @@ class PipelineDefinition(Value):
         """Whether one of its phases changes the repository's own files."""
         return any(phase.apply is not None for phase in self.phases)
 
+    @property
+    def judges_acceptance(self) -> bool:
+        """Whether one of its phases holds the ticket's acceptance criteria."""
+        return any(phase.acceptance for phase in self.phases)
+
     def phase(self, name: str) -> PhaseDefinition:
         """The phase called `name`. Raises KeyError with the known names."""
         if (phase := self._by_name.get(name)) is not None:

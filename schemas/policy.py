@@ -22,7 +22,8 @@ class Approver(Value):
     up_to_risk: RiskLevel = RiskLevel.HIGH
     os_users: tuple[str, ...] = ()
     paths: tuple[str, ...] = later(())
-    """Globs over the ticket's `data` (`*` also matches `/`); empty means every ticket."""
+    """Globs (`*` also matches `/`) that must cover every file a change touches, or else the ticket's `data`; empty
+    means every ticket."""
 
 
 class Policy(Value):

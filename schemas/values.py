@@ -134,6 +134,11 @@ SIGNATURE = ".dsse.json"
 """What the effect executor appends to an artifact's name for its signature; nobody else may use it."""
 
 
+TAKEN_AWAY = "taken_away"
+"""The code of the refusal to a claim by the holder the attempt was just taken away from: the claim may be made again,
+by another replica at once."""
+
+
 class ArtifactRef(Value):
     """A file a phase produced, addressed by the SHA-256 of its bytes. `size` is in bytes."""
 
@@ -143,6 +148,8 @@ class ArtifactRef(Value):
     media_type: str = "application/octet-stream"
     sealed: bool = False
     """Sealed artifacts (hold-out labels) are staged only for skills of the harness and never committed to git."""
+    paths: tuple[str, ...] = later(())
+    """The repository's files that it was found to change, for a review of a change: approvers by path own these."""
 
 
 class TickedItem(Value):

@@ -16,6 +16,9 @@ app = typer.Typer(no_args_is_help=True, help="See and check the pipelines that t
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The pipeline.")]
 
 
+UNJUDGED = "no phase has `acceptance: true`, so a ticket that names acceptance criteria is passed over"
+
+
 class Picture(StrEnum):
     """How a graph is written."""
 
@@ -68,6 +71,8 @@ def show(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOptio
         say(source.description)
         if body["missing_skills"]:
             say("cannot run: no agent has these skills yet: " + _missing(body["missing_skills"]))
+        if not body["judges_acceptance"]:
+            say(UNJUDGED)
         for line in lines(source):
             say(line)
 
@@ -85,7 +90,7 @@ def check(
 
     Example: `valuetrain pipeline check .valuetrain/pipelines/mine.yaml`
 
-    Exit codes: 0 all are right (a note says if skills are missing), 1 something is wrong.
+    Exit codes: 0 all are right (a note says if skills are missing, or acceptance is not judged), 1 something is wrong.
     """
     with guard(home, as_json):
         from cli import pipelines
@@ -105,6 +110,8 @@ def check(
                     say(f"{row['file']}: ok, a {row['kind']}")
                 if files and row.get("missing_skills"):
                     say(f"{row['file']}: note: no agent has these skills yet: {_missing(row['missing_skills'])}")
+                if files and row.get("judges_acceptance") is False:
+                    say(f"{row['file']}: note: {UNJUDGED}")
             wrong = sum(not row["ok"] for row in rows)
             say(f"{len(rows)} checked, {wrong} wrong" + (f", {len(problems)} problems" if problems else ""))
         raise typer.Exit(int(Exit.ERROR if problems else Exit.DONE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from autopilot.select import Selection, TicketHistory, priority, select
 from autopilot.sources.port import Entry, Snapshot
+from cli.selecting import unfit
 from schemas.policy import Policy
 from schemas.ticket import Ticket
 from schemas.values import RiskLevel
@@ -321,3 +323,25 @@ def test_ten_thousand_tickets_in_a_moment() -> None:
         state = snapshot(first, *tickets)
         selection = select(state, Policy(), {}, NOW)
         assert len(selection.order) == {id(chain): 1, id(circle): 0, id(fan): count // 2}[id(tickets)]
+
+
+# --- pipelines that cannot take a ticket -----------------------------------------------------------------------------
+
+
+def test_a_ticket_its_pipeline_cannot_take_is_passed_over_with_that_reason() -> None:
+    selection = select(snapshot(ticket(1), ticket(2)), Policy(), {}, NOW, {1: "its criteria are judged nowhere"})
+    assert selection.order == (2,)
+    assert why(selection, 1) == "passed over: its criteria are judged nowhere"
+
+
+def test_only_criteria_of_the_ticket_itself_need_a_pipeline_that_judges_them(tmp_path: Path) -> None:
+    criteria = ("metrics.recall >= 0.9",)
+    tickets = {
+        1: ticket(1, pipeline="data-onboarding", acceptance=criteria),
+        2: ticket(2, pipeline="data-onboarding"),
+        3: ticket(3, acceptance=criteria),
+        4: ticket(4, pipeline="there-is-none", acceptance=criteria),
+    }
+    (reason,) = (found := unfit(tickets, tmp_path)).values()
+    assert set(found) == {1}
+    assert reason.startswith("pipeline 'data-onboarding' judges no acceptance criteria (no phase has `acceptance: tru")

@@ -255,8 +255,10 @@ class Rig:
     def suspended(self, name: str) -> Iterator[None]:
         """SIGSTOP a component, or the server itself, for the length of the block."""
         if name == "nats-server":
-            info = running(self.home.bus)
-            assert info is not None
+            until = time.monotonic() + PATIENCE
+            while (info := running(self.home.bus)) is None:  # it was just killed, and comes again
+                assert time.monotonic() < until, "the server did not come up to be suspended"
+                time.sleep(0.05)
             os.kill(info.pid, signal.SIGSTOP)
             self.counts["suspended nats-server"] += 1
             yield

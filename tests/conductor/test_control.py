@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from conductor.fold import fold
 from conductor.process import Alarm, Calm, alarms, awaited, heard, timers
-from conductor.state import Status
+from conductor.state import Status, initial
+from conductor.views import gate_view
 from schemas import commands as cmd
 from schemas import session as ev
 from schemas.messages import Command
@@ -248,7 +250,57 @@ def test_a_reassigned_attempt_is_given_out_anew_and_the_old_holder_is_fenced() -
     assert (taken.attempt, taken.holder) == (1, "left-it-1")
     assert rig.refused(late, "data").code == "stale_attempt"
     assert rig.state.phases["left-it"].failures == before.phases["left-it"].failures
+    rig.accepted(claim(rig, "left-it", "left-it-2"), "data")
     assert rig.done("left-it")[-1] == "gate_opened"
+
+
+def claim(rig: Graph, name: str, holder: str) -> cmd.ClaimAttempt:
+    return cmd.ClaimAttempt(phase=name, attempt=rig.state.phases[name].attempt, holder=holder)
+
+
+def taken_away() -> Graph:
+    rig = Graph().both().took("left-it")
+    rig.operate(cmd.ReassignAttempt(phase="left-it"))
+    return rig
+
+
+def test_who_lost_an_attempt_may_not_claim_the_next_one_before_somebody_else_did() -> None:
+    rig = taken_away()
+    refusal = rig.refused(claim(rig, "left-it", "left-it-1"), "data")
+    until = f"{rig.state.phases['left-it'].barred_until:%H:%M:%S} UTC"
+    assert (refusal.code, refusal.reason) == (
+        "taken_away",
+        f"left-it was taken away from left-it-1: another replica may claim it, and it from {until}",
+    )
+    assert rig.accepted(claim(rig, "right-it", "left-it-1"), "feature") == ["attempt_claimed"], "only that phase"
+    assert rig.accepted(claim(rig, "left-it", "left-it-2"), "data") == ["attempt_claimed"]
+    assert rig.accepted(claim(rig, "left-it", "left-it-1"), "data") == ["attempt_claimed"], "as ever: a newer lease"
+
+
+def test_with_nobody_else_who_lost_an_attempt_may_claim_again_after_half_a_minute() -> None:
+    rig = taken_away()
+    started = rig.log[-1].event
+    assert isinstance(started, ev.PhaseStarted)
+    rig.now = started.started + timedelta(seconds=29.9)
+    assert rig.refused(claim(rig, "left-it", "left-it-1"), "data").code == "taken_away"
+    rig.now = started.started + timedelta(seconds=30)
+    assert rig.accepted(claim(rig, "left-it", "left-it-1"), "data") == ["attempt_claimed"]
+
+
+def test_taking_away_twice_before_anybody_claims_bars_the_same_holder_for_the_whole_time_again() -> None:
+    rig = taken_away()
+    rig.now += timedelta(seconds=20)
+    rig.operate(cmd.ReassignAttempt(phase="left-it"))
+    rig.now += timedelta(seconds=20)
+    assert rig.refused(claim(rig, "left-it", "left-it-1"), "data").code == "taken_away"
+    rig.now += timedelta(seconds=10)
+    assert rig.accepted(claim(rig, "left-it", "left-it-1"), "data") == ["attempt_claimed"]
+
+
+def test_nobody_is_barred_where_nobody_had_claimed() -> None:
+    rig = Graph().both()
+    rig.operate(cmd.ReassignAttempt(phase="left-it"))
+    assert rig.accepted(claim(rig, "left-it", ""), "data") == ["attempt_claimed"]
 
 
 @pytest.mark.parametrize("command", [
@@ -404,8 +456,6 @@ def test_one_account_does_not_count_as_two_people() -> None:
 
 @pytest.mark.parametrize(("quorum", "said"), [(1, ""), (2, "only 1"), (3, "only 1")])
 def test_a_quorum_nobody_can_reach_is_said_when_the_gate_opens(quorum: int, said: str) -> None:
-    from conductor.views import gate_view
-
     rig = Graph(PipelineDefinition(name="q", description="", phases=(
         phase("plan-it", Role.LEAD, gate=GateDefinition(human="always", quorum=quorum)),)))  # fmt: skip
     rig.policy = Policy(approvers=(Approver(name="dana"), Approver(name="alice"), Approver(name="x", paths=("pii/*",))))
@@ -425,3 +475,60 @@ def test_an_owner_by_path_decides_what_lies_there(path: str, owns: bool) -> None
     rig.done("left-it")
     outcome = rig.send(rig.decide_command("approve"), "operator", DANA)
     assert (outcome.refusal is None) == owns
+
+
+def changing() -> Graph:
+    """A patch that is built, then reviewed: who may decide depends on what the review found it to touch."""
+    rig = Graph(PipelineDefinition(name="code", description="", phases=(
+        phase("build-it", Role.DEVSECOPS, artifacts=("change.patch",), apply="change.patch", gate=ASK),
+        phase("judge-it", Role.EVALUATION, artifacts=("review.json",), gate=ASK))))  # fmt: skip
+    rig.policy = Policy(approvers=(
+        Approver(name="dana", paths=("shop/*", "tests/*")), Approver(name="erik", paths=("docs/*",)),
+        Approver(name="chief"),
+    ))  # fmt: skip
+    rig.start()
+    return rig
+
+
+def reviewed(rig: Graph, *paths: str) -> None:
+    rig.took("judge-it")
+    report = rig.result("judge-it")
+    found = report.artifacts[0].model_copy(update={"paths": paths})
+    rig.accepted(report.model_copy(update={"artifacts": (found,)}), "evaluation")
+    rig.effects()
+
+
+def may(rig: Graph, name: str) -> set[str]:
+    gate = rig.state.gates[rig.state.phases[name].gate]
+    return {text.partition(" ")[0] for text in gate_view(rig.state, gate)["may_decide"]}
+
+
+@pytest.mark.parametrize(
+    ("paths", "owners"),
+    [
+        (("shop/a.py", "tests/test_a.py"), {"dana", "chief"}),
+        (("docs/index.md",), {"erik", "chief"}),
+        (("shop/a.py", "docs/index.md"), {"chief"}),
+        (("Makefile",), {"chief"}),
+        ((), {"chief"}),
+    ],
+)
+def test_owners_by_path_are_those_of_every_file_the_review_found_touched(
+    paths: tuple[str, ...], owners: set[str]
+) -> None:
+    rig = changing()
+    rig.done("build-it")
+    assert may(rig, "build-it") == {"chief"}, "a patch is there, and nobody has said what it touches"
+    rig.decide("approve", person("chief"), gate=rig.state.phases["build-it"].gate)
+    reviewed(rig, *paths)
+    gate = rig.state.gates[rig.state.phases["judge-it"].gate]
+    assert gate.artifacts[0].paths == paths, "the gate is bound to them"
+    assert gate_view(rig.state, gate)["touched"] == sorted(paths)
+    assert may(rig, "judge-it") == owners
+    for actor in (DANA, ERIK):
+        if actor.name not in owners:
+            refused = rig.refused(rig.decide_command("approve", gate=gate.id), "operator", actor)
+            assert refused.code == "not_an_approver"
+    chosen = next(actor for actor in (DANA, ERIK, person("chief")) if actor.name in owners)
+    assert rig.decide("approve", chosen, gate=gate.id)[-1] == "session_completed"
+    assert fold(initial(SESSION), rig.log) == rig.state

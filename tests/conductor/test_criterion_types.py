@@ -136,6 +136,6 @@ def test_no_text_whatever_raises(expression: str) -> None:
 
 def test_the_figures_have_sound_names() -> None:
     assert set(CHOICES) <= set(ALWAYS)
-    names = [name for figures in MEASURED.values() for name in figures]
-    assert len(names) == len(set(names))
-    assert all(name.count(".") == 1 for name in names)
+    for figures in MEASURED.values():
+        assert len(figures) == len(set(figures))
+        assert all(name.count(".") == 1 for name in figures)

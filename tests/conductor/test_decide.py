@@ -271,6 +271,17 @@ def test_a_ticket_with_an_unusable_criterion_is_refused_and_leaves_no_trace(crit
     assert rig.state.status is Status.NEW
 
 
+def test_criteria_that_no_phase_would_hold_are_refused_and_none_at_all_are_fine() -> None:
+    unjudging = PIPELINE.model_copy(
+        update={"phases": tuple(p.model_copy(update={"acceptance": False}) for p in PIPELINE.phases)}
+    )
+    refusal = (rig := Rig(pipeline=unjudging)).refused(rig.start_command(), "autopilot")
+    assert refusal.code == "acceptance_not_judged"
+    assert refusal.reason.startswith("pipeline 'small' judges no acceptance criteria (no phase has `acceptance: true`)")
+    rig = Rig(ticket=TICKET.model_copy(update={"acceptance": ()}), pipeline=unjudging)
+    assert rig.accepted(rig.start_command(), "autopilot") == ["session_started", "phase_started"]
+
+
 # Attempts and leases
 
 

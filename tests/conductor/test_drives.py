@@ -11,13 +11,18 @@ from conductor.drives import DriveState, decide_drive, evolve_drive
 from conductor.refusal import Refusal
 from schemas import commands as cmd
 from schemas import drive as ev
-from schemas.envelope import CommandEnvelope, StreamId
+from schemas.envelope import CommandEnvelope, StreamId, decode_command, decode_event
 from schemas.messages import Command, Event
+from schemas.policy import Approver, Policy
 from schemas.session import PhaseCompleted
 from schemas.values import Actor
 from tests.conductor.rig import MACHINE
+from tests.golden.samples import MESSAGES
 
-START = cmd.StartDrive(backlog="backlog", repository="/r", policy_version="a" * 64, wip=2, max_tickets=3)
+POLICY = Policy(approvers=(Approver(name="dana", os_users=("grace",)),), operators=("olga",))
+START = cmd.StartDrive(
+    backlog="backlog", repository="/r", policy_version="a" * 64, wip=2, max_tickets=3, policy=POLICY
+)  # fmt: skip
 SELECT = cmd.RecordSelection(order=(3, 1), passed_over={2: "blocked by 1"}, unreadable={"x.md": "no title"})
 END = cmd.EndDrive(
     completed=("s3",), waiting=("s1",), blocked=(), seconds=1.5, cost_usd=0.25, reason="nothing is left to do"
@@ -41,7 +46,7 @@ def after(*commands: Command) -> DriveState:
 
 def test_from_start_to_end() -> None:
     state = after(START, SELECT, SELECT, END)
-    assert state == DriveState("d-1", 4, "ended", "backlog", (3, 1), "nothing is left to do")
+    assert state == DriveState("d-1", 4, "ended", "backlog", (3, 1), "nothing is left to do", policy=POLICY)
 
 
 @pytest.mark.parametrize(
@@ -84,10 +89,9 @@ def test_a_drained_drive_and_an_open_breaker_say_so_once() -> None:
     state = after(START)
     drain = cmd.DrainDrive(reason="maintenance")
     person = Actor(name="olga", channel="cli", verified_as="os:olga")
-    program = Actor(name="conductor", channel="system", verified_as="x")
-    for actor, code in ((person, None), (program, "not_an_operator")):
-        decided = decide_drive(state, replace(sent(drain, "operator"), actor=actor))
-        assert (decided.code if isinstance(decided, Refusal) else None) == code
+    assert decide_drive(state, replace(sent(drain, "operator"), actor=person)) == (
+        ev.DriveDraining(by=person, reason="maintenance"),
+    )
     breaker = cmd.OpenBreaker(sessions=("s1", "s2"), reason="2 in a row")
     state = after(START, breaker)
     assert state.draining
@@ -98,3 +102,43 @@ def test_a_drained_drive_and_an_open_breaker_say_so_once() -> None:
     ended = decide_drive(after(START, END), sent(drain, "operator"))
     assert isinstance(ended, Refusal)
     assert ended.code == "drive_not_running"
+
+
+def draining(state: DriveState, name: str, channel: str = "cli", user: str = "") -> str | None:
+    """Why this person may not drain; None if they may."""
+    actor = Actor(name=name, channel=channel, verified_as=f"os:{user or name}")
+    decided = decide_drive(state, replace(sent(cmd.DrainDrive(), "operator"), actor=actor))
+    if isinstance(decided, Refusal):
+        assert decided.code == "not_an_operator"
+        return decided.reason
+    return None
+
+
+@pytest.mark.parametrize(
+    ("who", "reason"),
+    [
+        (("olga",), None),
+        (("dana", "cli", "grace"), None),
+        (("dana", "cli", "mallory"), "os:mallory may not speak as dana; the policy names grace"),
+        (("mallory",), "the policy does not name mallory; it names dana, olga"),
+        (("Olga",), "the policy does not name Olga; it names dana, olga"),
+        (("olga", "bus"), "olga is a program; this is for people"),
+        (("conductor", "system"), "conductor is a program; this is for people"),
+    ],
+)
+def test_a_drive_is_drained_by_those_whom_its_policy_lets_operate(who: tuple[str, ...], reason: str | None) -> None:
+    assert draining(after(START), *who) == reason
+
+
+def test_nobody_drains_a_drive_that_was_recorded_before_it_kept_its_policy() -> None:
+    old = [line for line in MESSAGES.read_bytes().splitlines() if b'"version":1' in line]
+    (event,) = (decode_event(line).event for line in old if b'"type":"drive_started"' in line)
+    (command,) = (decode_command(line).command for line in old if b'"type":"start_drive"' in line)
+    assert isinstance(event, ev.DriveStarted)
+    assert isinstance(command, cmd.StartDrive)
+    for state in (evolve_drive(DriveState("d-1"), event, 1), after(command)):
+        reason = draining(state, "olga")
+        assert reason == (
+            "the policy does not name olga; it names nobody; drive d-1 began without recording its policy: stop it "
+            "instead"
+        )

@@ -106,7 +106,7 @@ def test_programs_decide_nothing_even_if_the_policy_names_them(actor: Actor) -> 
     policy = Policy(approvers=(Approver(name=actor.name),), operators=(actor.name,))
     rig = judged(policy=policy)
     assert "is a program" in (refusal(rig, actor) or "")
-    assert "is a program" in (gates.may_operate(rig.state, actor) or "")
+    assert "is a program" in (gates.may_operate(rig.state.policy, actor) or "")
 
 
 @pytest.mark.parametrize("channel", ["cli", "console", "github", "slack"])
@@ -128,7 +128,9 @@ def test_people_speak_over_four_channels(channel: str) -> None:
 def test_accounts_of_the_operating_system(channel: str, verified: str, may: bool) -> None:
     reason = refusal(judged(), person("guarded", channel, verified))
     assert (reason is None) == may
-    assert gates.may_operate(judged().state, person("guarded", channel, verified)) == reason, "nor retry or abort"
+    assert gates.may_operate(judged().state.policy, person("guarded", channel, verified)) == reason, (
+        "nor retry or abort"
+    )
     if reason:
         assert reason == f"{verified} may not speak as guarded; the policy names grace, gus"
 
@@ -153,7 +155,7 @@ def test_a_session_that_has_not_started_has_no_approvers() -> None:
     gate = GateState("g", "judge-it", 1, "human", 1, "", (), "", "", TICKET_TIME)
     assert gates.eligible(state, "judge-it") == ()
     assert "it names nobody" in (gates.refusal(state, gate, DANA) or "")
-    assert "it names nobody" in (gates.may_operate(state, DANA) or "")
+    assert "it names nobody" in (gates.may_operate(state.policy, DANA) or "")
 
 
 TICKET_TIME = Rig().now
@@ -161,7 +163,7 @@ TICKET_TIME = Rig().now
 
 @pytest.mark.parametrize(("name", "may"), [("olga", True), ("dana", True), ("Olga", False), ("stranger", False)])
 def test_operators_and_approvers_operate(name: str, may: bool) -> None:
-    reason = gates.may_operate(judged().state, person(name))
+    reason = gates.may_operate(judged().state.policy, person(name))
     assert (reason is None) == may
     if reason:
         assert "alice, builder, dana, erik, guarded, low, olga" in reason

@@ -69,6 +69,7 @@ def test_a_forked_pipeline_under_control(train: Train) -> None:
         listed = train.run("gate", "list", "--json")
         gates = listed.json if listed.code == 0 else []
     gate, session = str(gates[0]["gate"]), str(gates[0]["session"])
+    assert train.run("drive", "drain", "--as", "mallory").code == 5, "the policy does not name them"
     drained = train.run("drive", "drain", "--as", "dana", "--reason", "maintenance", "--json")
     assert drained.code == 0, drained.err
     out, err = waiting.communicate(timeout=120)

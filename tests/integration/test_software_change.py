@@ -59,6 +59,7 @@ def test_a_change_goes_to_a_branch_and_a_blocked_one_does_not(shop: Train) -> No
     shop.ticket(5, "A model has no patch", pipeline="ml-delivery", data="sklearn:wine", target="cultivar", change=good)
     shop.ticket(6, "Another repository", change=good, repository="../copy", **common)
     head = shop.git("rev-parse", "HEAD").strip()
+    shop.policy("approvers:\n  - {name: dana, paths: [shop/*, tests/*]}\n  - {name: erik, paths: [docs/*]}\n")
 
     ran = shop.run("drive", "--no-wait", "--json")
 
@@ -74,6 +75,11 @@ def test_a_change_goes_to_a_branch_and_a_blocked_one_does_not(shop: Train) -> No
     assert "is not below one of the policy's `repository_roots`" in passed_over[6]
 
     (gate,) = [row["gate"] for row in summary["waiting"]]
+    (row,) = shop.run("gate", "list", "--json").json
+    assert (row["touched"], row["may_decide"]) == (
+        ["shop/loader.py", "tests/test_loader.py"], ["dana (shop/*, tests/*)"]
+    )  # fmt: skip
+    assert shop.run("gate", "approve", gate, "--as", "erik").code == 5, "the files are not erik's"
     assert shop.run("gate", "approve", gate, "--as", "dana", "--reason", "read it").code == 0
     summary = shop.run("drive", "--no-wait", "--json").json
     (done,) = summary["completed"]

@@ -121,6 +121,13 @@ def test_check_of_files_knows_what_they_are(home: Path, tmp_path: Path) -> None:
     assert "note: no agent has these skills yet" not in text
     note = "later.yaml: note: no agent has these skills yet: look: data.teleport"
     assert note in run(home, "check", str(home / "pipelines" / "later.yaml"))
+    assert "no phase has `acceptance: true`" not in text
+    own = str(home / "pipelines" / "own.yaml")
+    said = "no phase has `acceptance: true`, so a ticket that names acceptance criteria is passed over"
+    assert f"own.yaml: note: {said}" in run(home, "check", own)
+    assert said in run(home, "show", "own")
+    assert said not in run(home, "show", "retrain")
+    assert [row["judges_acceptance"] for row in run_json(home, "check", own, files[2])["checked"]] == [False, True]
     assert "nowhere.yaml:1: cannot be read" in run(home, "check", str(tmp_path / "nowhere.yaml"), code=1)
 
 

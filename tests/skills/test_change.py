@@ -103,6 +103,9 @@ def test_a_good_change_goes_all_the_way(delivered: Delivered) -> None:
     assert (figures["review.blocking"], figures["review.attention"], figures["review.new"]) == (0.0, 0.0, 1.0)
     assert (figures["review.acceptance_passed"], figures["review.acceptance_failed"]) == (1.0, 0.0)
     assert set(figures) == set(MEASURED["evaluation.review"])
+    assert delivered.outputs["evaluation.review"].paths == {
+        "review-report.json": ("shop/loader.py", "tests/test_loader.py")
+    }
     assert delivered.outputs["lead.change_scope"].acceptance == ("review.failed == 0.0",)
 
 

@@ -37,13 +37,16 @@ class Plain(Skill[Parameters, SkillOutput]):
 class Answers(ForkServer):
     """A fork server whose child says what the test wants; the real one has tests of its own."""
 
-    def __init__(self, *measured: Measurement) -> None:
+    def __init__(self, *measured: Measurement, **paths: tuple[str, ...]) -> None:
         super().__init__()
         self.asked: list[dict[str, Any]] = []
-        self._output = SkillOutput(summary="done", measurements=measured).model_dump(mode="json")
+        self._paths = paths
+        self._output = SkillOutput(summary="done", measurements=measured, paths=paths).model_dump(mode="json")
 
     async def run(self, function: str, arguments: Any, **bounds: Any) -> ChildResult:
         self.asked.append(arguments["request"])
+        for name in self._paths:
+            (Path(arguments["request"]["out"]) / name).write_text("found")
         return ChildResult({"output": self._output}, None, 2.0, 1.0, 100, 0)
 
 
@@ -104,3 +107,15 @@ async def test_what_a_gate_reads_comes_from_the_harness(tmp_path: Path, scope: s
     with pytest.raises(AttemptError, match=scope) as refused:
         await bench.run("training.plain", {})
     assert refused.value.failure is FailureClass.POLICY
+
+
+async def test_only_the_harness_says_which_files_a_change_touches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = _bench(tmp_path, Answers(review=("src/b.py", "src/a.py")))
+    with pytest.raises(AttemptError, match="may not say which files a change touches") as refused:
+        await bench.run("training.plain", {})
+    assert refused.value.failure is FailureClass.POLICY
+    monkeypatch.setattr(Plain, "harness", True)
+    (made,) = (await bench.run("training.plain", {})).artifacts
+    assert (made.name, made.paths) == ("review", ("src/a.py", "src/b.py"))

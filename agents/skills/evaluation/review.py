@@ -144,5 +144,6 @@ class EvaluationReview(Skill[Parameters, SkillOutput]):
                 Measurement(scope="review", name="files", value=float(len(found.changes))),
                 Measurement(scope="review", name="lines", value=float(sum(e.added + e.removed for e in found.changes))),
             ),
+            paths={"review-report.json": tuple(report.files)},
             warnings=(*warnings, *(f"{each.rule}: {each.where} {each.what}" for each in (*blocking, *attention)[:10])),
         )
