@@ -60,7 +60,7 @@ def test_mixed_failures_count_together(failures: tuple[str, ...], ends: list[str
 
 @pytest.mark.parametrize("failure", ["transient", "agent"])
 def test_one_attempt_means_one(failure: str) -> None:
-    phase = PIPELINE.phases[0].model_copy(update={"retry": RetryPolicy(max_attempts=1)})
+    phase = PIPELINE.phases[0].model_copy(update={"retry": RetryPolicy(max_attempts=1), "acceptance": True})
     rig = Rig(pipeline=PipelineDefinition(name="one", description="", phases=(phase,))).start()
     assert rig.fail(failure) == BLOCKED
 
