@@ -97,6 +97,7 @@ class Drive:
         self._recorded: RecordSelection | None = None
         self._ended: dict[str, str] = {}
         self._failed: list[str] = []
+        self._said: dict[int, str] = {}
         self._breaker = ""
 
     async def run(self) -> Summary:
@@ -122,6 +123,8 @@ class Drive:
             if (trouble := self._trouble()) is not None:
                 raise trouble
             await self._watch()
+            if self._said != self._priorities():
+                choice = await self._select()  # a person wants another order
             if await self._start_next(choice):
                 continue
             if not self._anything_left():
@@ -159,6 +162,10 @@ class Drive:
         self._breaker = f"{len(self._failed)} sessions in a row ended blocked (the policy allows {limit}), last: {last}"
         await self._send("drive", self.id, OpenBreaker(sessions=tuple(self._failed), reason=self._breaker))
 
+    def _priorities(self) -> dict[int, str]:
+        """What people said of how urgent tickets are."""
+        return {row.ticket.id: row.priority for row in self._rows() if row.priority}
+
     def _rows(self) -> list[SessionRow]:
         return list(self._feed.board.sessions.values())
 
@@ -171,6 +178,7 @@ class Drive:
 
     async def _select(self) -> Choice:
         """Read the backlog again and record what will be done with it, when that is news."""
+        self._said = self._priorities()
         choice = await self._choose(self._feed.board)
         recorded = RecordSelection(
             order=choice.order, passed_over=dict(choice.passed_over), unreadable=dict(choice.unreadable)
