@@ -75,6 +75,11 @@ class Home:
         return self.path / "keys" / "signing.pem"
 
     @property
+    def registry_uri(self) -> str:
+        """The model registry, unless the settings name another: an MLflow store in SQLite."""
+        return f"sqlite:///{self.path.absolute() / 'registry.db'}"
+
+    @property
     def record_key(self) -> Path:
         """The ed25519 key that signs the record's checkpoints and bundles; its public half lies beside it (`.pub`)."""
         return self.path / "keys" / "record.pem"
