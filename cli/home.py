@@ -75,9 +75,14 @@ class Home:
         return self.path / "keys" / "signing.pem"
 
     @property
+    def registry(self) -> Path:
+        """The database of the model registry, unless the settings name another one."""
+        return self.path / "registry.db"
+
+    @property
     def registry_uri(self) -> str:
         """The model registry, unless the settings name another: an MLflow store in SQLite."""
-        return f"sqlite:///{self.path.absolute() / 'registry.db'}"
+        return f"sqlite:///{self.registry.absolute()}"
 
     @property
     def record_key(self) -> Path:

@@ -291,6 +291,7 @@ class Rig:
         for approver in (DANA, ERIK):
             if self.state.open_gate:
                 self.decide("approve", approver)
+        self.effects()
         return self
 
     def complete(self) -> Rig:

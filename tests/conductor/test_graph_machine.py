@@ -51,7 +51,7 @@ PIPELINE = PipelineDefinition(
                 RepeatRule(to="build-it", iterations=2),
             ),
         ),
-        phase("ship-it", Role.DEVSECOPS, ("judge-it", "docs-it"), mode=Mode.DELIVER),
+        phase("ship-it", Role.DEVSECOPS, ("judge-it", "docs-it"), mode=Mode.DELIVER, registers="ship-it.json"),
     ),
 )
 POLICY = Policy(
@@ -437,7 +437,7 @@ class GraphSession(RuleBasedStateMachine):
             p.name for p in state.phases.values() if p.over
         }
         assert row.interventions == state.interventions
-        assert row.pending_effects == {e.id for e in state.effects}
+        assert list(row.pending_effects) == [e.id for e in state.effects]
         held = {g.id for g in state.gates.values() if g.held and g.status == "open"}
         assert {g.id for g in row.open_gates if g.held} == held
 

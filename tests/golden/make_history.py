@@ -372,7 +372,7 @@ def record_edited(pipeline: PipelineDefinition) -> Recorder:
 
 
 def record_registered(pipeline: PipelineDefinition) -> Recorder:
-    """A fifth story: the model goes into the registry after its gate; a rollback takes it back, another brings it again."""
+    """A fifth story: a model goes into the registry after its gate; a rollback takes it back, another brings it."""
     tape = Recorder()
     tape.start(pipeline)
     tape.until("risk-review")
