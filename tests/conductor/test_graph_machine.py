@@ -65,8 +65,10 @@ POLICY = Policy(
     operators=("olga",),
     escalate_to=("chief", "second"),
 )
-REGISTERING = PIPELINE.model_copy(
-    update={"phases": (*PIPELINE.phases[:-1], PIPELINE.phases[-1].model_copy(update={"registers": "ship-it.json"}))}
+REGISTERING = PipelineDefinition(
+    name=PIPELINE.name,
+    description=PIPELINE.description,
+    phases=(*PIPELINE.phases[:-1], PIPELINE.phases[-1].model_copy(update={"registers": "ship-it.json"})),
 )
 PHASES = {p.name: p for p in PIPELINE.phases}
 PEOPLE = [DANA, ERIK, person("alice"), person("chief"), person("second"), OLGA, person("stranger"), SYSTEM,

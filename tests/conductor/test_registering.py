@@ -13,16 +13,16 @@ from conductor.state import Effect, Stage, Status
 from conductor.undo import plan
 from schemas import commands as cmd
 from schemas import session as ev
-from schemas.pipeline import PhaseDefinition
+from schemas.pipeline import PhaseDefinition, PipelineDefinition
 from schemas.values import Registered
 from tests.conductor.rig import DANA, ERIK, OLGA, PIPELINE, Rig
 
-SHIPPED = PIPELINE.model_copy(
-    update={
-        "phases": tuple(
-            p.model_copy(update={"registers": "model.bin"}) if p.name == "build-it" else p for p in PIPELINE.phases
-        )
-    }
+SHIPPED = PipelineDefinition(
+    name=PIPELINE.name,
+    description=PIPELINE.description,
+    phases=tuple(
+        p.model_copy(update={"registers": "model.bin"}) if p.name == "build-it" else p for p in PIPELINE.phases
+    ),
 )
 MODEL = "flag-malignant-tumours"
 
