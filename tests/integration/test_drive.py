@@ -85,6 +85,11 @@ def _versions(train: Train) -> tuple[Version, ...]:
 def test_rollback_and_retry(train: Train) -> None:
     train.ticket(1, "Predict a vote", data=train.data("votes.csv"), target="vote")
     assert train.run("drive", "--json").code == 0
+    (listed,) = train.run("model", "list", "--json").json
+    assert listed == {"model": "predict-a-vote", "versions": 1, "newest": "1", "aliases": {"candidate": "1"}}
+    assert "predict-a-vote 1 (candidate)" in train.run("model", "show", "predict-a-vote").out
+    unknown = train.run("model", "show", "nobody")
+    assert (unknown.code, "model list" in unknown.err) == (1, True)
     session = str(_sessions(train)[1]["session"])
     branch = str(_sessions(train)[1]["branch"])
     before = train.git("rev-parse", branch).strip()
