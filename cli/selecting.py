@@ -53,9 +53,9 @@ def place_of(home: Repository, policy: Policy, ticket: Ticket, pipeline: Pipelin
     Raises ValueError when the pipeline needs what is not installed, when the ticket asks for what its pipeline does not
     do, or names a repository that is not allowed or not there.
     """
-    wanted = {"change": ticket.change, "repository": ticket.repository, "acceptance_tests": ticket.acceptance_tests}
     if pipeline.registers_models and find_spec("mlflow") is None:
         raise ValueError(f"pipeline {pipeline.name!r} registers a model: {MISSING}")
+    wanted = {"change": ticket.change, "repository": ticket.repository, "acceptance_tests": ticket.acceptance_tests}
     if not pipeline.changes_code and (named := [name for name, value in wanted.items() if value]):
         raise ValueError(f"pipeline {pipeline.name!r} changes no code: leave out {', '.join(named)}")
     repository = home if ticket.repository is None else _named(home, policy, ticket.repository)

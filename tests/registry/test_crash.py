@@ -57,5 +57,5 @@ def test_without_mlflow_a_pipeline_that_registers_is_refused_before_it_starts(mo
     from cli import selecting
 
     monkeypatch.setattr(selecting, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="'ml-delivery' registers a model: .*extra `tracking`"):
+    with pytest.raises(ValueError, match=r"'ml-delivery' registers a model: .*extra `tracking`"):
         selecting.place_of(None, None, None, load("ml-delivery"))  # type: ignore[arg-type]
