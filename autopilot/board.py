@@ -107,7 +107,8 @@ class SessionRow:
     phases: dict[str, PhaseRow] = field(default_factory=dict)
     gates: dict[str, GateRow] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
-    pending_effects: set[str] = field(default_factory=set)
+    pending_effects: dict[str, None] = field(default_factory=dict)
+    """In the order in which they were asked for; those of a rollback are carried out in it."""
     effects: dict[str, str] = field(default_factory=dict)
     """The phase of every effect that was asked for."""
     paused: str = ""
@@ -222,16 +223,19 @@ class Board:
                         name, phase.agent, attempt=phase.attempt, ticked=phase.ticked, wall_seconds=phase.wall_seconds
                     )
                     row.marks.pop(name, None)
-                row.pending_effects -= {e for e in row.pending_effects if row.effects[e] in event.phases}
+                for effect in [e for e in row.pending_effects if row.effects[e] in event.phases]:
+                    del row.pending_effects[effect]
             case ev.EffectRequested():
                 row.effects[event.effect] = event.phase
-                row.pending_effects.add(event.effect)
+                row.pending_effects[event.effect] = None
             case ev.EffectRecorded():
-                row.pending_effects.discard(event.effect)
+                row.pending_effects.pop(event.effect, None)
                 row.commit = event.commit or row.commit
                 row.phases[event.phase].artifacts.update({a.name: a for a in event.artifacts})
             case ev.EffectFailed():
-                row.pending_effects.discard(event.effect)
+                row.pending_effects.pop(event.effect, None)
+                if row.status == "rolled_back":  # the rest of the rollback is withdrawn with it
+                    row.pending_effects.clear()
             case ev.PhaseCompleted():
                 row.phases[event.phase].status = "completed"
             case _:
@@ -317,7 +321,7 @@ class Board:
                 for name, phase in row.phases.items():
                     phase.attempt = attempts[name]
                 row.before = rest.reason
-            case ev.EffectRecorded(kind="restore") if row.returning is not None:
+            case ev.EffectRecorded() if row.returning is not None and not row.pending_effects:
                 # A gate opens anew with the next events; between two phases it stays rolled back.
                 row.status = "active" if row.returning == "waiting" else row.returning
                 if row.returning != "rolled_back":

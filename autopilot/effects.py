@@ -1,7 +1,8 @@
 """The effect executor: does outside the record what sessions asked for, and nothing else may.
 
-Intent event → look whether it was done → do it → receipt command. It alone writes to git and holds the signing key.
-Every effect is repeatable: commits carry its id as a trailer and are found again, signatures are deterministic.
+Intent event → look whether it was done → do it → receipt command. It alone writes to git and to the model registry, and
+holds the signing key. Every effect is repeatable: commits and versions carry its id and are found again, signatures are
+deterministic.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import structlog
 from autopilot.board import SessionRow
 from autopilot.feed import Feed
 from autopilot.projection import folder_of
+from autopilot.registry.port import CANDIDATE, Package, Registry, RegistryError
 from autopilot.signing import SignatureError, load_or_create_key, sign
 from bus.port import Ack, Bus, ConsumerSpec, Delivery, GiveUp, NoReceipt, Outcome, Retry
 from schemas.commands import RecordEffect, RecordEffectFailure, ReportEdits
@@ -25,7 +27,7 @@ from schemas.envelope import CommandEnvelope, EventEnvelope, UnreadableMessage, 
 from schemas.ids import uuid7
 from schemas.messages import Command, Event
 from schemas.session import EffectRequested
-from schemas.values import Actor, ArtifactRef, Sender
+from schemas.values import Actor, ArtifactRef, Registered, Sender
 from workspace.blobs import BlobError, Blobs
 from workspace.folder import detect_edits, render
 from workspace.git import EFFECT, GitError, Repository, ticket_folder
@@ -40,12 +42,16 @@ ACTOR = Actor(name="autopilot", channel="bus", verified_as=f"login:{Sender.AUTOP
 class EffectExecutor:
     """Carries out requested effects one at a time, each exactly once as far as the world can tell."""
 
-    def __init__(self, bus: Bus, tenant: str, blobs: Blobs, worktrees: Path, key: Path) -> None:
+    def __init__(
+        self, bus: Bus, tenant: str, blobs: Blobs, worktrees: Path, key: Path, registry: Registry | None = None
+    ) -> None:
+        """Without a `registry` the effects that need one fail with that reason."""
         self._bus = bus
         self._feed = Feed(bus, tenant)
         self._blobs = blobs
         self._worktrees = worktrees
         self._key = key
+        self._registry = registry
         self._trees: dict[str, Worktree] = {}
         """Checkouts that were made sure of in this process: looking again costs ten calls of git each time."""
 
@@ -72,6 +78,8 @@ class EffectExecutor:
             return Retry(1.0, f"the events of {envelope.stream.name} before this effect have not been seen yet")
         if effect.effect not in row.pending_effects:
             return Ack()  # done, or superseded, before we were asked again
+        if row.status == "rolled_back" and next(iter(row.pending_effects)) != effect.effect:
+            return Retry(1.0, "another effect of the same rollback comes first")
         command: Command
         try:
             if edits := await anyio.to_thread.run_sync(self._edits, effect, row):
@@ -80,7 +88,7 @@ class EffectExecutor:
             command = await anyio.to_thread.run_sync(self._carry_out, effect, row, envelope.time)
         except NoReceipt as problem:
             return Retry(1.0, str(problem))
-        except (GitError, BlobError, SignatureError, OSError) as problem:
+        except (GitError, BlobError, SignatureError, RegistryError, OSError) as problem:
             self._trees.pop(row.id, None)
             _log.warning("effect_failed", effect=effect.effect, reason=str(problem))
             command = RecordEffectFailure(effect=effect.effect, kind=effect.kind, reason=str(problem))
@@ -106,8 +114,10 @@ class EffectExecutor:
 
     def _edits(self, effect: EffectRequested, row: SessionRow) -> ReportEdits | None:
         """What somebody changed by hand in the ticket's folder since the session's last commit."""
+        if effect.kind != "commit":
+            return None
         tree = self._tree(row)
-        if effect.kind != "commit" or tree.find(effect.effect):  # done before: then it differs because of us
+        if tree.find(effect.effect):  # done before: then it differs because of us
             return None
         since = row.commit or row.base_commit
         files = detect_edits(tree, row.ticket.id, since)
@@ -116,6 +126,8 @@ class EffectExecutor:
     def _carry_out(self, effect: EffectRequested, row: SessionRow, when: datetime) -> RecordEffect:
         if effect.kind == "sign":
             return RecordEffect(effect=effect.effect, kind="sign", artifacts=(self._sign(effect.artifacts[0], row),))
+        if effect.kind in ("register", "unregister"):
+            return RecordEffect(effect=effect.effect, kind=effect.kind, registered=self._in_registry(effect, row))
         tree = self._tree(row)
         trailers = {EFFECT: effect.effect, "Value-Train-Session": row.id}
         if effect.kind == "restore":
@@ -140,6 +152,20 @@ class EffectExecutor:
         message = f"{row.ticket.title}\n\nTicket {row.ticket.id}, as {effect.target} of {effect.phase} has it."
         trailers = {EFFECT: f"{effect.effect}.change", "Value-Train-Session": row.id}
         tree.change(self._blobs.read(patch.sha256), folder, message, when, trailers)
+
+    def _in_registry(self, effect: EffectRequested, row: SessionRow) -> Registered:
+        """Raises RegistryError, BlobError."""
+        if self._registry is None:
+            raise RegistryError("this effect executor was started without a model registry")
+        done = effect.registered
+        if done is not None:
+            change = self._registry.take_back if effect.kind == "unregister" else self._registry.bring_back
+            return change(effect.effect, done)
+        artifact = effect.artifacts[0]
+        self._blobs.verify(artifact.sha256)
+        metrics = {m.name: m.value for p in row.phases.values() for m in p.measurements if m.scope == "metrics"}
+        package = Package(artifact, row.id, row.ticket.id, row.branch, row.commit, metrics)
+        return self._registry.register(effect.effect, effect.target, CANDIDATE, package)
 
     def _tree(self, row: SessionRow) -> Worktree:
         """The session's checkout. Raises GitError."""

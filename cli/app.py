@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from cli.commands import audit, components, credentials, db, dlq, gate, operate, pipeline, schema, session, ticket
+from cli.commands import (
+    audit,
+    components,
+    credentials,
+    db,
+    dlq,
+    gate,
+    model,
+    operate,
+    pipeline,
+    schema,
+    session,
+    ticket,
+)
 from cli.commands import drive as driving
 
 app = typer.Typer(
@@ -29,6 +42,7 @@ app.add_typer(ticket.app, name="ticket")
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(session.app, name="session")
 app.add_typer(gate.app, name="gate")
+app.add_typer(model.app, name="model")
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 app.add_typer(dlq.app, name="dlq")

@@ -34,6 +34,7 @@ from cli.reading import reading
 from cli.selecting import backlog_at, chooser, data_roots, place_of
 from cli.settings import Settings, load
 from conductor.pipelines import load as load_pipeline
+from schemas.pipeline import PipelineDefinition
 from schemas.policy import Policy
 from schemas.values import Sender
 from store.port import StoreUnavailable
@@ -58,10 +59,15 @@ class Ground:
             feed=feed,
             settings=self.drive,
             choose=self.choose,
-            pipeline=partial(load_pipeline, folders=(self.home.pipelines,), skills=skills()),
+            pipeline=self.pipeline,
             place=partial(place_of, self.repository, self.policy),
             trouble=trouble,
         )
+
+    def pipeline(self, name: str) -> PipelineDefinition:
+        """The definition that new sessions of the pipeline `name` carry. Raises ValueError."""
+        found = load_pipeline(name, folders=(self.home.pipelines,), skills=skills())
+        return found if self.settings.registry_uri else found.without_registry()
 
     @property
     def choose(self) -> Callable[[Board], Awaitable[Choice]]:

@@ -75,6 +75,20 @@ class Home:
         return self.path / "keys" / "signing.pem"
 
     @property
+    def registry(self) -> Path:
+        """The database of the model registry, unless the settings name another one."""
+        return self.path / "registry.db"
+
+    @property
+    def registry_uri(self) -> str:
+        """The model registry in the home: an MLflow store in SQLite."""
+        return f"sqlite:///{self.registry.absolute()}"
+
+    def registry_at(self, setting: str | None) -> str:
+        """The registry that the setting `registry_uri` means: this home's unless it names another."""
+        return self.registry_uri if setting in (None, "home") else str(setting)
+
+    @property
     def record_key(self) -> Path:
         """The ed25519 key that signs the record's checkpoints and bundles; its public half lies beside it (`.pub`)."""
         return self.path / "keys" / "record.pem"

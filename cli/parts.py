@@ -190,12 +190,14 @@ async def serving(
 
 @asynccontextmanager
 async def executing(home: Home, settings: Settings, server: Server) -> AsyncIterator[None]:
-    """The effect executor, which alone holds the signing key and writes to git. Raises HomeBusy when another process
-    does so on this home, BusError."""
+    """The effect executor, which alone holds the signing key and writes to git and to the model registry. Raises
+    HomeBusy when another process does so on this home, BusError."""
     from autopilot.effects import EffectExecutor
+    from autopilot.registry.mlflow_registry import MlflowRegistry
 
     with home.executing("an effect executor"):
         async with await connect(server.login(Sender.AUTOPILOT.value), name="effects") as bus:
-            executor = EffectExecutor(bus, settings.tenant, Blobs(home.blobs), home.worktrees, home.key)
+            registry = MlflowRegistry(home.registry_at(settings.registry_uri))
+            executor = EffectExecutor(bus, settings.tenant, Blobs(home.blobs), home.worktrees, home.key, registry)
             async with executor.running(EFFECTS):
                 yield

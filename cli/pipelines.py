@@ -76,6 +76,7 @@ def _facts(phase: PhaseSource) -> list[tuple[str, str]]:
         ("artifacts", ", ".join(phase.artifacts)),
         ("signed", ", ".join(phase.sign)),
         ("applied", f"{phase.apply} to the branch" if phase.apply else ""),
+        ("registers", f"{phase.registers} as a version of the ticket's model" if phase.registers else ""),
         ("criteria", "; ".join([*phase.criteria, *(["the ticket's acceptance criteria"] if phase.acceptance else [])])),
         ("after", "" if phase.after is None else ", ".join(phase.after) or "nothing: it starts at once"),
         ("skipped", f"when {phase.skip_when}" if phase.skip_when else ""),

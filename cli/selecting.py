@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import anyio.to_thread
 from autopilot.board import Board
 from autopilot.drive import Choice
 from autopilot.policyfile import load_policy
+from autopilot.registry.mlflow_registry import MISSING
 from autopilot.select import Selection, TicketHistory, select
 from autopilot.sources.folder import FolderBacklog
 from autopilot.sources.port import Backlog, Snapshot
@@ -52,9 +54,11 @@ def data_roots(backlog: Backlog, policy: Policy, repository: Path) -> tuple[str,
 def place_of(home: Repository, policy: Policy, ticket: Ticket, pipeline: PipelineDefinition) -> Checkout:
     """Where the ticket's branch starts: in the drive's repository, or the one the ticket names, where it stands now.
 
-    Raises ValueError when the ticket asks for what its pipeline does not do, or names a repository that is not allowed
-    or not there.
+    Raises ValueError when the pipeline needs what is not installed, when the ticket asks for what its pipeline does not
+    do, or names a repository that is not allowed or not there.
     """
+    if pipeline.registers_models and find_spec("mlflow") is None:
+        raise ValueError(f"pipeline {pipeline.name!r} registers a model: {MISSING}")
     wanted = {"change": ticket.change, "repository": ticket.repository, "acceptance_tests": ticket.acceptance_tests}
     if not pipeline.changes_code and (named := [name for name, value in wanted.items() if value]):
         raise ValueError(f"pipeline {pipeline.name!r} changes no code: leave out {', '.join(named)}")

@@ -52,6 +52,11 @@ class Settings(BaseSettings):
     """An MLflow tracking URI (`sqlite:////path/mlflow.db`, a server) for the training runs; needs the extra `tracking`.
     It reaches the skill's process, so it must hold no password: MLflow reads those from its own credentials file."""
 
+    registry_uri: str | None = None
+    """The MLflow model registry in which packages become versions: `home` (`registry.db` in the home), or a URI
+    (`sqlite:////path/registry.db`, a server) without a password. Needs the extra `tracking`. Left out: nothing is
+    registered."""
+
     @field_validator("store_url")
     @classmethod
     def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
@@ -59,7 +64,7 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql://; leave it out for SQLite in the home")
         return url
 
-    @field_validator("tracking_uri")
+    @field_validator("tracking_uri", "registry_uri")
     @classmethod
     def _no_password(cls, uri: str | None) -> str | None:
         if uri is not None and urlsplit(uri).password is not None:

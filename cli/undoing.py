@@ -59,6 +59,10 @@ def tell(foreseen: Plan, say: Callable[[str], Any], dry_run: bool) -> None:
         say(f"The session would be {foreseen.status}. What would change:")
         for change in foreseen.changes:
             say(f"  {change.line()}")
+    if foreseen.outside:
+        say("What is done to the model registry, newest first:")
+        for line in foreseen.outside:
+            say(f"  {line}")
     say("What cannot be undone:")
     for line in foreseen.lasting:
         say(f"  {line}")

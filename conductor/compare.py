@@ -12,7 +12,7 @@ from conductor.state import SessionState
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One thing that changed. `before` or `after` is None where it did not exist; `kind` is `session`, `phase`, `gate`,
-    `artifact`, `figure`, `acceptance`, `effect` or `cost`."""
+    `artifact`, `version` (of a model in the registry), `figure`, `acceptance`, `effect` or `cost`."""
 
     kind: str
     name: str
@@ -92,6 +92,10 @@ def _artifacts(state: SessionState) -> Mapping[str, Any]:
     return {a.name: a.sha256 for a in state.artifacts.values()}
 
 
+def _versions(state: SessionState) -> Mapping[str, Any]:
+    return {f"{r.model} {r.version or r.effect}": r.alias for r in state.registered}
+
+
 def _figures(state: SessionState) -> Mapping[str, Any]:
     return {f"{scope}.{name}": value for scope, values in state.measured.items() for name, value in values.items()}
 
@@ -120,6 +124,7 @@ _LOOKS = {
     "phase": _phases,
     "gate": _gates,
     "artifact": _artifacts,
+    "version": _versions,
     "figure": _figures,
     "acceptance": _acceptance,
     "effect": _effects,

@@ -216,6 +216,7 @@ def _effect_done(state: SessionState, command: cmd.RecordEffect, at: CommandEnve
             attempt=effect.attempt,
             commit=command.commit,
             artifacts=command.artifacts,
+            registered=command.registered,
         ),
     )
 
@@ -223,6 +224,14 @@ def _effect_done(state: SessionState, command: cmd.RecordEffect, at: CommandEnve
 def _incomplete_receipt(effect: Effect, command: cmd.RecordEffect) -> str | None:
     """What the receipt of an effect lacks; without it a gate would be bound to something else."""
     names = [a.name for a in command.artifacts]
+    done = command.registered
+    if effect.kind in ("register", "unregister"):
+        made = effect.id if effect.registered is None else effect.registered.effect
+        if done is None or (done.effect, done.model) != (made, effect.target) or names or command.commit:
+            return f"the receipt of {effect.id} names the version that {made} made of {effect.target} and nothing else"
+        return None if done.version or effect.kind == "unregister" else f"the receipt of {effect.id} names no version"
+    if done is not None:
+        return f"a {effect.kind} registers nothing, but the receipt of {effect.id} names version {done.version}"
     if effect.kind == "sign":
         wanted = [effect.target + SIGNATURE]
         return None if names == wanted else f"effect {effect.id} makes {wanted[0]} and nothing else, not {names}"

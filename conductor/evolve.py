@@ -17,7 +17,7 @@ from conductor.rests import kept
 from conductor.state import NOTHING, Effect, GateState, PhaseState, SessionState, Stage, Status, replace
 from schemas import session as ev
 from schemas.messages import Event
-from schemas.values import Approval
+from schemas.values import Approval, Registered
 
 BARRED_SECONDS = 30.0
 """How long the holder from whom an attempt was taken away may not claim the phase again, if no other one does."""
@@ -167,8 +167,10 @@ def _(event: ev.RetryScheduled, state: SessionState) -> SessionState:
 
 @_evolve.register
 def _(event: ev.EffectRequested, state: SessionState) -> SessionState:
-    effect = Effect(event.effect, event.kind, event.phase, event.attempt, event.artifacts, event.target)
-    phases = state.phases if event.kind == "restore" else with_phase(state, event.phase, stage=Stage.EFFECT)
+    effect = Effect(
+        event.effect, event.kind, event.phase, event.attempt, event.artifacts, event.target, event.registered
+    )
+    phases = state.phases if effect.undoes else with_phase(state, event.phase, stage=Stage.EFFECT)
     return replace(state, phases=phases, effects=(*state.effects, effect))
 
 
@@ -181,22 +183,35 @@ def _(event: ev.EffectRecorded, state: SessionState) -> SessionState:
         phases = with_phase(state, event.phase, stage=Stage.REPORTED, artifacts=signed)
     elif event.kind == "commit":
         phases = with_phase(state, event.phase, stage=Stage.RECORDED, commit=event.commit)
+    elif event.kind == "register" and phases[event.phase].stage is Stage.EFFECT:
+        phases = with_phase(state, event.phase, stage=Stage.REGISTERED)
     done = replace(
         state,
         effects=left,
         effects_done=state.effects_done + 1,
         commit=event.commit or state.commit,
         unrestored=state.unrestored and event.kind != "restore",
+        registered=_registered(state, event),
         artifacts=artifacts_of(phases) if event.artifacts else state.artifacts,
         phases=phases,
     )
-    return returned(done) if event.kind == "restore" else done
+    return done if left else returned(done)
+
+
+def _registered(state: SessionState, event: ev.EffectRecorded) -> tuple[Registered, ...]:
+    """What the session has in the registry after a receipt."""
+    if (done := event.registered) is None:
+        return state.registered
+    others = tuple(r for r in state.registered if r.effect != done.effect)
+    return (*others, done) if event.kind == "register" else others
 
 
 @_evolve.register
 def _(event: ev.EffectFailed, state: SessionState) -> SessionState:
-    left = tuple(e for e in state.effects if e.id != event.effect)
-    unrestored = state.unrestored or event.kind == "restore"
+    """What is left of a rollback is withdrawn: out of order it would undo the wrong thing."""
+    undoes = any(e.undoes for e in state.effects if e.id == event.effect)
+    left = () if undoes else tuple(e for e in state.effects if e.id != event.effect)
+    unrestored = state.unrestored or undoes
     phases = with_phase(state, event.phase, stage=Stage.STOPPED)
     return replace(state, effects=left, phases=phases, unrestored=unrestored, returning=None)
 

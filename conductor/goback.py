@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from conductor.change import artifacts_of, figures_of, put, still
+from conductor.compensate import held
 from conductor.rests import find
 from conductor.state import SessionState, Stage, Status, replace
 from schemas import session as ev
@@ -35,6 +36,7 @@ def rolled_back(state: SessionState, event: ev.SessionRolledBack) -> SessionStat
         interventions=state.interventions + 1,
         effects=(),
         effects_done=state.effects_done,
+        registered=held(state),
         commit=state.commit,
         reason=f"rolled back to the start of {event.phase} by {event.by.name}",
         marks=MappingProxyType({n: m for n, m in state.marks.items() if m.version <= mark.version}),
@@ -58,6 +60,7 @@ def restored(state: SessionState, event: ev.SessionRestored) -> SessionState:
         priority=state.priority,
         interventions=state.interventions + 1,
         effects_done=state.effects_done,
+        registered=held(state),
         commit=state.commit,
         reason=f"rolled back to event {event.to_sequence} by {event.by.name}",
         returning=then if event.to_status != "rolled_back" else None,
@@ -110,6 +113,7 @@ def repeated(state: SessionState, event: ev.PhaseRepeated) -> SessionState:
         artifacts=artifacts_of(after),
         measured=figures_of(after),
         effects=tuple(e for e in state.effects if e.phase not in event.phases),
+        registered=held(state),
         marks=MappingProxyType({n: m for n, m in state.marks.items() if n not in event.phases}),
         repeats=put(state.repeats, f"{event.phase}>{event.to}", event.iteration),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from conductor import gates, rests
+from conductor.compensate import compensations
 from conductor.gate_rules import superseded
 from conductor.process import start_phase
 from conductor.refusal import Decision, Refusal
@@ -94,18 +95,8 @@ def rollback(state: SessionState, command: cmd.RollbackSession, at: CommandEnvel
     back = ev.SessionRolledBack(
         phase=command.phase, to_sequence=mark.version, by=at.actor, reason=command.reason, commit=mark.commit
     )
-    restore = _restore_branch(state, command.phase, mark.commit)
-    return (*superseded(state, f"rolled back to {command.phase}"), back, restore)
-
-
-def _restore_branch(state: SessionState, phase: str, commit: str) -> ev.EffectRequested:
-    return ev.EffectRequested(
-        effect=f"{state.id}.restore.{state.version + 1}",
-        kind="restore",
-        phase=phase,
-        attempt=state.phases[phase].attempt,
-        target=commit,
-    )
+    undo = compensations(state, command.phase, mark.commit, mark.registered)
+    return (*superseded(state, f"rolled back to {command.phase}"), back, *undo)
 
 
 def restore(state: SessionState, command: cmd.RestoreSession, at: CommandEnvelope) -> Decision:
@@ -134,8 +125,8 @@ def restore(state: SessionState, command: cmd.RestoreSession, at: CommandEnvelop
         reason=command.reason,
         commit=then.commit,
     )
-    restore = _restore_branch(state, phase, then.commit)
-    return (*superseded(state, f"rolled back to event {sequence}"), back, restore)
+    undo = compensations(state, phase, then.commit, then.registered)
+    return (*superseded(state, f"rolled back to event {sequence}"), back, *undo)
 
 
 _RETURNS: dict[Status, Literal["waiting", "blocked", "completed"]] = {

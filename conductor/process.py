@@ -68,7 +68,7 @@ _GOES_ON = (Status.ACTIVE, Status.WAITING, Status.BLOCKED)
 
 
 _IDLE = Stage.IDLE  # most phases are, and looking a stage up costs more than a glance
-_FOLLOWED = (Stage.REPORTED, Stage.RECORDED, Stage.GATE, Stage.PASSED)
+_FOLLOWED = (Stage.REPORTED, Stage.RECORDED, Stage.GATE, Stage.PASSED, Stage.REGISTERED)
 
 
 def _go_on(state: SessionState, phase: PhaseState, at: datetime) -> tuple[Event, ...]:
@@ -80,7 +80,9 @@ def _go_on(state: SessionState, phase: PhaseState, at: datetime) -> tuple[Event,
             return _hold_criteria(state, phase)
         case Stage.GATE if not phase.gate:
             return _open_gate(state, phase, at)
-        case Stage.PASSED:
+        case Stage.PASSED if registers := state.definition_of(phase.name).registers:
+            return (_register(state, phase, registers),)
+        case Stage.PASSED | Stage.REGISTERED:
             return (ev.PhaseCompleted(phase=phase.name, attempt=phase.attempt),)
     return ()
 
@@ -188,6 +190,19 @@ def _next_effect(state: SessionState, phase: PhaseState) -> tuple[Event, ...]:
         target=target or "",
     )
     return (effect,)
+
+
+def _register(state: SessionState, phase: PhaseState, name: str) -> Event:
+    """Only now that the gate has passed: nobody may be served what was not approved. The model is named after the
+    ticket's title, so tickets of one title make versions of one model."""
+    return ev.EffectRequested(
+        effect=f"{state.id}.register.{state.version + 1}",
+        kind="register",
+        phase=phase.name,
+        attempt=phase.attempt,
+        artifacts=tuple(a for a in phase.artifacts if a.name == name),
+        target=state.ticket.slug if state.ticket else "",
+    )
 
 
 def _hold_criteria(state: SessionState, phase: PhaseState) -> tuple[Event, ...]:

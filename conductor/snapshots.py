@@ -18,13 +18,14 @@ from conductor.state import NOTHING, Effect, GateState, PhaseState, SessionState
 from schemas.pipeline import PipelineDefinition
 from schemas.policy import Policy
 from schemas.ticket import Ticket
-from schemas.values import Approval, ArtifactRef, CriterionResult, FailureClass, Measurement, Usage, Value
+from schemas.values import Approval, ArtifactRef, CriterionResult, FailureClass, Measurement, Registered, Usage, Value
 
 _STATES: Mapping[str, type] = {each.__name__: each for each in (SessionState, PhaseState, GateState, Effect)}
 _VALUES: Mapping[str, type[Value]] = {
     each.__name__: each
     for each in (
-        Approval, ArtifactRef, CriterionResult, Measurement, PipelineDefinition, Policy, Ticket, Usage,
+        Approval, ArtifactRef, CriterionResult, Measurement, PipelineDefinition, Policy, Registered, Ticket,
+        Usage,
     )
 }  # fmt: skip
 _ENUMS: Mapping[str, type[Enum]] = {each.__name__: each for each in (Status, Stage, FailureClass)}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.pipeline import PhaseDefinition, PipelineDefinition
 from schemas.policy import Policy
 from schemas.ticket import Ticket
-from schemas.values import Approval, ArtifactRef, FailureClass, Measurement, Usage
+from schemas.values import Approval, ArtifactRef, FailureClass, Measurement, Registered, Usage
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -76,6 +76,7 @@ class Stage(StrEnum):
     RECORDED = "recorded"
     GATE = "gate"
     PASSED = "passed"
+    REGISTERED = "registered"
 
 
 _IDLE = Stage.IDLE  # looking up an enumeration's member costs three times looking up a name
@@ -158,6 +159,17 @@ class Effect:
     attempt: int
     artifacts: tuple[ArtifactRef, ...]
     target: str
+    registered: Registered | None = None
+
+    @property
+    def undoes(self) -> bool:
+        """Whether it is part of a rollback, and of no phase's work."""
+        return self.kind in ("restore", "unregister") or self.registered is not None
+
+    @property
+    def registers(self) -> bool:
+        """Whether it makes a new version of a model."""
+        return self.kind == "register" and self.registered is None
 
 
 @dataclass(frozen=True)
@@ -189,7 +201,9 @@ class SessionState:
     effects_done: int = 0
     commit: str = ""
     unrestored: bool = False
-    """Whether the branch could not be taken back after a rollback: then it holds more than this state."""
+    """Whether branch or registry could not be taken back after a rollback: then they hold more than this state."""
+    registered: tuple[Registered, ...] = ()
+    """What the session has in the model registry, in the order in which it came there."""
     usage: Usage = field(default_factory=Usage)
     reason: str = ""
     paused: bool = False

@@ -8,11 +8,13 @@ from typing import Any
 
 from conductor import rests
 from conductor.compare import Difference, differences
+from conductor.compensate import consequence
 from conductor.fold import handle
 from conductor.refusal import Refusal
 from conductor.state import SessionState, Status
 from schemas.commands import RecordEffect, RestoreSession, RollbackSession
 from schemas.envelope import CommandEnvelope
+from schemas.session import EffectRequested
 from schemas.values import SIGNATURE, Sender
 
 
@@ -24,11 +26,18 @@ class Plan:
     status: str
     changes: tuple[Difference, ...]
     lasting: tuple[str, ...]
+    outside: tuple[str, ...] = ()
+    """What is done to the model registry."""
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
         changes = [change.as_dict() for change in self.changes]
-        return {"status": self.status, "changes": changes, "cannot_be_undone": list(self.lasting)}
+        return {
+            "status": self.status,
+            "changes": changes,
+            "registry": list(self.outside),
+            "cannot_be_undone": list(self.lasting),
+        }
 
 
 def plan(state: SessionState, envelope: CommandEnvelope) -> Plan:
@@ -37,10 +46,14 @@ def plan(state: SessionState, envelope: CommandEnvelope) -> Plan:
     then = _target(state, envelope)
     if outcome.refusal or then is None:
         return Plan(outcome.refusal, state.status.value, (), ())
-    effect = outcome.state.effects[0]
-    receipt = RecordEffect(effect=effect.id, kind="restore", commit=effect.target)
-    followed = handle(outcome.state, replace(envelope, sender=Sender.AUTOPILOT.value, command=receipt)).state
-    return Plan(None, followed.status.value, differences(state, followed), tuple(_lasting(state, then)))
+    effects = [event for event in outcome.events if isinstance(event, EffectRequested)]
+    followed = outcome.state
+    for effect in effects:
+        commit = effect.target if effect.kind == "restore" else ""
+        receipt = RecordEffect(effect=effect.effect, kind=effect.kind, commit=commit, registered=effect.registered)
+        followed = handle(followed, replace(envelope, sender=Sender.AUTOPILOT.value, command=receipt)).state
+    outside = tuple(filter(None, map(consequence, effects)))
+    return Plan(None, followed.status.value, differences(state, followed), tuple(_lasting(state, then)), outside)
 
 
 def _target(state: SessionState, envelope: CommandEnvelope) -> SessionState | None:

@@ -18,10 +18,12 @@ from schemas.values import (
     Measurement,
     PhaseName,
     Priority,
+    Registered,
     Sender,
     Sha256,
     TickedItem,
     Usage,
+    later,
 )
 
 _AUTOPILOT = (Sender.AUTOPILOT,)
@@ -86,6 +88,7 @@ class RecordEffect(Command, stream="session", senders=_AUTOPILOT):
     kind: EffectKind
     commit: str = ""
     artifacts: tuple[ArtifactRef, ...] = ()
+    registered: Registered | None = later(None)
 
 
 class RecordEffectFailure(Command, stream="session", senders=_AUTOPILOT):

@@ -119,6 +119,9 @@ class PhaseDefinition(Value):
     apply: ArtifactName | None = later(None)
     """An artifact that is a patch: the effect executor applies it to the session's branch with the phase's commit."""
 
+    registers: ArtifactName | None = later(None)
+    """An artifact that becomes a new version of the ticket's model in the registry once the phase's gate has passed."""
+
     @model_validator(mode="after")
     def _unique(self) -> Self:
         for what, names in (("checklist item", [i.id for i in self.checklist]), ("artifact", list(self.artifacts))):
@@ -133,6 +136,8 @@ class PhaseDefinition(Value):
             raise ValueError(f"`sign` names what is not among the phase's artifacts: {', '.join(unknown)}")
         if self.apply is not None and self.apply not in self.artifacts:
             raise ValueError(f"`apply` names what is not among the phase's artifacts: {self.apply}")
+        if self.registers is not None and self.registers not in self.artifacts:
+            raise ValueError(f"`registers` names what is not among the phase's artifacts: {self.registers}")
         if made := sorted(a for a in self.artifacts if a.endswith(SIGNATURE)):
             raise ValueError(f"signatures are made by `sign`, not by the phase: {', '.join(made)}")
         return self
@@ -226,6 +231,16 @@ class PipelineDefinition(Value):
     def judges_acceptance(self) -> bool:
         """Whether one of its phases holds the ticket's acceptance criteria."""
         return any(phase.acceptance for phase in self.phases)
+
+    def without_registry(self) -> PipelineDefinition:
+        """The same pipeline where there is no model registry: nothing is registered."""
+        phases = tuple(phase.model_copy(update={"registers": None}) for phase in self.phases)
+        return PipelineDefinition(name=self.name, version=self.version, description=self.description, phases=phases)
+
+    @property
+    def registers_models(self) -> bool:
+        """Whether one of its phases writes to the model registry."""
+        return any(phase.registers is not None for phase in self.phases)
 
     def phase(self, name: str) -> PhaseDefinition:
         """The phase called `name`. Raises KeyError with the known names."""

@@ -20,11 +20,13 @@ from schemas.values import (
     Mode,
     PhaseName,
     Priority,
+    Registered,
     RepeatKind,
     Role,
     Sha256,
     TickedItem,
     Usage,
+    later,
 )
 
 
@@ -121,7 +123,10 @@ class EffectRequested(Event, stream="session"):
     artifacts: tuple[ArtifactRef, ...] = ()
     target: str = ""
     """`commit`: the patch among the artifacts that is applied with it, or empty. `sign`: the artifact's name.
-    `restore`: the commit the branch goes back to."""
+    `restore`: the commit the branch goes back to. `register`, `unregister`: the model's name."""
+    registered: Registered | None = later(None)
+    """`unregister`: what is taken back. `register`: what a rollback of a rollback brings back; without it the artifact
+    becomes a new version."""
 
 
 class EffectRecorded(Event, stream="session"):
@@ -133,6 +138,8 @@ class EffectRecorded(Event, stream="session"):
     attempt: int
     commit: str = ""
     artifacts: tuple[ArtifactRef, ...] = ()
+    registered: Registered | None = later(None)
+    """`register` and `unregister`: the version, its alias, and what that pointed to before and points to now."""
 
 
 class EffectFailed(Event, stream="session"):

@@ -152,6 +152,21 @@ class ArtifactRef(Value):
     """The repository's files that it was found to change, for a review of a change: approvers by path own these."""
 
 
+class Registered(Value):
+    """A version of a model in the registry, which `effect` made, and its alias.
+
+    `before` is the version the alias pointed to when the effect came, `current` the one it points to now; "" is none.
+    `version` is "" while it is not known whether the effect was carried out, and when it was not.
+    """
+
+    effect: str
+    model: str
+    version: str
+    alias: str
+    before: str = ""
+    current: str = ""
+
+
 class TickedItem(Value):
     """A checklist item an attempt fulfilled, and the evidence for it (one line, naming an artifact or a figure)."""
 
@@ -209,4 +224,4 @@ class Approval(Value):
 
 GateKind = Literal["automatic", "human"]
 RepeatKind = Literal["iterate", "pivot"]
-EffectKind = Literal["commit", "sign", "restore"]
+EffectKind = Literal["commit", "sign", "restore", "register", "unregister"]

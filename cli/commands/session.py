@@ -194,7 +194,7 @@ def rollback(
         row = _row(home, session)
         document = {"session": session, "to": to, "by": verdict["by"], "status": row["status"], "commit": row["commit"]}
         if as_json:
-            return show_json({**document, "cannot_be_undone": list(plan.lasting)})
+            return show_json({**document, "registry": list(plan.outside), "cannot_be_undone": list(plan.lasting)})
         where = f"where it was after event {to}" if to.isdecimal() else f"at the start of {to}"
         say(f"{session} is back {where} (by {verdict['by']}): {row['status']}.")
         say(f"Branch {row['branch']} is at {row['commit'][:12]}; nothing was deleted from it.")

@@ -29,6 +29,7 @@ CORE = [
         "undo",
         "change",
         "goback",
+        "compensate",
         "refusal",
         "gate_rules",
         "operating",

@@ -16,7 +16,7 @@ from schemas.messages import Command, Event
 from schemas.pipeline import ChecklistItem, GateDefinition, PhaseDefinition, PipelineDefinition, RetryPolicy
 from schemas.policy import Approver, Policy
 from schemas.ticket import Budget, Ticket
-from schemas.values import Actor, ArtifactRef, Measurement, Mode, RiskLevel, Role, TickedItem, Usage
+from schemas.values import Actor, ArtifactRef, Measurement, Mode, Registered, RiskLevel, Role, TickedItem, Usage
 
 TENANT = "default"
 SESSION = "s12-abcde"
@@ -229,8 +229,11 @@ class Rig:
         effect = self.state.effects[0]
         self._commits += 1
         signed = (artifact(f"{effect.target}.dsse.json", "5"),) if effect.kind == "sign" else ()
-        commit = "" if effect.kind == "sign" else f"commit-{self._commits}"
+        commit = f"commit-{self._commits}" if effect.kind in ("commit", "restore") else ""
         fields: dict[str, Any] = {"effect": effect.id, "kind": effect.kind, "commit": commit, "artifacts": signed}
+        if effect.kind in ("register", "unregister"):
+            new = Registered(effect=effect.id, model=effect.target, version=str(self._commits), alias="candidate")
+            fields["registered"] = effect.registered or new
         return cmd.RecordEffect(**(fields | changes))
 
     # Shortcuts
@@ -288,6 +291,7 @@ class Rig:
         for approver in (DANA, ERIK):
             if self.state.open_gate:
                 self.decide("approve", approver)
+        self.effects()
         return self
 
     def complete(self) -> Rig:

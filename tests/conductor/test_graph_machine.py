@@ -65,6 +65,11 @@ POLICY = Policy(
     operators=("olga",),
     escalate_to=("chief", "second"),
 )
+REGISTERING = PipelineDefinition(
+    name=PIPELINE.name,
+    description=PIPELINE.description,
+    phases=(*PIPELINE.phases[:-1], PIPELINE.phases[-1].model_copy(update={"registers": "ship-it.json"})),
+)
 PHASES = {p.name: p for p in PIPELINE.phases}
 PEOPLE = [DANA, ERIK, person("alice"), person("chief"), person("second"), OLGA, person("stranger"), SYSTEM,
           person("erik", verified_as="os:dana")]  # fmt: skip
@@ -236,7 +241,7 @@ class Reader:
 class GraphSession(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.rig = Graph(PIPELINE)
+        self.rig = Graph(REGISTERING)
         self.rig.policy = POLICY
         self.reader, self.board = Reader(), Board()
         self.armed: dict[str, Alarm] = {}
@@ -437,7 +442,7 @@ class GraphSession(RuleBasedStateMachine):
             p.name for p in state.phases.values() if p.over
         }
         assert row.interventions == state.interventions
-        assert row.pending_effects == {e.id for e in state.effects}
+        assert list(row.pending_effects) == [e.id for e in state.effects]
         held = {g.id for g in state.gates.values() if g.held and g.status == "open"}
         assert {g.id for g in row.open_gates if g.held} == held
 

@@ -13,7 +13,7 @@ from tests.conductor.rig import DANA, ERIK, OLGA, Rig, artifact
 
 KEPT = {
     "version", "status", "attempt", "phase", "phases", "gates", "usage", "interventions", "effects", "effects_done",
-    "commit", "reason", "marks", "rests", "resting",
+    "commit", "reason", "marks", "rests", "resting", "registered",
 }  # fmt: skip
 """What a rollback does not take from the mark; every other field must be as it was."""
 

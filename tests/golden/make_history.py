@@ -22,7 +22,7 @@ from schemas.messages import Command
 from schemas.pipeline import PipelineDefinition
 from schemas.policy import Approver, Policy
 from schemas.ticket import Budget, Ticket
-from schemas.values import Actor, ArtifactRef, FailureClass, Measurement, RiskLevel, Task, TickedItem, Usage
+from schemas.values import Actor, ArtifactRef, FailureClass, Measurement, Registered, RiskLevel, Task, TickedItem, Usage
 
 HISTORY = Path(__file__).parent / "ml-delivery.history.jsonl"
 RESTORED = Path(__file__).parent / "ml-delivery.restored.history.jsonl"
@@ -31,6 +31,8 @@ ABORTED = Path(__file__).parent / "ml-delivery.aborted.history.jsonl"
 """Recorded later still: a commit and a signature that fail, a gate that is superseded, and a person who ends it all."""
 EDITED = Path(__file__).parent / "ml-delivery.edited.history.jsonl"
 """Recorded when edits by hand became events."""
+REGISTERED = Path(__file__).parent / "ml-delivery.registered.history.jsonl"
+"""Recorded when packages became versions in the model registry."""
 STREAM = StreamId("default", "session", "s12-golde")
 
 BUS = {name: Actor(name=name, channel="bus", verified_as=f"login:{name}") for name in ("autopilot", "lead", "agent")}
@@ -173,15 +175,30 @@ class Recorder:
         )  # fmt: skip
         self.agent(command)
 
-    def effects(self) -> None:
-        while self.state.effects:
+    def effects(self, most: int = 100) -> None:
+        for _ in range(most):
+            if not self.state.effects:
+                return
             effect = self.state.effects[0]
             self.commits += 1
             commit, signed = f"{self.commits:040x}", ()
             if effect.kind == "sign":
                 commit = ""
                 signed = (ArtifactRef(name=f"{effect.target}.dsse.json", sha256="ab" * 32, size=900),)
-            command = cmd.RecordEffect(effect=effect.id, kind=effect.kind, commit=commit, artifacts=signed)  # type: ignore[arg-type]
+            registered = None
+            if effect.kind in ("register", "unregister"):
+                commit = ""
+                new = Registered(
+                    effect=effect.id, model=effect.target, version="7", alias="candidate", before="5", current="7"
+                )
+                registered = effect.registered or new
+            command = cmd.RecordEffect(
+                effect=effect.id,
+                kind=effect.kind,
+                commit=commit,
+                artifacts=signed,
+                registered=registered,  # type: ignore[arg-type]
+            )
             self.say(command, "autopilot", BUS["autopilot"])
 
     def broken(self, kind: Any, reason: str) -> None:
@@ -356,6 +373,43 @@ def record_edited(pipeline: PipelineDefinition) -> Recorder:
     return tape
 
 
+def record_registered(pipeline: PipelineDefinition) -> Recorder:
+    """A fifth story: a model goes into the registry after its gate; a rollback takes it back, another brings it."""
+    tape = Recorder()
+    tape.start(pipeline)
+    tape.until("risk-review")
+    tape.phase()
+    tape.decide(DANA, "approve")
+    assert tape.state.phase == "deployment"
+    tape.claim()
+    tape.agent(tape.report())
+    while tape.state.effects[0].kind != "register":
+        tape.effects(1)
+    effect = tape.state.effects[0]
+    for wrong in (None, Registered(effect=effect.id, model=effect.target, version="", alias="candidate")):
+        receipt = cmd.RecordEffect(effect=effect.id, kind="register", registered=wrong)
+        tape.say(receipt, "autopilot", BUS["autopilot"], accepted=False)
+    tape.broken("register", "the model registry cannot be reached")
+    tape.operator(cmd.RetryPhase(reason="it can be reached again"))
+    tape.phase()
+    end = tape.state.version
+    assert tape.state.status is Status.COMPLETED
+    tape.operator(cmd.RollbackSession(phase="deployment", reason="the wrong base image"))
+    tape.broken("unregister", "the model registry cannot be reached")
+    assert not tape.state.effects
+    tape.operator(cmd.RetryPhase(), accepted=False)  # nothing was taken back
+    tape.operator(cmd.RollbackSession(phase="deployment", reason="it can be reached again"))
+    assert [effect.kind for effect in tape.state.effects] == ["unregister", "restore"]
+    tape.effects()
+    assert not tape.state.registered
+    tape.operator(cmd.RestoreSession(sequence=end, reason="the image was right"))
+    assert [effect.kind for effect in tape.state.effects] == ["restore", "register"]
+    tape.effects()
+    assert tape.state.status is Status.COMPLETED
+    assert [r.version for r in tape.state.registered] == ["7"]
+    return tape
+
+
 def verified(actor: Actor, verified_as: str) -> Actor:
     return actor.model_copy(update={"verified_as": verified_as})
 
@@ -365,6 +419,7 @@ STORIES: dict[Path, Callable[[PipelineDefinition], Recorder]] = {
     RESTORED: record_restored,
     ABORTED: record_aborted,
     EDITED: record_edited,
+    REGISTERED: record_registered,
 }
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
+from autopilot.registry.mlflow_registry import MlflowRegistry
+from autopilot.registry.port import Version
 from tests.integration.train import Train
 
 
@@ -74,14 +78,33 @@ def test_three_kinds_of_model_and_gates(train: Train) -> None:
     assert len(train.git("worktree", "list").splitlines()) == 2, "only the blocked session keeps its checkout"
 
 
+def _versions(train: Train) -> tuple[Version, ...]:
+    return MlflowRegistry(f"sqlite:///{train.home / 'registry.db'}").versions("predict-a-vote")
+
+
 def test_rollback_and_retry(train: Train) -> None:
+    train.settings["VALUETRAIN_REGISTRY_URI"] = "home"
     train.ticket(1, "Predict a vote", data=train.data("votes.csv"), target="vote")
     assert train.run("drive", "--json").code == 0
+    (listed,) = train.run("model", "list", "--json").json
+    assert listed == {"model": "predict-a-vote", "versions": 1, "newest": "1", "aliases": {"candidate": "1"}}
+    assert "predict-a-vote 1 (candidate)" in train.run("model", "show", "predict-a-vote").out
+    unknown = train.run("model", "show", "nobody")
+    assert (unknown.code, "model list" in unknown.err) == (1, True)
     session = str(_sessions(train)[1]["session"])
     branch = str(_sessions(train)[1]["branch"])
     before = train.git("rev-parse", branch).strip()
+    version_end = _sessions(train)[1]["version"]
+    (version,) = _versions(train)
+    assert (version.model, version.session, version.aliases) == ("predict-a-vote", session, ("candidate",))
+    package = train.bytes_of(version.branch, "tickets/delivery_1/artifacts/deployment/model-package.zip")
+    assert hashlib.sha256(package).hexdigest() == version.sha256
 
     assert train.run("session", "rollback", session, "--to", "training", "--as", "mallory").code == 5
+    foreseen = train.run("session", "rollback", session, "--to", "training", "--as", "dana", "--dry-run", "--json")
+    (said,) = foreseen.json["registry"]
+    assert "version 1 of model predict-a-vote" in said
+    assert _versions(train) == (version,)
     unknown = train.run("session", "rollback", session, "--to", "nowhere", "--as", "dana")
     assert unknown.code == 1
     assert "nowhere" in unknown.err
@@ -93,11 +116,21 @@ def test_rollback_and_retry(train: Train) -> None:
     assert train.git("merge-base", "--is-ancestor", before, after) == "", "history is kept"
     assert "model.skops" not in train.git("ls-tree", "-r", "--name-only", branch)
 
+    (taken_back,) = _versions(train)
+    assert (taken_back.rolled_back, taken_back.aliases) == (True, ())
+
     blocked = train.run("drive", "--json")
     assert blocked.code == 4
     assert "rolled back" in blocked.json["blocked"][0]["reason"]
     assert train.run("session", "retry", session, "--as", "dana").code == 0
     assert train.run("drive", "--json").json["completed"][0]["session"] == session
+    assert [(v.version, v.aliases) for v in _versions(train)] == [("2", ("candidate",)), ("1", ())]
+    again = train.run("session", "rollback", session, "--to", str(version_end), "--as", "dana", "--json")
+    assert again.code == 0, again.out
+    assert [(v.version, v.aliases, v.rolled_back) for v in _versions(train)] == [
+        ("2", (), True),
+        ("1", ("candidate",), False),
+    ]
     assert train.run("session", "replay", session, "--verify", "--json").json["difference"] is None
     early = train.run("session", "replay", session, "--to", "2", "--json").json
     assert early["phase"] == "scope"

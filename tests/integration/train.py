@@ -75,6 +75,12 @@ class Train:
         """Run git in the repository."""
         return subprocess.run(["git", *words], cwd=self.repo, check=True, capture_output=True, text=True).stdout
 
+    def bytes_of(self, commit: str, path: str) -> bytes:
+        """A file as a commit holds it."""
+        return subprocess.run(
+            ["git", "show", f"{commit}:{path}"], cwd=self.repo, check=True, capture_output=True
+        ).stdout
+
     def policy(self, text: str) -> None:
         """Write policy.yaml."""
         (self.home / "policy.yaml").write_text(text, "utf-8")

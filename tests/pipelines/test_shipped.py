@@ -70,10 +70,13 @@ def test_an_engagement_has_every_phase_of_the_train_in_order() -> None:
 
 
 def test_the_default_pipeline_is_the_one_that_was_always_recorded() -> None:
-    """Its file was divided into checklists since; sessions must not notice."""
+    """Its file was divided into checklists since; sessions must not notice. Version 2 registers its package."""
     history = (ROOT / "tests" / "golden" / "ml-delivery.history.jsonl").read_text("utf-8").splitlines()
     started = next(line for line in map(json.loads, history) if line["type"] == "session_started")
-    assert load("ml-delivery") == PipelineDefinition.model_validate(started["data"]["pipeline"])
+    recorded = PipelineDefinition.model_validate(started["data"]["pipeline"])
+    *before, deployment = recorded.phases
+    deployment = deployment.model_copy(update={"registers": "model-package.zip"})
+    assert load("ml-delivery") == recorded.model_copy(update={"version": 2, "phases": (*before, deployment)})
 
 
 def test_no_checklist_lies_about_unused() -> None:

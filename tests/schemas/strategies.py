@@ -161,12 +161,14 @@ def phases() -> st.SearchStrategy[PhaseDefinition]:
         after=st.none(),
         repeat=st.just(()),
         apply=st.none(),
+        registers=st.none(),
     )
     return st.tuples(base, st.integers(0, 3)).map(
         lambda both: PhaseDefinition(
             **(
                 dict(both[0])
                 | {"sign": both[0].artifacts[: both[1]], "apply": next(iter(both[0].artifacts[both[1] :]), None)}
+                | {"registers": next(iter(both[0].artifacts[: both[1]]), None)}
             )
         )
     )
