@@ -18,7 +18,7 @@ from schemas.values import Registered
 
 MISSING = (
     "the model registry needs MLflow, which is not installed; install the extra `tracking` "
-    "(agenticops-value-train[tracking]), or use a pipeline that registers nothing"
+    "(agenticops-value-train[tracking]), or leave the setting `registry_uri` out"
 )
 _EFFECT = "valuetrain.effect"
 _DONE = "valuetrain.done."
