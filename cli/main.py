@@ -11,9 +11,8 @@ INTERRUPTED = 130
 def run() -> None:
     """Run the command line. SIGTERM stops it as Ctrl-C does; stopped while still importing, it shows no traceback."""
     try:
-        if (
-            signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-        ):  # started in the background by a script: SIGTERM must stop it
+        # A script's background jobs ignore SIGINT; SIGTERM must stop them all the same.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
         from cli.app import app
