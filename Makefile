@@ -13,7 +13,7 @@ PYTHON ?=
 CANDIDATES := $(if $(PYTHON),$(PYTHON),python3.13 python3.12 python3.11 python3)
 
 # The folders that hold our code; only those that exist are byte-compiled.
-CODE := schemas bus store workspace conductor agents autopilot chatops console cli benchmarks examples
+CODE := schemas bus store workspace forge conductor agents autopilot chatops console cli benchmarks examples
 
 # Cold imports take seconds without byte code; a foreign path or home could shadow our literal package names.
 unexport PYTHONDONTWRITEBYTECODE PYTHONPATH PYTHONHOME

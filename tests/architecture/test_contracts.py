@@ -94,7 +94,7 @@ def test_the_core_knows_no_store_bus_or_workspace(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SCHEMAS, ids=name_of)
 def test_schemas_stand_alone(path: Path) -> None:
-    ours = {"store", "bus", "workspace", "conductor", "agents", "autopilot", "chatops", "console", "cli"}
+    ours = {"store", "bus", "workspace", "forge", "conductor", "agents", "autopilot", "chatops", "console", "cli"}
     assert imported(ast.parse(path.read_text("utf-8"))) & ours == set()
 
 
