@@ -268,7 +268,7 @@ def test_several_runs_at_once_do_not_meet(sandbox: Sandbox, tree: Path, tmp_path
     results: list[Result] = []
 
     def run(place: Path) -> None:
-        code = "import os, time; open('/tmp/x', 'x'); time.sleep(0.2); print(os.getpid())"
+        code = "import os, time; open('/tmp/of-one-run-alone', 'x'); time.sleep(0.2); print(os.getpid())"
         results.append(python(sandbox, place, code))
 
     threads = [threading.Thread(target=run, args=(place,)) for place in (tree, other)]
