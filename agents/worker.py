@@ -6,15 +6,17 @@ Request and answer are plain JSON: nothing from a child is ever unpickled.
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from agents.discovery import skill
 from agents.skill import InputError, LimitError, SkillContext
 from schemas.ticket import Ticket
-from schemas.values import FailureClass
+from schemas.values import FailureClass, Role
 from workspace.zygote import progress
 
+VALIDATOR = "agents.skills.devsecops.validator"
 PRELOAD = (
     "pandas",
     "pyarrow.parquet",
@@ -28,9 +30,25 @@ PRELOAD = (
     "optuna",
     "pandera.pandas",
     "matplotlib.figure",
-    "cyclonedx.validation.json",
+    VALIDATOR,
 )
 """Imported once in the fork server, so that a skill starts warm: together they take seconds."""
+_UNUSED = {
+    Role.LEAD: {"pyarrow", "scipy", "sklearn", "skops", "optuna", "pandera", "matplotlib", VALIDATOR},
+    Role.RISK: {"pyarrow", "scipy", "sklearn", "skops", "optuna", "pandera", "matplotlib", VALIDATOR},
+    Role.DATA: {"skops", "optuna", VALIDATOR},
+    Role.FEATURE: {"skops", "optuna", "pandera", "matplotlib", VALIDATOR},
+    Role.TRAINING: {"pandera", "matplotlib", VALIDATOR},
+    Role.EVALUATION: {"pandera", VALIDATOR},
+    Role.DEVSECOPS: {"optuna", "pandera", "matplotlib"},
+}
+"""Libraries, or modules of PRELOAD, that a role's usual skills do not import."""
+
+
+def preload(roles: Iterable[Role]) -> tuple[str, ...]:
+    """What a fork server that works for `roles` imports once. A skill that wants more imports it by itself."""
+    idle = set.intersection(*(set(_UNUSED.get(role, ())) for role in roles))
+    return tuple(name for name in PRELOAD if not idle & {name, name.partition(".")[0]})
 
 
 def run(request: dict[str, Any]) -> dict[str, Any]:

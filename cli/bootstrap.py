@@ -144,10 +144,10 @@ async def _be_alone(lease: Lease) -> None:
 
 async def _start_agents(stack: AsyncExitStack, home: Home, settings: Settings, server: EmbeddedServer) -> None:
     """All seven, each with a login of its own: the conductor's word is the only thing they share."""
-    from agents.worker import PRELOAD
+    from agents.worker import preload
     from workspace.children import ForkServer
 
-    children = await stack.enter_async_context(ForkServer(PRELOAD))
+    children = await stack.enter_async_context(ForkServer(preload(Role)))
     places = anyio.CapacityLimiter(settings.skill_processes)
     for role in Role:
         await stack.enter_async_context(serving(role, home, settings, server, children, places))

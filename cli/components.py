@@ -147,12 +147,12 @@ def run_agent(home_path: Path, role_name: str, as_json: bool) -> None:
 
     @asynccontextmanager
     async def component(home: Home, settings: Settings, server: Server) -> AsyncIterator[None]:
-        from agents.worker import PRELOAD
+        from agents.worker import preload
         from workspace.children import ForkServer
 
         places = anyio.CapacityLimiter(settings.skill_processes)
         async with (
-            ForkServer(PRELOAD) as children,
+            ForkServer(preload([role])) as children,
             patient(partial(serving, role, home, settings, server, children, places)),
         ):
             yield

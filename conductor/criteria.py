@@ -6,12 +6,13 @@ instead of a yes — counts as not met and says why: it fails closed.
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib.machinery import PathFinder
 from typing import Any
-
-import cel
 
 from schemas.values import CriterionResult
 
@@ -30,13 +31,29 @@ class CriterionError(ValueError):
     """An expression that is not CEL."""
 
 
+def _load_engine() -> Any:
+    """The engine alone: importing the package also loads a terminal's line editor, a fifth of a command's start."""
+    package = importlib.util.find_spec("cel")
+    spec = None if package is None else PathFinder.find_spec("cel.cel", package.submodule_search_locations)
+    if spec is None or spec.loader is None:
+        return importlib.import_module("cel")
+    if spec.name not in sys.modules:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[spec.name] = module
+    return sys.modules[spec.name]
+
+
+_cel = _load_engine()
+
+
 @lru_cache(maxsize=4096)
 def _compiled(expression: str) -> Any:
     if loop := _MACRO.search(expression):
         # Ten elements nested eight deep keep the one writer busy for a minute, and tickets are written by anybody.
         raise CriterionError(f"criterion {expression!r} loops over a list ({loop[1]}): compare figures instead")
     try:
-        return cel.compile(expression)
+        return _cel.compile(expression)
     except ValueError as problem:
         detail = str(problem).split("\n")[0]
         raise CriterionError(f"criterion {expression!r} is not valid CEL: {detail}") from problem

@@ -3,16 +3,76 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from coverage import Coverage
 
 # As skills run in their processes: two test workers with a thread for each core would wait for each other. Read when
 # the libraries are loaded, so it stands before any test imports them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+MEASURED = frozenset({"schemas", "store", "bus", "conductor", "golden", "audit"})
+"""Folders of tests under which coverage counts: each of the four packages has its own tests there. Tracing others'
+processes would double what they cost and prove nothing about those tests."""
+
+TOGETHER = frozenset({"skills"})
+"""Folders whose modules each prepare something costly: a module's tests stay on one worker, or two would prepare it."""
+
 COUNTS = "counts"
 """The property under which a test says what it counted; a list of lines, shown at the end of the run."""
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep together what shares a costly fixture (`--dist loadgroup`)."""
+    for item in items:
+        if _folder(item) in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+class Tracing:
+    """Stops measuring coverage, also of child processes, around tests that are not about what is measured."""
+
+    def __init__(self) -> None:
+        self._stopped: Coverage | None = None
+        self._environment: dict[str, str] = {}
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        """With the fixtures of the test, of whatever scope."""
+        if _folder(item) in MEASURED:
+            self.resume()
+        else:
+            self.stop()
+        return (yield)
+
+    def stop(self) -> None:
+        """No more tracing, here and in new processes."""
+        running = Coverage.current()
+        if running is not None and self._stopped is None:
+            self._environment = {name: value for name, value in os.environ.items() if name.startswith("COV")}
+            for name in self._environment:
+                del os.environ[name]
+            running.stop()
+            self._stopped = running
+
+    def resume(self) -> None:
+        """As before."""
+        if self._stopped is not None:
+            os.environ.update(self._environment)
+            self._stopped.start()
+            self._stopped = None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Only the run's own process, or each worker, traces tests."""
+    config.pluginmanager.register(Tracing(), "tracing")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

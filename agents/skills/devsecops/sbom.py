@@ -35,7 +35,8 @@ def validate_sbom(text: str) -> None:
     """Check against CycloneDX 1.6 strict. Raises SkillError naming the first fault."""
     from cyclonedx.exception import MissingOptionalDependencyException
     from cyclonedx.schema import SchemaVersion
-    from cyclonedx.validation.json import JsonStrictValidator
+
+    from agents.skills.devsecops.validator import JsonStrictValidator
 
     try:
         fault = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)

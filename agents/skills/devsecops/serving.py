@@ -47,18 +47,21 @@ class Predictor:
 
     def __init__(self, package: Package) -> None:
         """Raises SkillError when the model holds anything but what our training writes."""
+        from threadpoolctl import ThreadpoolController
+
         from agents.skills.training.modelfile import loads_model
 
         self.package = package
         self.scope = package.scope
         self.features = package.features
         self._model = loads_model(f"model.skops of {package.shown}", package.files["model.skops"])
+        # Looking for the libraries that have threads takes milliseconds: once, not for every request.
+        self._threads = ThreadpoolController()
         self._lock = threading.Lock()
 
     def predict(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Predictions in the order of `rows`, with probabilities for classes. Raises InputError if a column lacks."""
         import pandas as pd
-        from threadpoolctl import threadpool_limits
 
         from agents.skills.feature.transform import prepare_frame
         from agents.skills.training.search import class_probabilities
@@ -68,7 +71,7 @@ class Predictor:
             "version": self.package.manifest["version"],
         }
         frame = prepare_frame(pd.DataFrame(list(rows), dtype=object), self.features)
-        with self._lock, threadpool_limits(limits=1):
+        with self._lock, self._threads.limit(limits=1):
             if not self.scope.classes:
                 return answer | {"predictions": [float(value) for value in self._model.predict(frame)]}
             values = class_probabilities(self._model, frame, self.scope.classes)
