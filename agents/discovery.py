@@ -1,10 +1,12 @@
-"""Finding skills: every `Skill` subclass in a module below `agents/skills/`. Nothing is listed by hand."""
+"""Finding skills: every `Skill` subclass in a module below `agents/skills/`, and the plugins that the settings name.
+Nothing is listed by hand."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -18,9 +20,25 @@ class SkillDeclarationError(TypeError):
     """A skill class lacks something or a name is taken twice."""
 
 
-@lru_cache(maxsize=1)
+_plugins: dict[str, AnySkill] = {}
+
+
+def use(plugins: Iterable[AnySkill]) -> None:
+    """Have these plugins' skills beside the shipped ones from now on, in place of what was named before; they are
+    checked (`agents.plugins.find`)."""
+    found = {plugin.name: plugin for plugin in plugins}
+    _plugins.clear()
+    _plugins.update(found)
+
+
 def skills() -> dict[str, AnySkill]:
-    """All skills by name. Raises SkillDeclarationError naming the class and what is wrong with it."""
+    """All skills by name, shipped ones and plugins. Raises SkillDeclarationError."""
+    return {**_plugins, **shipped()}
+
+
+@lru_cache(maxsize=1)
+def shipped() -> dict[str, AnySkill]:
+    """The shipped skills by name. Raises SkillDeclarationError naming the class and what is wrong with it."""
     found: dict[str, AnySkill] = {}
     for module in pkgutil.walk_packages(agents.skills.__path__, prefix="agents.skills."):
         for _, cls in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):

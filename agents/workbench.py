@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from agents.discovery import AnySkill, skill
+from agents.plugins import PluginSkill, claims, note
 from agents.port import Attempt, AttemptError, SkillRun
 from agents.skill import MEDIA_TYPES, SkillOutput
 from schemas.envelope import timestamp
@@ -129,6 +130,7 @@ class Workbench:
         phase = self._attempt.phase
         return {
             "skill": cls.name,
+            "plugin": dict(cls.origin) if issubclass(cls, PluginSkill) else None,
             "parameters": parameters,
             "ticket": phase.ticket.model_dump(mode="json"),
             "acceptance": list(phase.acceptance),
@@ -192,6 +194,8 @@ class Workbench:
             raise AttemptError(
                 FailureClass.POLICY, f"{cls.name} may not measure {', '.join(claimed)}: the harness does"
             )
+        if problem := claims(cls, result):
+            raise AttemptError(FailureClass.POLICY, f"{cls.name} is a plugin's skill: it {problem}")
         if not cls.harness and result.paths:
             reason = f"{cls.name} may not say which files a change touches: the harness does, since owners depend on it"
             raise AttemptError(FailureClass.POLICY, reason)
@@ -216,6 +220,6 @@ class Workbench:
             ticked=result.ticked,
             measurements=result.measurements,
             acceptance=result.acceptance,
-            warnings=result.warnings,
+            warnings=(*note(cls), *result.warnings),
             usage=self.usage,
         )

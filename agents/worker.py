@@ -10,7 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from agents.discovery import skill
+from pydantic import ValidationError
+
+from agents.discovery import AnySkill, skill
+from agents.plugin_side import load
 from agents.skill import InputError, LimitError, SkillContext
 from schemas.ticket import Ticket
 from schemas.values import FailureClass, Role
@@ -54,10 +57,11 @@ def preload(roles: Iterable[Role]) -> tuple[str, ...]:
 def run(request: dict[str, Any]) -> dict[str, Any]:
     """Run one skill.
 
-    `request` has `skill`, `parameters`, `ticket`, `inputs` (artifact → path), `out`, `roots`, and the scalar fields of
-    `SkillContext`. The answer is `{"output": {...}}`, or `{"failure": class, "reason": …, "detail": …}`.
+    `request` has `skill`, `plugin` (where its code is, if it is not shipped), `parameters`, `ticket`, `inputs`
+    (artifact → path), `out`, `roots`, and the scalar fields of `SkillContext`. The answer is `{"output": {...}}`, or
+    `{"failure": class, "reason": …, "detail": …}`.
     """
-    cls = skill(request["skill"])
+    cls = _class(request)
     context = SkillContext(
         ticket=Ticket.model_validate(request["ticket"]),
         acceptance=tuple(request["acceptance"]),
@@ -75,6 +79,9 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     )
     try:
         parameters = cls.parameters.model_validate(request["parameters"])
+    except ValidationError as problem:
+        return {"failure": FailureClass.INPUT.value, "reason": _wrong(cls, problem), "detail": ""}
+    try:
         output = cls().run(parameters, context)
     except InputError as problem:
         return {"failure": FailureClass.INPUT.value, "reason": str(problem), "detail": ""}
@@ -90,3 +97,15 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         reason = f"{cls.name} did not write {', '.join(missing)}"
         return {"failure": FailureClass.AGENT.value, "reason": reason, "detail": ""}
     return {"output": output.model_dump(mode="json")}
+
+
+def _class(request: dict[str, Any]) -> AnySkill:
+    """The skill's class; a plugin's code is imported here, and nowhere before."""
+    return load(request["plugin"]) if request.get("plugin") else skill(request["skill"])
+
+
+def _wrong(cls: AnySkill, problem: ValidationError) -> str:
+    """The parameters that cannot be used, with the ones there are."""
+    wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problem.errors()[:5])
+    known = ", ".join(sorted(cls.parameters.model_fields)) or "none"
+    return f"{cls.name}: parameters cannot be used: {wrong}; parameters are {known}"

@@ -16,6 +16,7 @@ from cli.commands import (
     pipeline,
     schema,
     session,
+    skill,
     ticket,
 )
 from cli.commands import drive as driving
@@ -40,6 +41,7 @@ app.command("tail")(operate.tail)
 app.add_typer(driving.app, name="drive")
 app.add_typer(ticket.app, name="ticket")
 app.add_typer(pipeline.app, name="pipeline")
+app.add_typer(skill.app, name="skill")
 app.add_typer(session.app, name="session")
 app.add_typer(gate.app, name="gate")
 app.add_typer(model.app, name="model")

@@ -23,6 +23,7 @@ from cli.logs import configure
 from cli.opening import open_store
 from cli.options import say, show_json
 from cli.parts import Conducting, check_tenant, conducting, executing, serving
+from cli.plugins import use_plugins
 from cli.settings import Settings, load
 from schemas.values import Role
 
@@ -41,6 +42,7 @@ def serve(home_path: Path, as_json: bool, name: str, component: Component) -> No
     home = Home(home_path.resolve())
     settings = load(home.config)
     home.prepare()
+    use_plugins(home)
     configure(home.log)
     try:
         anyio.run(_serve, home, settings, as_json, name, component)

@@ -29,6 +29,7 @@ from cli.logs import configure
 from cli.opening import has_record
 from cli.options import say, show_json
 from cli.pipelines import skills
+from cli.plugins import use_plugins
 from cli.progress import Progress
 from cli.reading import reading
 from cli.selecting import backlog_at, chooser, data_roots, place_of
@@ -89,6 +90,7 @@ def ground(
         raise CliError(f"{'; '.join(wrong)}: install valuetrain into an environment of its own")
     place = Home(home.resolve())
     settings = load(place.config)
+    use_plugins(place)
     repository = _repository(repo or Path.cwd())
     place.prepare()
     configure(place.log)

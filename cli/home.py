@@ -20,6 +20,8 @@ IGNORE = """\
 !policy.yaml
 !pipelines/
 !pipelines/**
+!skills/
+!skills/**
 """
 
 

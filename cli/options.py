@@ -90,6 +90,7 @@ _NAMED = frozenset(
         "BacklogError",
         "PolicyError",
         "PipelineError",
+        "PluginError",
         "SignatureError",
         "ServerError",
     }

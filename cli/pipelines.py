@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from schemas.pipeline import PipelineDefinition, RepeatRule
 from schemas.pipeline_source import Kind, PhaseSource, PipelineSource
 
 
-@cache
 def skills() -> Skills:
     """What the skills of this installation say of themselves, by name."""
     return {n: SkillFacts(s.role, s.modes, s.needs, s.produces) for n, s in discovered().items()}

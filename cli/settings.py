@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     `bin` comes first on the path."""
     skill_processes: Annotated[int, Field(ge=1, le=64)] = 2
     """How many skills may run at once."""
+    skill_folders: tuple[Path, ...] = ()
+    """Folders with skills of your own, one or more in each `*.py` file; relative ones are relative to the home. Their
+    code runs in the children of skills only. Without them nothing of the kind is looked for."""
+    skill_packages: tuple[str, ...] = ()
+    """Installed packages whose entry points in the group `valuetrain.skills` are skills; the same holds for them."""
     tracking_uri: str | None = None
     """An MLflow tracking URI (`sqlite:////path/mlflow.db`, a server) for the training runs; needs the extra `tracking`.
     It reaches the skill's process, so it must hold no password: MLflow reads those from its own credentials file."""

@@ -140,7 +140,8 @@ def _mode(
         may = ", ".join(role.value for role in mode.agents)
         document.add((*path, "agent"), f"{agent} is no agent of mode {name}; agents there are {may}")
     for number, skill in document.items(*path, "skills"):
-        if isinstance(skill, str) and not mode.allows(skill):
+        # A mode speaks of the agents' own areas; a plugin's skill has another and names its modes itself.
+        if isinstance(skill, str) and skill.partition(".")[0] in list(Role) and not mode.allows(skill):
             reason = f"mode {name} does not allow {skill!r}; it allows {', '.join(mode.skills)}"
             document.add((*path, "skills", number), reason)
     _limit(document, (*path, "timeout_seconds"), _SECONDS, mode.limits.timeout_seconds, name)

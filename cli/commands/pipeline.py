@@ -35,9 +35,10 @@ def list_pipelines(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False)
     with guard(home, as_json):
         from cli.home import Home
         from cli.pipelines import rows
+        from cli.plugins import use_plugins
         from conductor.catalog import Catalog
 
-        found = rows(Catalog((Home(home.resolve()).pipelines,)))
+        found = rows(Catalog((use_plugins(Home(home.resolve())).pipelines,)))
         if as_json:
             return show_json(found)
         for row in found:
@@ -62,9 +63,10 @@ def show(name: NameArgument, home: HomeOption = DEFAULT_HOME, as_json: JsonOptio
     with guard(home, as_json):
         from cli.home import Home
         from cli.pipelines import document, lines
+        from cli.plugins import use_plugins
         from conductor.catalog import Catalog
 
-        source, body = document(Catalog((Home(home.resolve()).pipelines,)), name)
+        source, body = document(Catalog((use_plugins(Home(home.resolve())).pipelines,)), name)
         if as_json:
             return show_json(body)
         say(f"{name}, version {source.version} ({body['file']})")
@@ -95,9 +97,10 @@ def check(
     with guard(home, as_json):
         from cli import pipelines
         from cli.home import Home
+        from cli.plugins import use_plugins
         from conductor.catalog import Catalog
 
-        folder = Home(home.resolve()).pipelines
+        folder = use_plugins(Home(home.resolve())).pipelines
         catalog = Catalog((folder,))
         rows, problems = pipelines.check_files(catalog, files) if files else pipelines.check_all(catalog, folder)
         if as_json:
@@ -133,10 +136,11 @@ def graph(
         from cli.graphs import mermaid, svg
         from cli.home import Home
         from cli.pipelines import skills
+        from cli.plugins import use_plugins
         from conductor.catalog import Catalog
         from conductor.pipelines import find
 
-        source = find(Catalog((Home(home.resolve()).pipelines,)), name, skills())
+        source = find(Catalog((use_plugins(Home(home.resolve())).pipelines,)), name, skills())
         text = svg(source) if picture is Picture.SVG else mermaid(source)
         if output is not None:
             try:
