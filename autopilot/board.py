@@ -15,7 +15,7 @@ from schemas.envelope import EventEnvelope
 from schemas.messages import Event
 from schemas.pipeline import PipelineDefinition
 from schemas.ticket import Ticket
-from schemas.values import ArtifactRef, Measurement, OriginKind, Usage
+from schemas.values import ASIDE, ArtifactRef, Measurement, OriginKind, Usage
 
 RowStatus = Literal["active", "waiting", "blocked", "rolled_back", "completed", "aborted"]
 
@@ -77,10 +77,6 @@ _INTERVENTIONS = (
     ev.SessionUnpaused, ev.AttemptReassigned, ev.SessionRolledBack, ev.SessionRestored,
 )  # fmt: skip
 """What people do to a session; the automation rate counts the completed ones with none."""
-
-
-_ASIDE = ("claim", "announce", "ready", "finish", "release")
-"""Effects of the session as a whole: going back to an earlier phase does not withdraw them."""
 
 
 def _copied(phases: dict[str, PhaseRow]) -> dict[str, PhaseRow]:
@@ -244,7 +240,7 @@ class Board:
                 for effect in [e for e in row.pending_effects if row.effects[e] in event.phases]:
                     del row.pending_effects[effect]
             case ev.EffectRequested():
-                row.effects[event.effect] = "" if event.kind in _ASIDE else event.phase
+                row.effects[event.effect] = "" if event.kind in ASIDE else event.phase
                 row.pending_effects[event.effect] = None
             case ev.EffectRecorded():
                 row.pending_effects.pop(event.effect, None)

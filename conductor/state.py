@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.pipeline import PhaseDefinition, PipelineDefinition
 from schemas.policy import Policy
 from schemas.ticket import Ticket
-from schemas.values import Approval, ArtifactRef, FailureClass, Measurement, Registered, Usage
+from schemas.values import ASIDE, Approval, ArtifactRef, FailureClass, Measurement, Registered, Usage
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -170,15 +170,12 @@ class Effect:
     @property
     def aside(self) -> bool:
         """Whether it is about the session as a whole, at its ticket's origin, and of no phase's work."""
-        return self.kind in _ASIDE
+        return self.kind in ASIDE
 
     @property
     def registers(self) -> bool:
         """Whether it makes a new version of a model."""
         return self.kind == "register" and self.registered is None
-
-
-_ASIDE = ("claim", "announce", "ready", "finish", "release")
 
 
 @dataclass(frozen=True)
