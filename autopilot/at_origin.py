@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import datetime
+from pathlib import Path
 
 from autopilot.board import SessionRow
 from autopilot.telling import pull_body, pull_title, status_comment
@@ -51,6 +51,7 @@ class OriginEffects:
         self._connect = connect
         self._sessions = sessions
         self._known: dict[str, GitHub] = {}
+        self._places: dict[str, tuple[Remote, str]] = {}
 
     def github(self, repository: str) -> GitHub:
         """The connection to one repository. Raises ForgeError without credentials."""
@@ -63,7 +64,7 @@ class OriginEffects:
         for github in self._known.values():
             github.close()
 
-    def carry_out(self, effect: EffectRequested, row: SessionRow, when: datetime) -> Posted:
+    def carry_out(self, effect: EffectRequested, row: SessionRow) -> Posted:
         """Do it unless it is done; what is there afterwards."""
         github = self.github(origin_of(row))
         before = effect.posted or Posted()
@@ -85,13 +86,18 @@ class OriginEffects:
             case _:
                 raise GitError(f"{effect.kind} is nothing that is done at a ticket's origin", "")
 
-    def _remote(self, github: GitHub) -> Remote:
-        return Remote(writing.clone_url(github), github.token)
+    def _place(self, github: GitHub) -> tuple[Remote, str]:
+        """Where to push to, and the branch that pull requests go to; asked once."""
+        if (place := self._places.get(github.repository)) is None:
+            place = self._places[github.repository] = (
+                Remote(writing.clone_url(github), github.token),
+                default_branch(github),
+            )
+        return place
 
     def _claim(self, github: GitHub, row: SessionRow) -> Posted:
         """The branch's creation decides, in one step at the server; assignee and label only tell people."""
-        where, remote = Repository(row.repository_path), self._remote(github)
-        main = default_branch(github)
+        where, (remote, main) = Repository(Path(row.repository)), self._place(github)
         if not remote.has(where, row.base_commit, main):
             raise GitError(
                 f"the commit {row.base_commit[:12]}, on which the session starts, is not on {main} of "
@@ -134,11 +140,10 @@ class OriginEffects:
         return holder if holder in [self._claim_commit(where, other) for other in same] else ""
 
     def _publish(self, github: GitHub, effect: EffectRequested, row: SessionRow, before: Posted) -> Posted:
-        where = Repository(row.repository_path)
+        where, (remote, base) = Repository(Path(row.repository)), self._place(github)
         guard(where, row.base_commit, effect.target, row.max_pushed_bytes)
-        self._remote(github).push(where, effect.target, row.branch)
+        remote.push(where, effect.target, row.branch)
         name = f"{row.id}.{before.round}"
-        base = default_branch(github)
         pull = writing.put_pull(github, row.branch, base, name, pull_title(row), self._clean(github, pull_body(row)))
         if pull.state != "open":
             what = "merged" if pull.merged else "closed"
@@ -155,15 +160,15 @@ class OriginEffects:
 
     def _ready(self, github: GitHub, row: SessionRow, before: Posted) -> Posted:
         text = self._clean(github, pull_body(row))
-        name, base = f"{row.id}.{before.round}", default_branch(github)
+        name, (_, base) = f"{row.id}.{before.round}", self._place(github)
         pull = writing.put_pull(github, row.branch, base, name, pull_title(row), text)
         pull = writing.end_draft(github, pull.number)
         return Posted(pull=pull.number, url=pull.url, round=before.round, note="it is merged" if pull.merged else "")
 
     def _give_back(self, github: GitHub, row: SessionRow, *, done: bool) -> Posted:
         """People first: without label and assignee nobody waits for us; the branch last, since it keeps others away."""
-        where, branch = Repository(row.repository_path), claim_branch(row.ticket.id)
-        ours, remote = self._claim_commit(where, row), self._remote(github)
+        where, branch = Repository(Path(row.repository)), claim_branch(row.ticket.id)
+        ours, (remote, _) = self._claim_commit(where, row), self._place(github)
         holder = remote.heads(where, branch).get(branch)
         if holder not in (ours, None):
             return Posted(note=f"the ticket's claim {holder} is not ours: nothing to give back")
@@ -175,7 +180,7 @@ class OriginEffects:
 
     def _withdraw(self, github: GitHub, row: SessionRow, before: Posted) -> Posted:
         """Close the pull request, then delete the branch while nothing but commits of ours is on it."""
-        where, remote = Repository(row.repository_path), self._remote(github)
+        where, (remote, _) = Repository(Path(row.repository)), self._place(github)
         pull: Pull | None = None
         if number := before.pull or self._pull_number(github, row, before.round):
             pull = writing.close_pull(github, number)

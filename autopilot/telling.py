@@ -56,7 +56,9 @@ def _gates(gates: Iterable[GateRow]) -> str:
         lines.append(f"- gate `{gate.id}` of {gate.phase}: {code(gate.reason)}{by}{held}")
     if not lines:
         return ""
-    return "\n".join(["Decide with `valuetrain gate approve GATE` or `valuetrain gate reject GATE --reason WHY`:", *lines])
+    return "\n".join(
+        ["Decide with `valuetrain gate approve GATE` or `valuetrain gate reject GATE --reason WHY`:", *lines]
+    )
 
 
 def _table(phases: Iterable[PhaseRow]) -> str:

@@ -221,7 +221,7 @@ def _effect_done(state: SessionState, command: cmd.RecordEffect, at: CommandEnve
         posted=command.posted,
     )
     if command.posted is not None and command.posted.taken_by:
-        reason = f"the ticket is taken by another Auto-Pilot: {command.posted.taken_by}"
+        reason = f"somebody else has the ticket: {command.posted.taken_by}"
         return (recorded, ev.SessionAborted(by=at.actor, reason=reason))
     return (recorded,)
 

@@ -86,7 +86,7 @@ def test_another_holder_of_the_ticket_ends_the_session() -> None:
         "effect_recorded", "session_aborted", "effect_requested",
     ]  # fmt: skip
     assert r.state.status is Status.ABORTED
-    assert r.state.reason == "the ticket is taken by another Auto-Pilot: session s12-other"
+    assert r.state.reason == "somebody else has the ticket: session s12-other"
     assert pending(r) == ["announce"]
     assert "release" not in asked(r), "what was never ours is not given back"
 
