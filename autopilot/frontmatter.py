@@ -35,9 +35,13 @@ REMEDIES = {
     "repository": "name a git repository below one of the policy's `repository_roots`, or leave the line out",
     "acceptance_tests": "write a list of test files below the backlog folder, for example `- tests/test_12.py`",
     "checkout": "leave it out: the drive sets it, to the commit it starts from",
+    "origin": "leave it out: the source of the ticket sets it",
+    "requester_id": "leave it out: the source of the ticket sets it",
     "created": "write date, time and zone, for example `created: 2026-11-01T09:00:00Z`",
     "file": "begin with a line `---`, then `field: value` lines, then another line `---`, then the free text",
 }
+NOT_WRITTEN = frozenset({"checkout", "origin", "requester_id"})
+"""Fields of a ticket that the system sets; an author who writes one is told so."""
 _FENCE = re.compile(r"^(---|\.\.\.)[ \t]*$")
 
 
@@ -98,9 +102,8 @@ def _split(text: str, source: str) -> tuple[str, str]:
 def _traps(document: Document, front: str) -> list[Problem]:
     """What would be taken in silence and mean something else than its author thinks."""
     found = []
-    if "checkout" in document.data:
-        line = document.line(("checkout",))
-        found.append(Problem("checkout", "is not a field to write", REMEDIES["checkout"], line))
+    for name in NOT_WRITTEN & set(document.data):
+        found.append(Problem(name, "is not a field to write", REMEDIES[name], document.line((name,))))
     if "body" in document.data:
         remedy = "write it below the front matter, as the file's text"
         found.append(Problem("body", "is not a field", remedy, document.line(("body",))))

@@ -26,6 +26,7 @@ REMEDIES = {
     "max_consecutive_failures": "write a whole number from 1, for example `max_consecutive_failures: 3`",
     "signing_key": "name a file, or leave the line out",
     "repository_roots": "write a list of directories, for example `repository_roots: [../services]`",
+    "max_pushed_bytes": "write a number of bytes above zero, for example `max_pushed_bytes: 20000000`",
     "test_command": "write one command, for example `test_command: python -m pytest`",
 }
 

@@ -110,7 +110,8 @@ def chooser(
 
     async def choose(board: Board) -> Choice:
         snapshot = await backlog.snapshot()
-        past = [(row.ticket.id, row.digest, row.status, row.id) for row in board.sessions.values()]
+        tried = [row for row in board.sessions.values() if not row.taken_by]
+        past = [(row.ticket.id, row.digest, row.status, row.id) for row in tried]
         known = {row.branch for row in board.sessions.values()}
         branches = await anyio.to_thread.run_sync(strangers, repository, known)
         said = {row.ticket.id: row.priority for row in board.sessions.values() if row.priority}
@@ -205,7 +206,8 @@ def _look(home_path: Path, backlog: str) -> tuple[Snapshot, Selection, list[dict
     if has_record(home, load(home.config)):
         with reading(home_path) as record:
             rows = record.sessions()
-    past = [(row["ticket"], row["ticket_digest"], row["status"], row["session"]) for row in rows]
+    tried = [row for row in rows if not row.get("taken_by")]
+    past = [(row["ticket"], row["ticket_digest"], row["status"], row["session"]) for row in tried]
     repository = Repository(Path.cwd())
     branches = strangers(repository, {row["branch"] for row in rows}) if repository.is_repository() else {}
     said = {row["ticket"]: row["priority"] for row in rows if row.get("priority")}

@@ -58,6 +58,9 @@ class Policy(Value):
     max_consecutive_failures: Annotated[int, Field(ge=1)] | None = later(None)
     """When so many sessions of a drive in a row end blocked, it takes no more tickets."""
 
+    max_pushed_bytes: Annotated[int, Field(gt=0)] = later(20_000_000)
+    """Largest file that is pushed to a forge, in bytes."""
+
     @model_validator(mode="after")
     def _escalation_goes_to_approvers(self) -> Self:
         if strangers := sorted(set(self.escalate_to) - {a.name for a in self.approvers}):

@@ -65,6 +65,11 @@ class Ticket(Value):
     """Test files below the backlog folder that must pass on the changed code; whoever builds does not see them."""
     checkout: Checkout | None = later(None)
     """Set by the drive, never by the author."""
+    origin: Annotated[str, Field(pattern=r"^github:[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")] | None = later(None)
+    """The backlog it came from, where its outcome is told: `github:OWNER/REPO`. Set by the source, never by the
+    author."""
+    requester_id: Annotated[int, Field(ge=1)] | None = later(None)
+    """The requester's numeric user id at the origin, which outlives a change of name. Set by the source."""
 
     @field_validator("metric")
     @classmethod
