@@ -71,6 +71,8 @@ RESTARTS = 64
 """Deliveries of long work before it is given up: each time a drive is stopped in the middle counts as one."""
 
 EFFECTS = ConsumerSpec("VT_EVENTS", "autopilot-effects", (f"{ROOT}.*.evt.*.effect_requested.*",), max_deliver=RESTARTS)
+ANSWERS = ConsumerSpec("VT_EVENTS", "autopilot-answers", (f"{ROOT}.*.evt.*.answer_requested.*",), max_deliver=RESTARTS)
+"""A consumer of its own: no person's answer waits behind an effect, nor an effect behind answers."""
 
 
 def agent_consumer(role: Role | str) -> ConsumerSpec:
@@ -79,7 +81,7 @@ def agent_consumer(role: Role | str) -> ConsumerSpec:
     return ConsumerSpec("VT_EVENTS", agent_consumer_name(role), phases, max_deliver=RESTARTS)
 
 
-CONSUMERS: tuple[ConsumerSpec, ...] = (CONDUCTOR, EFFECTS, *(agent_consumer(role) for role in Role))
+CONSUMERS: tuple[ConsumerSpec, ...] = (CONDUCTOR, EFFECTS, ANSWERS, *(agent_consumer(role) for role in Role))
 
 
 def consumer_config(spec: ConsumerSpec) -> dict[str, Any]:
