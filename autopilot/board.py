@@ -67,14 +67,15 @@ class Rest:
 
 _RESTING = (
     ev.SessionStarted, ev.PhaseCompleted, ev.GateOpened, ev.ApprovalGiven, ev.SessionBlocked, ev.SessionCompleted,
-    ev.EffectRecorded, ev.PhaseSkipped, ev.PhaseRepeated,
+    ev.EffectRecorded, ev.PhaseSkipped, ev.PhaseRepeated, ev.ApprovalCancelled,
 )  # fmt: skip
 """The events after which a session may rest; more than needed do no harm."""
 
 
 _INTERVENTIONS = (
     ev.ApprovalGiven, ev.GateRejected, ev.GateHeld, ev.GateUnheld, ev.SessionResumed, ev.SessionPaused,
-    ev.SessionUnpaused, ev.AttemptReassigned, ev.SessionRolledBack, ev.SessionRestored,
+    ev.SessionUnpaused, ev.AttemptReassigned, ev.SessionRolledBack, ev.SessionRestored, ev.ApprovalCancelled,
+    ev.GateOverridden,
 )  # fmt: skip
 """What people do to a session; the automation rate counts the completed ones with none."""
 
@@ -262,6 +263,10 @@ class Board:
                 row.phases[event.phase].status = "gate"
             case ev.ApprovalGiven():
                 row.gates[event.gate].by = (*row.gates[event.gate].by, event.by.name)
+            case ev.ApprovalCancelled():
+                row.gates[event.gate].by = tuple(name for name in row.gates[event.gate].by if name != event.of.name)
+            case ev.GateOverridden():
+                row.gates[event.gate].by = (*row.gates[event.gate].by, f"{event.by.name} (override)")
             case ev.GatePassed():
                 row.gates[event.gate].status = "passed"
             case ev.GateRejected():

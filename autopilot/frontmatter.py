@@ -37,10 +37,11 @@ REMEDIES = {
     "checkout": "leave it out: the drive sets it, to the commit it starts from",
     "origin": "leave it out: the source of the ticket sets it",
     "requester_id": "leave it out: the source of the ticket sets it",
+    "labeller_id": "leave it out: the source of the ticket sets it",
     "created": "write date, time and zone, for example `created: 2026-11-01T09:00:00Z`",
     "file": "begin with a line `---`, then `field: value` lines, then another line `---`, then the free text",
 }
-NOT_WRITTEN = frozenset({"checkout", "origin", "requester_id"})
+NOT_WRITTEN = frozenset({"checkout", "origin", "requester_id", "labeller_id"})
 """Fields of a ticket that the system sets; an author who writes one is told so."""
 _FENCE = re.compile(r"^(---|\.\.\.)[ \t]*$")
 

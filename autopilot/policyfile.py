@@ -27,6 +27,8 @@ REMEDIES = {
     "signing_key": "name a file, or leave the line out",
     "repository_roots": "write a list of directories, for example `repository_roots: [../services]`",
     "max_pushed_bytes": "write a number of bytes above zero, for example `max_pushed_bytes: 20000000`",
+    "admins": "write a list of names, for example `admins: [alice]`",
+    "accounts": "write a list, for example `accounts: [{name: carol, github: 583231, slack: U024BE7LH}]`",
     "test_command": "write one command, for example `test_command: python -m pytest`",
 }
 
@@ -94,17 +96,19 @@ def advice(policy: Policy, path: Path) -> list[str]:
 
 def _friendly(name: str, value: Any) -> Any:
     """A single value for a list of one, and a bare name for an approver without bounds."""
-    lists = ("approvers", "operators", "data_roots", "escalate_to", "repository_roots")
+    lists = ("approvers", "operators", "data_roots", "escalate_to", "repository_roots", "admins", "accounts")
     if name in lists and isinstance(value, str | dict):
         value = [value]
     if name == "approvers" and isinstance(value, list):
-        value = [{"name": item} if isinstance(item, str) else _approver(item) for item in value]
+        value = [{"name": item} if isinstance(item, str) else _person(item) for item in value]
+    if name == "accounts" and isinstance(value, list):
+        value = [_person(item) for item in value]
     return value
 
 
-def _approver(item: Any) -> Any:
+def _person(item: Any) -> Any:
     if not isinstance(item, dict):
         return item
-    lists = ("phases", "os_users", "paths")
+    lists = ("phases", "os_users", "paths", "github", "slack")
     kept = {key: value for key, value in item.items() if value is not None}
     return {key: [value] if key in lists and isinstance(value, str) else value for key, value in kept.items()}

@@ -66,7 +66,8 @@ def permissions(role: str, tenant: str = "*") -> Permissions:
         publish += _consume(tenant, "VT_EVENTS", agent_consumer_name(role))
     if role == Sender.AUTOPILOT:
         publish += _consume(tenant, "VT_EVENTS", "autopilot-effects")
-    if role in (Sender.AUTOPILOT, Sender.OPERATOR, OBSERVER):
+        publish += _consume(tenant, "VT_EVENTS", "autopilot-answers")
+    if role in (Sender.AUTOPILOT, Sender.OPERATOR, Sender.CHATOPS, OBSERVER):
         publish += [f"{_API}.STREAM.INFO.VT_EVENTS", f"{_API}.DIRECT.GET.VT_EVENTS"]
         subscribe += [f"{LIVE}.{ROOT}.{tenant}.evt.>", f"{ROOT}.{tenant}.tel.>"]
     if role == Sender.OPERATOR:

@@ -73,6 +73,8 @@ RESTARTS = 64
 _TO_DO = (f"{ROOT}.*.evt.*.effect_requested.*", f"{ROOT}.*.evt.*.selection_recorded.*")
 EFFECTS = ConsumerSpec("VT_EVENTS", "autopilot-effects", _TO_DO, max_deliver=RESTARTS)
 """What is done outside the record: effects, and telling people which tickets of a selection cannot be read."""
+ANSWERS = ConsumerSpec("VT_EVENTS", "autopilot-answers", (f"{ROOT}.*.evt.*.answer_requested.*",), max_deliver=RESTARTS)
+"""A consumer of its own: no person's answer waits behind an effect, nor an effect behind answers."""
 
 
 def agent_consumer(role: Role | str) -> ConsumerSpec:
@@ -81,7 +83,7 @@ def agent_consumer(role: Role | str) -> ConsumerSpec:
     return ConsumerSpec("VT_EVENTS", agent_consumer_name(role), phases, max_deliver=RESTARTS)
 
 
-CONSUMERS: tuple[ConsumerSpec, ...] = (CONDUCTOR, EFFECTS, *(agent_consumer(role) for role in Role))
+CONSUMERS: tuple[ConsumerSpec, ...] = (CONDUCTOR, EFFECTS, ANSWERS, *(agent_consumer(role) for role in Role))
 
 
 def consumer_config(spec: ConsumerSpec) -> dict[str, Any]:

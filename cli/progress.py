@@ -82,6 +82,11 @@ def line(envelope: EventEnvelope[Event], row: SessionRow) -> str | None:
             return f"{who} {event.phase:<20} waits for a person: gate {event.gate} ({event.reason})"
         case ev.ApprovalGiven():
             return f"{who} {'gate':<20} {event.gate} approved by {event.by.name} ({event.by.verified_as})"
+        case ev.ApprovalCancelled():
+            return f"{who} {'gate':<20} {event.gate}: the approval of {event.of.name} counts no more"
+        case ev.GateOverridden():
+            by = f"{event.by.name} ({event.by.verified_as})"
+            return f"{who} {'gate':<20} {event.gate} OVERRIDDEN by {by}: {event.reason}"
         case ev.HandEditsFound():
             return f"{who} {'':<20} ! edited by hand, which changes nothing: {', '.join(event.files)}"
         case ev.PhaseSkipped():

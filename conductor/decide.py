@@ -33,6 +33,8 @@ def decide(state: SessionState, envelope: CommandEnvelope) -> Decision:
     rule = _RULES.get(type(command))
     if rule is None or envelope.sender not in command.message_type.senders:
         return Refusal("not_allowed", f"{envelope.sender} may not send {envelope.type}")
+    if wrong := gates.wrong_channel(envelope.sender, envelope.actor):
+        return Refusal("not_allowed", wrong)
     if isinstance(command, cmd.StartSession):
         return rule(state, command, envelope)
     if state.status is Status.NEW:
@@ -293,6 +295,8 @@ _RULES: dict[type[Command], Callable[..., Decision]] = {
     cmd.ReassignAttempt: _rule(operating.reassign),
     cmd.ChangePriority: _rule(operating.change_priority),
     cmd.DecideGate: _rule(gate_rules.decide_gate),
+    cmd.CancelApproval: _rule(gate_rules.cancel_approval),
+    cmd.OverrideGate: _rule(gate_rules.override),
     cmd.RetryPhase: _rule(operating.retry),
     cmd.AbortSession: _rule(operating.abort),
     cmd.RollbackSession: _rule(operating.rollback),

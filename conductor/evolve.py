@@ -220,6 +220,21 @@ def _(event: ev.ApprovalGiven, state: SessionState) -> SessionState:
 
 
 @_evolve.register
+def _(event: ev.ApprovalCancelled, state: SessionState) -> SessionState:
+    gate = state.gates[event.gate]
+    gate = replace(gate, approvals=tuple([a for a in gate.approvals if a.by != event.of]))
+    return replace(state, gates=put(state.gates, gate.id, gate), interventions=state.interventions + 1)
+
+
+@_evolve.register
+def _(event: ev.GateOverridden, state: SessionState) -> SessionState:
+    gate = state.gates[event.gate]
+    approval = Approval(by=event.by, reason=f"override: {event.reason}")
+    gate = replace(gate, approvals=(*gate.approvals, approval), overridden=True)
+    return replace(state, gates=put(state.gates, gate.id, gate), interventions=state.interventions + 1)
+
+
+@_evolve.register
 def _(event: ev.GatePassed, state: SessionState) -> SessionState:
     gate = state.gates[event.gate]
     by = ", ".join(a.by.name for a in gate.approvals) or "criteria"

@@ -16,23 +16,60 @@ from schemas.messages import Event
 from schemas.pipeline import RepeatRule
 from schemas.values import FailureClass
 
+SHORTEST = 7
+"""Digits a commit's abbreviation needs at least."""
+
 
 def decide_gate(state: SessionState, command: cmd.DecideGate, at: CommandEnvelope) -> Decision:
     """An eligible person's yes or no."""
     gate = _open(state, command.gate)
     if isinstance(gate, Refusal):
         return gate
-    if wrong := _undecidable(state, gate, at):
+    if wrong := _undecidable(state, gate, at) or _other_commit(gate, command.commit):
         return wrong
     if command.decision == "reject":
         if not command.reason.strip():
             return Refusal("reason_missing", "a rejection needs a reason (--reason TEXT), so that it can be acted on")
         rejected, why = _rejected(gate, command.reason, at)
         return (rejected, block(state, gate.phase, FailureClass.POLICY, why))
-    approval = ev.ApprovalGiven(gate=gate.id, by=at.actor, reason=command.reason)
-    if len(gate.approvals) + 1 < gate.quorum:
-        return (approval,)
-    return (approval, ev.GatePassed(gate=gate.id, phase=gate.phase, kind="human"))
+    lapsed = [(a.by, said) for a in gate.approvals if (said := gates.unfit(state, gate, a.by))]
+    events: list[Event] = [
+        ev.ApprovalCancelled(gate=gate.id, phase=gate.phase, of=of, reason=why) for of, why in lapsed
+    ]
+    events.append(ev.ApprovalGiven(gate=gate.id, by=at.actor, reason=command.reason))
+    if len(gate.approvals) - len(lapsed) + 1 < gate.quorum:
+        return tuple(events)
+    return (*events, ev.GatePassed(gate=gate.id, phase=gate.phase, kind="human"))
+
+
+def cancel_approval(state: SessionState, command: cmd.CancelApproval, at: CommandEnvelope) -> Decision:
+    """Who approved takes it back; also of a gate that is held."""
+    gate = _open(state, command.gate)
+    if isinstance(gate, Refusal):
+        return gate
+    if reason := gates.may_operate(state.policy, at.actor):
+        return Refusal("not_an_approver", reason)
+    given = next((a.by for a in gate.approvals if a.by.name == at.actor.name), None)
+    if given is None:
+        return Refusal("no_approval", f"{at.actor.name} has not approved gate {gate.id}: there is nothing to take back")
+    return (ev.ApprovalCancelled(gate=gate.id, phase=gate.phase, of=given, reason=command.reason),)
+
+
+def override(state: SessionState, command: cmd.OverrideGate, at: CommandEnvelope) -> Decision:
+    """An admin's yes in place of everybody else's. What the gate is bound to is checked all the same."""
+    gate = _open(state, command.gate)
+    if isinstance(gate, Refusal):
+        return gate
+    if reason := gates.may_override(state, at.actor):
+        return Refusal("not_an_admin", reason)
+    if not command.reason.strip():
+        return Refusal("reason_missing", "an override needs a reason, for the record")
+    if wrong := _held(gate) if gate.held else _outdated(state, gate) or _other_commit(gate, command.commit):
+        return wrong
+    return (
+        ev.GateOverridden(gate=gate.id, phase=gate.phase, by=at.actor, reason=command.reason),
+        ev.GatePassed(gate=gate.id, phase=gate.phase, kind="human"),
+    )
 
 
 def send_gate_back(state: SessionState, command: cmd.SendBack, at: CommandEnvelope) -> Decision:
@@ -119,6 +156,11 @@ def _undecidable(state: SessionState, gate: GateState, at: CommandEnvelope) -> R
         return Refusal("not_an_approver", reason)
     if gate.held:
         return _held(gate)
+    return _outdated(state, gate)
+
+
+def _outdated(state: SessionState, gate: GateState) -> Refusal | None:
+    """Whether what the gate is bound to is still what would pass."""
     phase = state.phases[gate.phase]
     bound = (gate.commit, gate.policy_version, gate.artifacts)
     if bound != (phase.commit, state.policy_version, phase.artifacts):
@@ -127,6 +169,14 @@ def _undecidable(state: SessionState, gate: GateState, at: CommandEnvelope) -> R
         )
         return Refusal("gate_outdated", what)
     return None
+
+
+def _other_commit(gate: GateState, seen: str) -> Refusal | None:
+    """Whether the person speaks of another commit than the gate's; a short one must be long enough to mean one."""
+    if not seen or (len(seen) >= SHORTEST and gate.commit.startswith(seen.lower())):
+        return None
+    what = f"gate {gate.id} is for commit {gate.commit[:12]}, not for {seen[:40]}: look at that one, then decide"
+    return Refusal("other_commit", what)
 
 
 def _rejected(gate: GateState, reason: str, at: CommandEnvelope) -> tuple[Event, str]:

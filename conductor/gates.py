@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 from conductor import criteria
 from conductor.state import GateState, SessionState
 from schemas.pipeline import PhaseDefinition, PipelineDefinition
-from schemas.policy import Approver, Policy
+from schemas.policy import Account, Approver, Policy
 from schemas.ticket import Ticket
-from schemas.values import Actor, CriterionResult, RiskLevel
+from schemas.values import Actor, CriterionResult, RiskLevel, Sender
 
 SYSTEM_NAMES = frozenset({"conductor", "autopilot", "value-train"})
 PEOPLE = ("cli", "console", "github", "slack")
 """The channels on which people speak, each with an identity it verified."""
+
+CHANNELS = {Sender.OPERATOR.value: ("cli", "console"), Sender.CHATOPS.value: ("github", "slack")}
+"""The channels a login can have verified anybody on: chat-ops cannot speak for somebody at the command line."""
 
 
 def context(state: SessionState) -> criteria.Context:
@@ -84,15 +87,33 @@ def eligible(state: SessionState, phase: str, escalated: bool = False) -> tuple[
         return ()
     tier = int(state.measured.get("risk", {}).get("tier", 0.0))
     risk = max(state.ticket.risk.rank, min(tier, RiskLevel.HIGH.rank))
-    requester = state.ticket.requester or ""
     return tuple(
         a
         for a in state.policy.approvers
         if (a.name in state.policy.escalate_to if escalated else not a.phases or phase in a.phases)
         and _owns(a, state)
         and a.up_to_risk.rank >= risk
-        and not (state.policy.separation_of_duties and same_person(a.name, requester))
+        and not (state.policy.separation_of_duties and _party(state.ticket, a.name, a.github))
     )
+
+
+def _party(ticket: Ticket, name: str, accounts: Iterable[int]) -> str:
+    """What somebody did for the ticket that keeps them from deciding its gates, or ""."""
+    known = set(accounts)
+    if same_person(name, ticket.requester or "") or ticket.requester_id in known:
+        return "requested the ticket"
+    return "set the label by which the ticket was taken" if ticket.labeller_id in known else ""
+
+
+def party(state: SessionState, actor: Actor) -> str:
+    """What `actor` did for the session's ticket that keeps them from deciding its gates, or "": by name, by the account
+    they speak from, and by every GitHub account the policy gives them."""
+    if state.ticket is None:
+        return ""
+    person = state.policy.person(actor.name) if state.policy else None
+    channel, _, number = actor.verified_as.partition(":")
+    spoken = {int(number)} if actor.channel == channel == "github" and number.isdecimal() else set()
+    return _party(state.ticket, actor.name, {*spoken, *(person.github if person else ())})
 
 
 def touched(state: SessionState) -> tuple[str, ...]:
@@ -131,19 +152,7 @@ def _plain(name: str) -> str:
 
 def refusal(state: SessionState, gate: GateState, actor: Actor) -> str | None:
     """Why `actor` may not decide `gate`; None if they may. Names are compared exactly: no look-alikes."""
-    if actor.name in SYSTEM_NAMES or actor.channel not in PEOPLE:
-        return f"{actor.name} is a program; gates are for people"
-    allowed = eligible(state, gate.phase, gate.escalated)
-    match = next((a for a in allowed if a.name == actor.name), None)
-    if match is None:
-        requester = (state.ticket.requester if state.ticket else None) or ""
-        if state.policy and state.policy.separation_of_duties and same_person(actor.name, requester):
-            return f"{actor.name} requested the ticket and may not approve it (separation of duties)"
-        names = (
-            ", ".join(who(a) for a in allowed) or "nobody: add an approver to policy.yaml and start the ticket again"
-        )
-        return f"the policy does not name {actor.name} for {gate.phase} of this session; it names {names}"
-    if reason := _impostor(match, actor):
+    if reason := unfit(state, gate, actor):
         return reason
     if any(same_person(a.by.name, actor.name) for a in gate.approvals):
         return f"{actor.name} has approved this gate already; another person must"
@@ -153,13 +162,75 @@ def refusal(state: SessionState, gate: GateState, actor: Actor) -> str | None:
     return None
 
 
-def _impostor(approver: Approver, actor: Actor) -> str | None:
-    """Why `actor`, who gives this approver's name, is not taken for them: the account is another one."""
-    if actor.channel != "cli" or not approver.os_users:
+def unfit(state: SessionState, gate: GateState, actor: Actor) -> str | None:
+    """Why `actor` is none of those who may decide `gate` as things are now, whatever they approved; None if they are.
+    Asked again when an approval counts: what the change touches or how risky it is may have been found out since."""
+    if actor.name in SYSTEM_NAMES or actor.channel not in PEOPLE:
+        return f"{actor.name} is a program; gates are for people"
+    allowed = eligible(state, gate.phase, gate.escalated)
+    match = next((a for a in allowed if a.name == actor.name), None)
+    separated = state.policy is not None and state.policy.separation_of_duties
+    if separated and (did := party(state, actor)):
+        return f"{actor.name} {did} and may not approve it (separation of duties)"
+    if match is None:
+        names = (
+            ", ".join(who(a) for a in allowed) or "nobody: add an approver to policy.yaml and start the ticket again"
+        )
+        return f"the policy does not name {actor.name} for {gate.phase} of this session; it names {names}"
+    return _impostor(match, actor)
+
+
+def may_override(state: SessionState, actor: Actor) -> str | None:
+    """Why `actor` may not override a gate; None if they may. Who requested a ticket or released it never does, whatever
+    the policy says of the separation of duties."""
+    if actor.name in SYSTEM_NAMES or actor.channel not in PEOPLE:
+        return f"{actor.name} is a program; gates are for people"
+    admins = state.policy.admins if state.policy else ()
+    if did := party(state, actor):
+        return f"{actor.name} {did} and may not override its gates (separation of duties)"
+    if state.policy is None or actor.name not in admins:
+        return f"{actor.name} is no admin; the policy names {', '.join(admins) or 'nobody'} (`admins`)"
+    return _impostor(state.policy.person(actor.name), actor)
+
+
+def _impostor(person: Approver | Account | None, actor: Actor) -> str | None:
+    """Why `actor`, who gives this person's name, is not taken for them: the account is another one.
+
+    At the command line a person without `os_users` may be everybody who can open the home. The other channels reach
+    anybody, so there a person without accounts is nobody.
+    """
+    accounts: tuple[str, ...]
+    match actor.channel:
+        case "cli":
+            accounts = person.os_users if person else ()
+            if not accounts or actor.verified_as.removeprefix("os:") in accounts:
+                return None
+        case "github" | "slack":
+            ids = () if person is None else person.github if actor.channel == "github" else person.slack
+            accounts = tuple(f"{actor.channel}:{id_}" for id_ in ids)
+            if actor.verified_as in accounts:
+                return None
+            if ":" not in actor.verified_as and not (person and (person.os_users or person.github or person.slack)):
+                return None  # recorded before accounts were named: whoever opened the home spoke under any name
+            if not accounts:
+                return f"the policy gives {actor.name} no {actor.channel} account, so {actor.verified_as} is not theirs"
+        case _:
+            return None
+    return f"{actor.verified_as} may not speak as {actor.name}; the policy names {', '.join(accounts)}"
+
+
+def wrong_channel(sender: str, actor: Actor) -> str | None:
+    """Why a login cannot have verified `actor`: people of that channel speak through another one. None for what it
+    serves, for logins that programs speak with, and for programs, whom the other rules refuse."""
+    served = CHANNELS.get(sender)
+    if served is None or actor.channel not in PEOPLE:
         return None
-    if actor.verified_as.removeprefix("os:") in approver.os_users:
+    numbered = actor.verified_as.startswith(f"{actor.channel}:")
+    if sender == Sender.CHATOPS and actor.channel in served and not numbered:
+        return f"{actor.verified_as} is no account of {actor.channel}"
+    if actor.channel in served or (sender == Sender.OPERATOR and not numbered):
         return None
-    return f"{actor.verified_as} may not speak as {actor.name}; the policy names {', '.join(approver.os_users)}"
+    return f"{sender} speaks for people on {' and '.join(served)}, not on {actor.channel}"
 
 
 def _identity(actor: Actor) -> tuple[str, str]:
@@ -167,12 +238,11 @@ def _identity(actor: Actor) -> tuple[str, str]:
 
 
 def may_operate(policy: Policy | None, actor: Actor) -> str | None:
-    """Why `actor` may not operate a session or drive under `policy`; None if they may (operators, and approvers of any
-    phase)."""
+    """Why `actor` may not operate a session or drive under `policy`; None if they may (operators, admins, and approvers
+    of any phase)."""
     if actor.name in SYSTEM_NAMES or actor.channel not in PEOPLE:
         return f"{actor.name} is a program; this is for people"
-    named = {*policy.operators, *(a.name for a in policy.approvers)} if policy else set()
+    named = {*policy.operators, *policy.admins, *(a.name for a in policy.approvers)} if policy else set()
     if actor.name not in named or policy is None:
         return f"the policy does not name {actor.name}; it names {', '.join(sorted(named)) or 'nobody'}"
-    approver = next((a for a in policy.approvers if a.name == actor.name), None)
-    return _impostor(approver, actor) if approver is not None else None
+    return _impostor(policy.person(actor.name), actor)

@@ -11,32 +11,26 @@ import structlog
 
 import conductor
 import schemas
-from conductor.drives import DriveState, evolve_drive
 from conductor.fold import fold
-from conductor.letters import LetterState, evolve_letter
+from conductor.small import Small, begin, evolve_small
 from conductor.snapshots import BadSnapshot, decode, encode
 from conductor.state import SessionState, initial
 from schemas.envelope import StreamId
 from store.port import Snapshot, Store
 
 _log = structlog.get_logger("conductor")
-Aggregate = SessionState | DriveState | LetterState
+Aggregate = SessionState | Small
 LONG = 500
 """Whoever had to fold more events than these writes a snapshot. Reading one takes about as long as folding 130."""
 
 
 def load(store: Store, stream: StreamId) -> Aggregate:
     """The state after the stream's events. Raises StoreCorrupt, StoreUnavailable."""
-    if stream.kind == "drive":
-        drive = DriveState(stream.name)
+    if stream.kind != "session":
+        small = begin(stream)
         for envelope in store.read(stream):
-            drive = evolve_drive(drive, envelope.event, envelope.sequence)
-        return drive
-    if stream.kind == "system":
-        letter = LetterState(stream.name)
-        for envelope in store.read(stream):
-            letter = evolve_letter(letter, envelope.event, envelope.sequence)
-        return letter
+            small = evolve_small(small, envelope.event, envelope.sequence)
+        return small
     return _session(store, stream)
 
 

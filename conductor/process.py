@@ -144,6 +144,8 @@ def _passed(gate: GateState) -> str:
     if not gate.approvals:
         return f"{gate.id}: {gate.kind}, {gate.reason}"
     people = ", ".join(f"{a.by.name} ({a.by.verified_as})" for a in gate.approvals)
+    if gate.overridden:
+        return f"{gate.id}: {gate.kind}, {gate.approvals[-1].reason}, by {people.split(', ')[-1]}"
     return f"{gate.id}: {gate.kind}, approved by {people}"
 
 

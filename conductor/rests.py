@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from conductor.change import copied
-from conductor.state import NOTHING, SessionState, Stage, Status, finish, replace
+from conductor.state import NOTHING, GateState, SessionState, Stage, Status, finish, replace
 from schemas import session as ev
 from schemas.messages import Event
 
@@ -34,11 +34,15 @@ def unrest(state: SessionState) -> str | None:
             return f"attempt {phase.attempt + 1} of {phase.name} was about to start"
         if phase.busy:
             return "the rules were in the middle of one decision"
-        if phase.gate and len(state.gates[phase.gate].approvals) >= state.gates[phase.gate].quorum:
+        if phase.gate and _decided(state.gates[phase.gate]):
             return "a gate was just being decided"
     if state.status is not Status.ACTIVE or starts_next(state):
         return None
     return "the rules were in the middle of one decision"
+
+
+def _decided(gate: GateState) -> bool:
+    return gate.overridden or len(gate.approvals) >= gate.quorum
 
 
 def starts_next(state: SessionState) -> str:

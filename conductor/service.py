@@ -17,12 +17,12 @@ import anyio.to_thread
 import structlog
 
 from bus.port import Ack, Bus, Delivery, GiveUp, Outcome, Retry
-from conductor.drives import DriveState, decide_drive, evolve_drive
 from conductor.fold import handle
-from conductor.letters import LETTER, LetterState, decide_letter, evolve_letter, letter_view
+from conductor.letters import LETTER, LetterState, letter_view
 from conductor.loading import Aggregate, load
 from conductor.process import IDLE, Alarm, awaited, heard, timers
 from conductor.refusal import Refusal
+from conductor.small import Small, decide_small, evolve_small
 from conductor.state import SessionState
 from conductor.verdict import Verdict, pulse, verdict_of
 from conductor.views import gate_view, session_view
@@ -34,7 +34,7 @@ from schemas.envelope import (
     decode_command,
     encode_command,
 )
-from schemas.ids import uuid7
+from schemas.ids import SAID, uuid7
 from schemas.messages import Event
 from schemas.subjects import command_sender
 from schemas.values import Actor, Sender
@@ -140,6 +140,8 @@ class Conductor:
             raise UnreadableMessage(f"{envelope.type} is not for a {envelope.stream.kind} stream")
         if envelope.id.startswith((TIMER, LETTER)):
             raise UnreadableMessage(f"the id {envelope.id!r} is a timer's or a dead letter's: use a random one")
+        if envelope.id.startswith(SAID) and sender != Sender.CHATOPS.value:
+            raise UnreadableMessage(f"the id {envelope.id!r} is a comment's: use a random one")
         return envelope.sent_by(sender)
 
     async def handle_commands(self, envelopes: Sequence[CommandEnvelope]) -> list[Verdict]:
@@ -280,22 +282,14 @@ class Conductor:
         )
         return _Planned(append, outcome.state)
 
-    def _plan_small(self, state: DriveState | LetterState, envelope: CommandEnvelope) -> _Planned:
-        """A drive's or a dead letter's command: one decision, nothing that follows by itself, no timers."""
-        after: DriveState | LetterState = state
-        if isinstance(state, DriveState):
-            decision = decide_drive(state, envelope)
-        else:
-            decision = decide_letter(state, envelope)
+    def _plan_small(self, state: Small, envelope: CommandEnvelope) -> _Planned:
+        """A drive's, a dead letter's or an answer's command."""
+        after = state
+        decision = decide_small(state, envelope)
         events = () if isinstance(decision, Refusal) else decision
         refusal = decision if isinstance(decision, Refusal) else None
         for offset, event in enumerate(events, 1):
-            sequence = state.version + offset
-            after = (
-                evolve_drive(after, event, sequence)
-                if isinstance(after, DriveState)
-                else evolve_letter(after, event, sequence)
-            )
+            after = evolve_small(after, event, state.version + offset)
         views = (View("letter", after.id, letter_view(after)),) if isinstance(after, LetterState) and events else ()
         append = Append(
             stream=envelope.stream,

@@ -148,6 +148,8 @@ class GateState:
     decided_by: str = ""
     held: bool = False
     escalated: bool = False
+    overridden: bool = False
+    """Whether an admin passed it, who is the last in `approvals`."""
 
 
 @dataclass(frozen=True, slots=True)

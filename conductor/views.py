@@ -87,6 +87,7 @@ def gate_view(state: SessionState, gate: GateState) -> dict[str, Any]:
         "decided_by": gate.decided_by,
         "held": gate.held,
         "escalated": gate.escalated,
+        "overridden": gate.overridden,
         "expires": timestamp(phase.due) if phase and phase.due and gate.status == "open" else None,
         "may_decide": [who(a) for a in eligible(state, gate.phase, gate.escalated)],
         "problem": missing(state, gate) if gate.status == "open" else "",

@@ -19,6 +19,7 @@ from schemas.values import (
     PhaseName,
     Posted,
     Priority,
+    Reaction,
     Registered,
     Sender,
     Sha256,
@@ -29,6 +30,7 @@ from schemas.values import (
 
 _AUTOPILOT = (Sender.AUTOPILOT,)
 _OPERATOR = (Sender.OPERATOR,)
+_PEOPLE = (Sender.OPERATOR, Sender.CHATOPS)
 
 
 class StartSession(Command, stream="session", senders=_AUTOPILOT):
@@ -145,12 +147,30 @@ class ExpireGate(Command, stream="session", senders=(Sender.CONDUCTOR,)):
     gate: str
 
 
-class DecideGate(Command, stream="session", senders=_OPERATOR):
+class DecideGate(Command, stream="session", senders=_PEOPLE):
     """A person's decision on a gate; the envelope's actor says who, as the channel verified it."""
 
     gate: str
     decision: Literal["approve", "reject"]
     reason: str = ""
+    commit: str = later("")
+    """What the person saw: the gate's commit or its beginning, of seven digits at least. Empty for the gate's."""
+
+
+class CancelApproval(Command, stream="session", senders=_PEOPLE):
+    """Take one's own approval of a gate back, while the gate is open."""
+
+    gate: str
+    reason: str = ""
+
+
+class OverrideGate(Command, stream="session", senders=_PEOPLE):
+    """An admin's yes to a gate, whoever else would have to say it."""
+
+    gate: str
+    reason: str
+    commit: str = later("")
+    """As in DecideGate."""
 
 
 class SendBack(Command, stream="session", senders=_OPERATOR):
@@ -161,27 +181,27 @@ class SendBack(Command, stream="session", senders=_OPERATOR):
     reason: str
 
 
-class HoldGate(Command, stream="session", senders=_OPERATOR):
+class HoldGate(Command, stream="session", senders=_PEOPLE):
     """Keep a gate from being decided."""
 
     gate: str
     reason: str = ""
 
 
-class UnholdGate(Command, stream="session", senders=_OPERATOR):
+class UnholdGate(Command, stream="session", senders=_PEOPLE):
     """Release a gate that is held."""
 
     gate: str
     reason: str = ""
 
 
-class PauseSession(Command, stream="session", senders=_OPERATOR):
+class PauseSession(Command, stream="session", senders=_PEOPLE):
     """Start no more phases; what is at work may report."""
 
     reason: str = ""
 
 
-class ResumeSession(Command, stream="session", senders=_OPERATOR):
+class ResumeSession(Command, stream="session", senders=_PEOPLE):
     """Let a paused session go on."""
 
     reason: str = ""
@@ -201,19 +221,19 @@ class ChangePriority(Command, stream="session", senders=_OPERATOR):
     reason: str = ""
 
 
-class RetryPhase(Command, stream="session", senders=_OPERATOR):
+class RetryPhase(Command, stream="session", senders=_PEOPLE):
     """Give a blocked session another attempt."""
 
     reason: str = ""
 
 
-class AbortSession(Command, stream="session", senders=_OPERATOR):
+class AbortSession(Command, stream="session", senders=_PEOPLE):
     """End a session for good; its branch stays as it is."""
 
     reason: str
 
 
-class RollbackSession(Command, stream="session", senders=_OPERATOR):
+class RollbackSession(Command, stream="session", senders=_PEOPLE):
     """Roll back to the start of `phase`: state and branch."""
 
     phase: PhaseName
@@ -301,4 +321,21 @@ class RecordRequeue(Command, stream="system", senders=(Sender.CONDUCTOR,)):
     """A released message was put back on its subject, or could not be (then `problem` says why)."""
 
     message_id: str
+    problem: str = ""
+
+
+class RequestAnswer(Command, stream="system", senders=(Sender.CHATOPS,)):
+    """Acknowledge a person's comment with a reaction, and answer it when `text` says anything."""
+
+    repository: str
+    issue: int
+    comment: int
+    reaction: Reaction
+    text: str = ""
+
+
+class RecordAnswer(Command, stream="system", senders=_AUTOPILOT):
+    """The answer was given (`reply` is its comment, 0 for none), or could not be (then `problem` says why)."""
+
+    reply: int = 0
     problem: str = ""

@@ -6,6 +6,10 @@ import os
 import secrets
 import time
 
+SAID = "said."
+"""How the ids of commands begin that follow from what a person wrote, so that reading it twice does nothing twice.
+Only chat-ops may use it: an id taken before its time would silence somebody."""
+
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"  # no i, l, o, 0, 1: people read these aloud
 
 

@@ -8,6 +8,21 @@ from pydantic import Field, model_validator
 
 from schemas.values import PhaseName, RiskLevel, Value, later
 
+GithubId = Annotated[int, Field(ge=1, lt=2**53)]
+"""A GitHub account's numeric user id: unlike its login it never changes hands."""
+
+SlackId = Annotated[str, Field(pattern=r"^[UW][A-Z0-9]{2,20}$")]
+"""A Slack user's id, as "Copy member ID" gives it."""
+
+
+class Account(Value):
+    """The accounts of an operator or admin who is no approver, by the channel that verifies them."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    os_users: tuple[str, ...] = ()
+    github: tuple[GithubId, ...] = ()
+    slack: tuple[SlackId, ...] = ()
+
 
 class Approver(Value):
     """A person who may decide gates.
@@ -24,6 +39,10 @@ class Approver(Value):
     paths: tuple[str, ...] = later(())
     """Globs (`*` also matches `/`) that must cover every file a change touches, or else the ticket's `data`; empty
     means every ticket."""
+    github: tuple[GithubId, ...] = later(())
+    """The GitHub accounts that may speak as this person in comments; empty means none."""
+    slack: tuple[SlackId, ...] = later(())
+    """The Slack users that may speak as this person; empty means none."""
 
 
 class Policy(Value):
@@ -57,6 +76,10 @@ class Policy(Value):
     """How the tests of this repository are run; read from the base commit of the repository that is changed."""
     max_consecutive_failures: Annotated[int, Field(ge=1)] | None = later(None)
     """When so many sessions of a drive in a row end blocked, it takes no more tickets."""
+    admins: tuple[str, ...] = later(())
+    """Names that may override a gate, with a reason; never one of a ticket they requested or released themselves."""
+    accounts: tuple[Account, ...] = later(())
+    """Accounts of operators and admins who are no approvers; an approver's stand with the approver."""
 
     max_pushed_bytes: Annotated[int, Field(gt=0)] = later(20_000_000)
     """Largest file that is pushed to a forge, in bytes."""
@@ -66,3 +89,30 @@ class Policy(Value):
         if strangers := sorted(set(self.escalate_to) - {a.name for a in self.approvers}):
             raise ValueError(f"`escalate_to` names {', '.join(strangers)}, who is no approver: list them there too")
         return self
+
+    @model_validator(mode="after")
+    def _an_account_is_one_persons(self) -> Self:
+        approvers = {approver.name for approver in self.approvers}
+        if doubled := sorted({account.name for account in self.accounts} & approvers):
+            raise ValueError(f"`accounts` names {', '.join(doubled)}, who is an approver: write the accounts there")
+        owners: dict[int | str, str] = {}
+        for person in self.people:
+            accounts: tuple[int | str, ...] = (*person.github, *person.slack)
+            for account in accounts:
+                if (other := owners.setdefault(account, person.name)) != person.name:
+                    raise ValueError(f"`accounts` and approvers give {account} to both {other} and {person.name}")
+        return self
+
+    @property
+    def people(self) -> tuple[Approver | Account, ...]:
+        """Everybody whose accounts the policy knows."""
+        return (*self.approvers, *self.accounts)
+
+    def person(self, name: str) -> Approver | Account | None:
+        """The person called exactly so, if the policy knows any accounts of theirs."""
+        return next((person for person in self.people if person.name == name), None)
+
+    def owner_of(self, account: int | str) -> str | None:
+        """Whose account a GitHub user id (a number) or a Slack user id (a text) is."""
+        owners = (p.name for p in self.people if account in (p.github if isinstance(account, int) else p.slack))
+        return next(owners, None)

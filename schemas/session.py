@@ -189,6 +189,24 @@ class ApprovalGiven(Event, stream="session"):
     reason: str = ""
 
 
+class ApprovalCancelled(Event, stream="session"):
+    """An approval counts no more: who gave it took it back, or may no longer decide the gate."""
+
+    gate: str
+    phase: PhaseName
+    of: Actor
+    reason: str = ""
+
+
+class GateOverridden(Event, stream="session"):
+    """An admin passed the gate alone, whoever else would have had to approve it."""
+
+    gate: str
+    phase: PhaseName
+    by: Actor
+    reason: str
+
+
 class GatePassed(Event, stream="session"):
     """The gate's decision is yes."""
 

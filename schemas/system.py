@@ -1,11 +1,14 @@
-"""Events of the system itself: what became of each message that was given up. One stream a dead letter."""
+"""Events of the system itself: what became of each message that was given up, and of each answer to a person's comment.
+
+One stream a dead letter, one an answer.
+"""
 
 from __future__ import annotations
 
 from pydantic import AwareDatetime
 
 from schemas.messages import Event
-from schemas.values import Sha256
+from schemas.values import Reaction, Sha256
 
 
 class DeadLetterRecorded(Event, stream="system"):
@@ -47,3 +50,20 @@ class DeadLetterDiscarded(Event, stream="system"):
     """A person decided that the message is not needed; its bytes stay where they are."""
 
     reason: str
+
+
+class AnswerRequested(Event, stream="system"):
+    """A person's comment is to be acknowledged, and answered when `text` says anything: the intent."""
+
+    repository: str
+    issue: int
+    comment: int
+    reaction: Reaction
+    text: str = ""
+
+
+class AnswerRecorded(Event, stream="system"):
+    """It was done, or could not be: the receipt."""
+
+    reply: int = 0
+    problem: str = ""

@@ -70,6 +70,8 @@ class Ticket(Value):
     author."""
     requester_id: Annotated[int, Field(ge=1)] | None = later(None)
     """The requester's numeric user id at the origin, which outlives a change of name. Set by the source."""
+    labeller_id: Annotated[int, Field(ge=1)] | None = later(None)
+    """The numeric user id of who set the label by which Auto-Pilot takes the ticket. Set by the source."""
 
     @field_validator("metric")
     @classmethod

@@ -44,6 +44,7 @@ class Sender(StrEnum):
 
     AUTOPILOT = "autopilot"
     OPERATOR = "operator"
+    CHATOPS = "chatops"
     CONDUCTOR = "conductor"
 
 
@@ -238,6 +239,9 @@ class Approval(Value):
     by: Actor
     reason: str = ""
 
+
+Reaction = Literal["eyes", "+1", "-1", "confused"]
+"""How a comment is acknowledged: done, refused, not understood; `eyes` where there is only something to say."""
 
 GateKind = Literal["automatic", "human"]
 RepeatKind = Literal["iterate", "pivot"]

@@ -45,8 +45,8 @@ def may_subscribe(role: str, subject: str) -> bool:
     return any(matches(pattern, subject) for pattern in LISTS[role].subscribe)
 
 
-def test_there_are_eleven_roles() -> None:
-    assert list(ROLES) == ["autopilot", "operator", "conductor", "observer", *AGENTS]
+def test_there_are_twelve_roles() -> None:
+    assert list(ROLES) == ["autopilot", "operator", "chatops", "conductor", "observer", *AGENTS]
     with pytest.raises(ValueError, match="no such role: 'root'"):
         permissions("root")
 
@@ -122,7 +122,7 @@ def test_telemetry_is_spoken_under_ones_own_name_and_heard_by_people() -> None:
         assert may_publish(role, f"vt.default.tel.s.{role}.progress") == (role != "observer")
         assert not may_publish(role, "vt.default.tel.s.somebody.progress")
         assert may_subscribe(role, "vt.default.tel.s.training.progress") == (
-            role in ("autopilot", "operator", "observer")
+            role in ("autopilot", "operator", "chatops", "observer")
         )
 
 

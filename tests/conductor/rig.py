@@ -42,6 +42,7 @@ def person(name: str, channel: str = "cli", verified_as: str | None = None) -> A
 
 
 DANA, ERIK, ALICE, OLGA = person("dana"), person("erik"), person("alice"), person("olga")
+ADAM = person("adam")
 
 POLICY = Policy(
     approvers=(
@@ -54,6 +55,7 @@ POLICY = Policy(
     ),
     operators=("olga",),
     usd_per_cpu_hour=3.6,
+    admins=("adam",),
 )
 
 TICKET = Ticket(

@@ -13,7 +13,7 @@ from schemas import commands as cmd
 from schemas.messages import Command
 from schemas.registry import COMMANDS
 from schemas.values import EffectKind, Measurement, Priority, TickedItem, Usage
-from tests.conductor.rig import ALICE, DANA, ERIK, MACHINE, OLGA, PIPELINE, POLICY, SYSTEM, TICKET, Rig, artifact
+from tests.conductor.rig import ADAM, ALICE, DANA, ERIK, MACHINE, OLGA, PIPELINE, POLICY, SYSTEM, TICKET, Rig, artifact
 
 
 def blocked() -> Rig:
@@ -143,6 +143,8 @@ SENT: dict[type[Command], Callable[[Rig], tuple[Command, str, object]]] = {
     cmd.SendBack: lambda r: (cmd.SendBack(gate=gate_of(r), phase="plan-it", reason="again"), "operator", DANA),
     cmd.HoldGate: lambda r: (cmd.HoldGate(gate=gate_of(r)), "operator", OLGA),
     cmd.UnholdGate: lambda r: (cmd.UnholdGate(gate=gate_of(r)), "operator", OLGA),
+    cmd.CancelApproval: lambda r: (cmd.CancelApproval(gate=gate_of(r)), "operator", DANA),
+    cmd.OverrideGate: lambda r: (cmd.OverrideGate(gate=gate_of(r), reason="must go"), "operator", ADAM),
     cmd.ExpireGate: lambda r: (cmd.ExpireGate(gate=gate_of(r)), "conductor", SYSTEM),
     cmd.ExtendAttempt: lambda r: (
         cmd.ExtendAttempt(phase=r.state.phase or "plan-it", attempt=r.state.attempt, lease=r.state.lease),
@@ -197,6 +199,8 @@ REFUSED: dict[type[Command], dict[str, str]] = {
     cmd.SendBack: NO_GATE | {"waiting": "no_way_back"},
     cmd.HoldGate: NO_GATE | {"held": "already_held"},
     cmd.UnholdGate: {name: code for name, code in NO_GATE.items() if name != "held"} | {"waiting": "not_held"},
+    cmd.CancelApproval: NO_GATE | {"waiting": "no_approval", "held": "no_approval"},
+    cmd.OverrideGate: NO_GATE,
     cmd.ExpireGate: NO_GATE | {"waiting": "no_expiry"},
     cmd.ExtendAttempt: STALE | {"unclaimed": "not_claimed"},
     cmd.ExpireIdle: STALE | {"unclaimed": "not_claimed", "claimed": "no_idle_time"},

@@ -71,9 +71,17 @@ def test_each_login_publishes_what_commands_name_it_for_and_no_more() -> None:
     assert publish_subjects("t", "operator") == tuple(
         f"vt.t.cmd.*.{name}.operator"
         for name in (
-            "abort_session", "change_priority", "decide_gate", "discard_dead_letter", "drain_drive", "hold_gate",
-            "pause_session", "reassign_attempt", "requeue_dead_letter", "restore_session", "resume_session",
-            "retry_phase", "rollback_session", "send_back", "unhold_gate",
+            "abort_session", "cancel_approval", "change_priority", "decide_gate", "discard_dead_letter",
+            "drain_drive", "hold_gate", "override_gate", "pause_session", "reassign_attempt",
+            "requeue_dead_letter", "restore_session",
+            "resume_session", "retry_phase", "rollback_session", "send_back", "unhold_gate",
+        )
+    )  # fmt: skip
+    assert publish_subjects("t", "chatops") == tuple(
+        f"vt.t.cmd.*.{name}.chatops"
+        for name in (
+            "abort_session", "cancel_approval", "decide_gate", "hold_gate", "override_gate", "pause_session",
+            "request_answer", "resume_session", "retry_phase", "rollback_session", "unhold_gate",
         )
     )  # fmt: skip
     assert publish_subjects("t", "conductor") == tuple(
@@ -85,8 +93,8 @@ def test_each_login_publishes_what_commands_name_it_for_and_no_more() -> None:
     assert publish_subjects("t", "autopilot") == tuple(
         f"vt.t.cmd.*.{name}.autopilot"
         for name in (
-            "end_drive", "open_breaker", "record_effect", "record_effect_failure", "record_selection", "report_edits",
-            "start_drive", "start_session",
+            "end_drive", "open_breaker", "record_answer", "record_effect", "record_effect_failure",
+            "record_selection", "report_edits", "start_drive", "start_session",
         )
     )  # fmt: skip
     assert publish_subjects("t", "observer") == ()

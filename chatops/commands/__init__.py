@@ -1,0 +1,1 @@
+"""The slash commands, one a file; `chatops.command.known` finds them."""
