@@ -45,8 +45,8 @@ def may_subscribe(role: str, subject: str) -> bool:
     return any(matches(pattern, subject) for pattern in LISTS[role].subscribe)
 
 
-def test_there_are_eleven_roles() -> None:
-    assert list(ROLES) == ["autopilot", "operator", "conductor", "observer", *AGENTS]
+def test_there_are_twelve_roles() -> None:
+    assert list(ROLES) == ["autopilot", "operator", "conductor", "gateway", "observer", *AGENTS]
     with pytest.raises(ValueError, match="no such role: 'root'"):
         permissions("root")
 
