@@ -67,10 +67,11 @@ def permissions(role: str, tenant: str = "*") -> Permissions:
         publish.append(ask_subject(tenant, "*", role))
     if role == Sender.GATEWAY:
         publish += [f"{inbox_prefix(agent)}.>" for agent in Role]
-        subscribe.append(ask_subject(tenant, "*", "*"))
+        publish += [f"{_API}.STREAM.INFO.VT_EVENTS", f"{_API}.DIRECT.GET.VT_EVENTS"]
+        subscribe += [ask_subject(tenant, "*", "*"), f"{LIVE}.{ROOT}.{tenant}.evt.>"]
     if role == Sender.AUTOPILOT:
         publish += _consume(tenant, "VT_EVENTS", "autopilot-effects")
-    if role in (Sender.AUTOPILOT, Sender.OPERATOR, Sender.GATEWAY, OBSERVER):
+    if role in (Sender.AUTOPILOT, Sender.OPERATOR, OBSERVER):
         publish += [f"{_API}.STREAM.INFO.VT_EVENTS", f"{_API}.DIRECT.GET.VT_EVENTS"]
         subscribe += [f"{LIVE}.{ROOT}.{tenant}.evt.>", f"{ROOT}.{tenant}.tel.>"]
     if role == Sender.OPERATOR:

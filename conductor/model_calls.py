@@ -196,7 +196,7 @@ def granted(command: Command, state: SessionState) -> Verdict:
         return {}
     if reply := recorded(state, command):
         return {"recorded": reply}
-    call = next(reversed(state.calls.values()))
+    call = list(state.calls.values())[-1]
     return {
         "call": call.id,
         "output_tokens": call.output_tokens,
