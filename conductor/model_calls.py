@@ -6,15 +6,16 @@ refused, and that is final: nothing tries again by itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from conductor.refusal import Decision, Refusal
 from conductor.spending import pending
-from conductor.state import ModelCall, SessionState
+from conductor.state import ModelCall, ModelReply, SessionState
 from conductor.verdict import Verdict
 from schemas import model_messages as msg
 from schemas.envelope import CommandEnvelope
-from schemas.messages import Command
+from schemas.messages import Command, Event
 from schemas.model_calls import TokenUsage
 from schemas.model_policy import ModelLimit, ModelPolicy, ModelPrice, ModelSpend
 
@@ -69,11 +70,11 @@ def request(state: SessionState, command: msg.RequestModelCall, at: CommandEnvel
     )
 
 
-def recorded(state: SessionState, command: msg.RequestModelCall) -> str:
-    """The digest of the recorded reply to the same question of the same attempt; empty when there is none."""
-    phase = state.phases[command.phase]
+def recorded(state: SessionState, command: msg.RequestModelCall) -> ModelReply | None:
+    """The recorded reply to the same question of the same attempt."""
     asked = (command.number, command.prompt)
-    return next((r.reply for r in reversed(phase.replies) if (r.number, r.prompt) == asked), "")
+    replies = state.phases[command.phase].replies
+    return next((r for r in reversed(replies) if (r.number, r.prompt) == asked), None)
 
 
 def _call(
@@ -190,16 +191,20 @@ def _cost(state: SessionState, call: ModelCall, usage: TokenUsage | None) -> flo
     return prices[call.model].usd(usage.input, usage.output, usage.cached)
 
 
-def granted(command: Command, state: SessionState) -> Verdict:
-    """What the gateway is told besides: the recorded reply, or the call's name and bounds."""
-    if not isinstance(command, msg.RequestModelCall):
-        return {}
-    if reply := recorded(state, command):
-        return {"recorded": reply}
-    call = list(state.calls.values())[-1]
-    return {
-        "call": call.id,
-        "output_tokens": call.output_tokens,
-        "seconds": call.seconds,
-        "most": call.spend.model_dump(mode="json"),
-    }
+def granted(command: Command, events: Sequence[Event], state: SessionState) -> Verdict:
+    """What the gateway is told besides: the recorded reply, or the call's name and bounds; what a record came to."""
+    if isinstance(command, msg.RequestModelCall) and (known := recorded(state, command)):
+        return {"recorded": known.reply, "usage": known.usage.model_dump(), "usd": known.usd}
+    for event in events:
+        if isinstance(event, msg.ModelCallRequested):
+            tokens = event.input_tokens + event.output_tokens
+            most = ModelSpend(tokens=tokens, usd=event.usd, seconds=event.seconds)
+            return {
+                "call": event.call,
+                "output_tokens": event.output_tokens,
+                "seconds": event.seconds,
+                "most": most.model_dump(),
+            }
+        if isinstance(event, msg.ModelCalled | msg.ModelCallFailed):
+            return {"usage": event.usage.model_dump(), "usd": event.usd}
+    return {}

@@ -261,7 +261,7 @@ class Conductor:
         outcome = handle(state, envelope)
         verdict = verdict_of(outcome.events, state.version, outcome.refusal) | pulse(outcome.events, outcome.state)
         if outcome.refusal is None:
-            verdict |= granted(envelope.command, outcome.state)
+            verdict |= granted(envelope.command, outcome.events, outcome.state)
         changes: list[TimerSet | TimerCleared] = []
         if (fired := _fired(envelope)) and fired not in awaited(outcome.state):
             changes.append(TimerCleared(fired))  # or it would fire again; but one that came too late left a newer one

@@ -25,6 +25,7 @@ from conductor.state import (
     Stage,
     Status,
 )
+from schemas.model_calls import TokenUsage
 from schemas.model_policy import ModelSpend
 from schemas.pipeline import PipelineDefinition
 from schemas.policy import Policy
@@ -38,7 +39,7 @@ _VALUES: Mapping[str, type[Value]] = {
     each.__name__: each
     for each in (
         Approval, ArtifactRef, CriterionResult, Measurement, ModelSpend, PipelineDefinition, Policy, Registered, Ticket,
-        Usage,
+        TokenUsage, Usage,
     )
 }  # fmt: skip
 _ENUMS: Mapping[str, type[Enum]] = {each.__name__: each for each in (Status, Stage, FailureClass)}

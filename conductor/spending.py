@@ -45,7 +45,7 @@ def called(event: ev.ModelCalled, state: SessionState) -> SessionState:
     phase = state.phases.get(event.phase)
     if phase is None or phase.attempt != event.attempt or not phase.lease:
         return state
-    reply = ModelReply(event.number, event.prompt, event.reply)
+    reply = ModelReply(event.number, event.prompt, event.reply, event.usage, event.usd)
     return replace(state, phases=with_phase(state, event.phase, replies=(*phase.replies, reply)))
 
 

@@ -15,6 +15,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from schemas.model_calls import TokenUsage
 from schemas.model_policy import ModelSpend
 from schemas.pipeline import PhaseDefinition, PipelineDefinition
 from schemas.policy import Policy
@@ -90,6 +91,8 @@ class ModelReply:
     number: int
     prompt: str
     reply: str
+    usage: TokenUsage
+    usd: float
 
 
 @dataclass(frozen=True, slots=True)
