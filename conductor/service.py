@@ -20,6 +20,7 @@ from bus.port import Ack, Bus, Delivery, GiveUp, Outcome, Retry
 from conductor.fold import handle
 from conductor.letters import LETTER, LetterState, letter_view
 from conductor.loading import Aggregate, load
+from conductor.model_calls import granted
 from conductor.process import IDLE, Alarm, awaited, heard, timers
 from conductor.refusal import Refusal
 from conductor.small import Small, decide_small, evolve_small
@@ -261,6 +262,8 @@ class Conductor:
             return self._plan_small(state, envelope)
         outcome = handle(state, envelope)
         verdict = verdict_of(outcome.events, state.version, outcome.refusal) | pulse(outcome.events, outcome.state)
+        if outcome.refusal is None:
+            verdict |= granted(envelope.command, outcome.events, outcome.state)
         changes: list[TimerSet | TimerCleared] = []
         if (fired := _fired(envelope)) and fired not in awaited(outcome.state):
             changes.append(TimerCleared(fired))  # or it would fire again; but one that came too late left a newer one

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from schemas.model_policy import ModelPolicy
 from schemas.values import PhaseName, RiskLevel, Value, later
 
 GithubId = Annotated[int, Field(ge=1, lt=2**53)]
@@ -83,6 +84,8 @@ class Policy(Value):
 
     max_pushed_bytes: Annotated[int, Field(gt=0)] = later(20_000_000)
     """Largest file that is pushed to a forge, in bytes."""
+    models: ModelPolicy | None = later(None)
+    """Which language models may be asked, and how much; None asks none."""
 
     @model_validator(mode="after")
     def _escalation_goes_to_approvers(self) -> Self:

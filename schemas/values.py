@@ -46,6 +46,7 @@ class Sender(StrEnum):
     OPERATOR = "operator"
     CHATOPS = "chatops"
     CONDUCTOR = "conductor"
+    GATEWAY = "gateway"
 
 
 class Mode(StrEnum):

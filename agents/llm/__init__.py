@@ -1,0 +1,1 @@
+"""Language models: the port that planners use, its providers, prices, budgets, and the gateway that holds the key."""
