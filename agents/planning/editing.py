@@ -24,9 +24,8 @@ from workspace.sandbox.watching import DiskWatch
 LONGEST_COMMAND = 600.0
 LINES = 400
 _SEARCH_SECONDS = 30.0
-MOST_GROWTH = 512 << 20
-"""Bytes by which all commands of an attempt together may let its files grow."""
-_BOUNDS = Limits(memory_bytes=2 << 30, processes=64, disk_bytes=MOST_GROWTH, output_bytes=200_000)
+BOUNDS = Limits(memory_bytes=2 << 30, processes=64, disk_bytes=512 << 20, output_bytes=200_000)
+"""What one command may use; all commands of an attempt together may let its files grow by `disk_bytes`."""
 
 
 class Where(Value):
@@ -42,6 +41,10 @@ class Part(Value):
 class Whole(Value):
     path: Annotated[str, Field(description="Relative to the repository's root; made if it is not there.")]
     text: Annotated[str, Field(description="The whole new content.")]
+
+
+class OneFile(Value):
+    path: str
 
 
 class Replacement(Value):
@@ -65,16 +68,17 @@ class Order(Value):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """A checkout, the sandbox for commands in it, and how many seconds are left."""
+    """A checkout, the sandbox for commands in it, how many seconds are left, what one command may use."""
 
     checkout: CleanCheckout
     sandbox: Sandbox
     reserved: str
     left: Callable[[], float]
+    bounds: Limits = BOUNDS
     disk: DiskWatch = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "disk", DiskWatch((self.checkout.tree,), MOST_GROWTH))
+        object.__setattr__(self, "disk", DiskWatch((self.checkout.tree,), self.bounds.disk_bytes))
 
     @property
     def files(self) -> Files:
@@ -94,6 +98,7 @@ class Desk:
         return (
             Tool("write_file", "Write a whole file.", Whole, self._write),
             Tool("replace_text", "Replace a piece of text in a file.", Replacement, self._replace),
+            Tool("delete_file", "Delete a file, or a symbolic link.", OneFile, self._delete),
             Tool(
                 "run_command",
                 "Run a shell command in the root of the repository, contained: no network, limits on time, memory, "
@@ -136,6 +141,10 @@ class Desk:
         self.files.write(wanted.path, text.replace(old, new))
         return f"{found} replaced in {wanted.path}"
 
+    async def _delete(self, file: OneFile) -> str:
+        self.files.delete(file.path)
+        return f"{file.path} is deleted"
+
     async def _search(self, wanted: Pattern) -> str:
         place = self.files.relative(wanted.path)
         words = ["grep", "-rnEI", "--exclude-dir=.git", "-e", wanted.pattern, "--", place]
@@ -169,7 +178,7 @@ class Desk:
     async def _contained(self, words: Sequence[str], seconds: float) -> Result:
         """Run it; when the attempt is cancelled the command is ended at once."""
         stop = threading.Event()
-        limits = replace(_BOUNDS, seconds=max(1.0, min(seconds, self.left())))
+        limits = replace(self.bounds, seconds=max(1.0, min(seconds, self.left())))
         tree = self.checkout.tree
         run = partial(self.sandbox.run, words, cwd=tree, writable=(tree,), limits=limits, stop=stop.is_set)
 
@@ -180,7 +189,9 @@ class Desk:
                 stop.set()
 
         if self.disk.over():
-            raise ToolRefused(f"the files grew by more than {MOST_GROWTH:,} bytes: no command is run until they do not")
+            raise ToolRefused(
+                f"the files grew by more than {self.bounds.disk_bytes:,} bytes: no command is run until they do not"
+            )
         problem: SandboxUnavailable | None = None
         async with anyio.create_task_group() as beside:
             beside.start_soon(watch)

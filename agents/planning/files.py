@@ -64,6 +64,16 @@ class Files:
             raise ToolError(f"{path} cannot be written: {problem.strerror}") from problem
         return len(data)
 
+    def delete(self, path: str) -> None:
+        """Delete a file, or a link itself. Raises ToolError, ToolRefused."""
+        above, name = posixpath.split(posixpath.normpath(path))
+        place = self._place(above) / name
+        self._check_writable(path, place)
+        try:
+            place.unlink()
+        except OSError as problem:
+            raise ToolError(f"{path} cannot be deleted: {problem.strerror}") from problem
+
     def listed(self, path: str) -> list[str]:
         """The files below a directory, at most MOST_LISTED and a line that says how many more. Raises ToolError."""
         place = self._place(path)
@@ -105,11 +115,14 @@ class Files:
 
     def _writable(self, path: str) -> Path:
         place = self._place(path)
+        self._check_writable(path, place)
+        if place == self.root or place.is_dir():
+            raise ToolError(f"{path!r} is a directory")
+        return place
+
+    def _check_writable(self, path: str, place: Path) -> None:
         for name in (posixpath.normpath(path), place.relative_to(self.root).as_posix()):
             if is_protected(name):
                 raise ToolRefused(f"{path!r} is protected: it decides how the repository itself is run")
             if PurePosixPath(name).is_relative_to(self._reserved):
                 raise ToolRefused(f"{path!r} lies in the ticket's folder, which the train writes")
-        if place == self.root or place.is_dir():
-            raise ToolError(f"{path!r} is a directory")
-        return place

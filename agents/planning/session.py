@@ -11,6 +11,7 @@ from pathlib import Path
 from agents.llm.port import Model
 from agents.planning.context import MOST
 from agents.planning.conversation import Conversation, Ended
+from agents.planning.editing import BOUNDS
 from agents.planning.journal import Journal
 from agents.planning.prompts import system, task
 from agents.planning.steps import Steps, digest
@@ -20,6 +21,7 @@ from agents.port import Attempt, AttemptError, RunSkill, SkillRun
 from schemas.model_calls import Message
 from schemas.values import ArtifactRef, FailureClass, Usage
 from workspace.blobs import Blobs
+from workspace.sandbox.port import Limits
 
 ModelOf = Callable[[Attempt, str], Model]
 """The model for one task (`build`, `design`, `review`, `skills`) of an attempt."""
@@ -27,12 +29,14 @@ ModelOf = Callable[[Attempt, str], Model]
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What all sessions of a planner share. `facts` are settings that skills are told, too; `replies` is the most of
+    """What all sessions of a planner share. `facts` are settings that skills are told, too; `limits` are those of one
+    command, `replies` is the most of
     one conversation, `characters` the most of it that is sent."""
 
     model_of: ModelOf
     blobs: Blobs
     facts: Mapping[str, str]
+    limits: Limits = BOUNDS
     replies: int = 60
     characters: int = MOST
 
