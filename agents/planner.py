@@ -11,7 +11,8 @@ import anyio
 from agents.planning import tasks
 from agents.planning.session import Means, Session
 from agents.playbook import Playbook
-from agents.port import Attempt, RunSkill, SkillRun
+from agents.port import Attempt, AttemptError, RunSkill, SkillRun
+from schemas.values import FailureClass
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,16 @@ class LlmPlanner:
 
     async def work(self, attempt: Attempt, run_skill: RunSkill) -> list[SkillRun]:
         """The phase's work. Raises AttemptError: a conversation that ends without a submission is one, named so."""
-        phase = attempt.phase
         session = Session(self.means, attempt, run_skill)
+        try:
+            return await self._work(session, attempt, run_skill)
+        except AttemptError as problem:
+            if problem.failure is not FailureClass.TRANSIENT:  # the next attempt starts anew
+                session.workplace.close()
+            raise
+
+    async def _work(self, session: Session, attempt: Attempt, run_skill: RunSkill) -> list[SkillRun]:
+        phase = attempt.phase
         by_rule = not phase.planned or phase.ticket.change is not None  # a ticket that brings its change leaves no plan
         if phase.skills == ("lead.change_scope",) and phase.ticket.change is None:
             return [await run_skill("lead.change_scope", {"planned": True})]

@@ -18,7 +18,7 @@ from agents.planning.stuck import Circles
 from agents.planning.tools import Observation, Toolbox
 from agents.port import AttemptError
 from schemas.model_calls import Message, Reply, ToolCall
-from schemas.values import FailureClass, Usage
+from schemas.values import FailureClass
 
 CALLS = 8
 """Calls of tools that one reply may ask for; the others are answered with a refusal."""
@@ -36,7 +36,8 @@ class Ended(AttemptError):
 
 @dataclass(slots=True)
 class Conversation:
-    """`most` replies at most; `characters` of conversation are sent at most. `used` and `tell` are the attempt's."""
+    """`most` replies at most; `characters` of conversation are sent at most. `tell` is
+    the attempt's."""
 
     model: Model
     toolbox: Toolbox
@@ -45,7 +46,6 @@ class Conversation:
     messages: list[Message]
     most: int
     characters: int = MOST
-    used: Callable[[Usage], None] = lambda usage: None
     tell: Callable[[str], None] = lambda line: None
     _circles: Circles = field(default_factory=Circles)
     _unreadable: int = 0
@@ -102,7 +102,6 @@ class Conversation:
             return None
         reply = Reply.model_validate(entry["reply"])
         self.steps.models.add(f"{reply.provider}/{reply.model}")
-        self.used(Usage(tokens=reply.usage.total, usd=reply.usd))
         return reply
 
     def _remind(self, reply: Reply) -> None:

@@ -15,7 +15,7 @@ from pydantic import Field
 from agents.planning.files import Files, ToolError, ToolRefused
 from agents.planning.tools import Nothing, Tool
 from agents.planning.untrusted import hidden
-from schemas.values import Value
+from schemas.values import Usage, Value
 from workspace.checkout import CleanCheckout
 from workspace.git import GitError
 from workspace.sandbox.port import Limits, Result, Sandbox, SandboxUnavailable
@@ -68,13 +68,15 @@ class Order(Value):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """A checkout, the sandbox for commands in it, how many seconds are left, what one command may use."""
+    """A checkout, the sandbox for commands in it, how many seconds are left, what one command may use, and who counts
+    what it used."""
 
     checkout: CleanCheckout
     sandbox: Sandbox
     reserved: str
     left: Callable[[], float]
     bounds: Limits = BOUNDS
+    used: Callable[[Usage], None] = lambda usage: None
     disk: DiskWatch = field(init=False)
 
     def __post_init__(self) -> None:
@@ -196,7 +198,9 @@ class Desk:
         async with anyio.create_task_group() as beside:
             beside.start_soon(watch)
             try:
-                return await anyio.to_thread.run_sync(run)
+                result = await anyio.to_thread.run_sync(run)
+                self.used(Usage(wall_seconds=result.seconds))
+                return result
             except SandboxUnavailable as found:
                 problem = found  # raised outside: a task group would wrap it
             finally:

@@ -69,7 +69,7 @@ class Session:
     @property
     def workplace(self) -> Workplace:
         """Where the attempt's files lie, those of a killed run of it included."""
-        return Workplace(self.attempt.directory, f"{self.attempt.phase.phase}-{self.attempt.phase.attempt}")
+        return Workplace(self.attempt.directory, self.attempt.phase.phase)
 
     def material(self, *names: str) -> dict[str, str]:
         """The texts of artifacts that earlier phases left, of those that are there and open."""
@@ -96,7 +96,6 @@ class Session:
             messages=list(told),
             most=most or self.means.replies,
             characters=self.means.characters,
-            used=self.attempt.used,
             tell=lambda line: self.attempt.tell(f"planner.{what}", line),
         ).run()
 

@@ -190,7 +190,7 @@ async def _desk(session: Session) -> Desk:
         raise AttemptError(FailureClass.INPUT, str(problem)) from problem
     except (GitError, OSError) as problem:
         raise failed(problem, "the checkout for the planner") from problem
-    return Desk(made, sandbox, ticket_folder(ticket.id), session.left, session.means.limits)
+    return Desk(made, sandbox, ticket_folder(ticket.id), session.left, session.means.limits, session.attempt.used)
 
 
 def _failing(session: Session, run: SkillRun) -> str:

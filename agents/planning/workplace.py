@@ -16,10 +16,11 @@ _DONE = "ready"
 
 @dataclass
 class Workplace:
-    """`directory` is the attempt's, whose name ends with its lease; others of the same attempt begin with `name`."""
+    """`attempt` is the attempt's directory, `PHASE-ATTEMPT-LEASE`. What an earlier holder, or an attempt that was lost,
+    left in one of the same phase is taken over; an attempt that ended for a reason leaves nothing to take (`close`)."""
 
     attempt: Path
-    name: str
+    phase: str
 
     @cached_property
     def directory(self) -> Path:
@@ -46,11 +47,18 @@ class Workplace:
         ready.write_text(commit, "utf-8")
         return made
 
+    def close(self) -> None:
+        """Nothing goes on from here: what is there is kept for people only."""
+        own = self.attempt / "planner"
+        if own.exists():
+            shutil.rmtree(self.attempt / "planner-ended", ignore_errors=True)
+            os.rename(own, self.attempt / "planner-ended")
+
     def _others(self) -> list[Path]:
-        """Directories of the same attempt under earlier leases, the newest first."""
+        """Directories of the same phase, the newest lease first: leases only grow."""
         found = []
-        for place in self.attempt.parent.glob(f"{self.name}-*"):
-            lease = place.name.removeprefix(f"{self.name}-")
-            if place != self.attempt and lease.isdigit():
+        for place in self.attempt.parent.glob(f"{self.phase}-*-*"):
+            attempt, _, lease = place.name.removeprefix(f"{self.phase}-").partition("-")
+            if place != self.attempt and attempt.isdigit() and lease.isdigit():
                 found.append((int(lease), place))
         return [place for _, place in sorted(found, reverse=True)]

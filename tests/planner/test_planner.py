@@ -48,7 +48,8 @@ async def test_a_model_builds_a_change_and_the_harness_measures_it(bench: Bench)
     figures = {f"{m.scope}.{m.name}": m.value for m in built.runs[0].measurements}
     assert (figures["tests.failed"], figures["tests.new"]) == (0.0, 1.0)
     assert [step["outcome"] for step in built.steps] == [*["done"] * 7, "submitted"]
-    assert sum(usage.tokens for usage in bench.used) == 8 * 15, "every reply is counted"
+    assert len(bench.used) == 2, "the search and the command are counted"
+    assert all(usage.wall_seconds > 0 and not usage.tokens for usage in bench.used)
     assert any("run_command: done" in line for line in bench.told)
     first = built.script.asked[0]
     assert {tool.name for tool in first.tools} >= {"read_file", "write_file", "run_command", "submit"}
@@ -119,7 +120,6 @@ async def test_an_attempt_that_was_killed_goes_on_where_it_was(bench: Bench) -> 
     assert [m.role for m in conversation] == ["system", "user", "assistant", "tool", "assistant", "tool"]
     assert "+    lines = text.splitlines()" in built.read("change.patch"), "what was written is still there"
     assert [step["tool"] for step in built.steps] == ["read_file", "write_file", "write_file", "submit"]
-    assert sum(usage.tokens for usage in bench.used[-4:]) == 4 * 15, "the attempt used them all, the first ones too"
     assert not (bench.place / "attempts" / "build-1-1" / "planner").exists(), "moved, not shared"
 
 
