@@ -12,7 +12,7 @@ import anyio
 import structlog
 from nats.aio.msg import Msg
 
-from bus import consuming, following, reading, sending, streams
+from bus import asking, consuming, following, reading, sending, streams
 from bus.background import beside, end_tasks
 from bus.connection import Connection
 from bus.consuming import BatchHandler
@@ -155,6 +155,14 @@ class NatsBus:
             await self.connection.publish(subject, raw)
         except BusUnavailable:
             log.debug("bus_telemetry_lost", subject=subject)
+
+    async def ask(self, subject: str, raw: bytes, timeout: float) -> bytes:
+        """See the port."""
+        return await asking.ask(self.connection, subject, raw, timeout)
+
+    def answering(self, subject: str, handler: asking.AnswerHandler) -> AbstractAsyncContextManager[None]:
+        """See the port. A question is answered to an inbox of the role whose login asked it, and nowhere else."""
+        return asking.answering(self.connection, subject, handler)
 
     async def dead_letters(self, limit: int = 100) -> list[dict[str, Any]]:
         """See the port; newest first."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import schemas.registry  # noqa: F401 - the allow lists derive from the declared commands
-from schemas.subjects import ROOT, publish_subjects
+from schemas.subjects import ROOT, ask_subject, publish_subjects
 from schemas.values import Role, Sender
 
 OBSERVER = "observer"
@@ -64,6 +64,11 @@ def permissions(role: str, tenant: str = "*") -> Permissions:
         publish += _conductor(tenant)
     if role in set(Role):
         publish += _consume(tenant, "VT_EVENTS", agent_consumer_name(role))
+        publish.append(ask_subject(tenant, "*", role))
+    if role == Sender.GATEWAY:
+        publish += [f"{inbox_prefix(agent)}.>" for agent in Role]
+        publish += [f"{_API}.STREAM.INFO.VT_EVENTS", f"{_API}.DIRECT.GET.VT_EVENTS"]
+        subscribe += [ask_subject(tenant, "*", "*"), f"{LIVE}.{ROOT}.{tenant}.evt.>"]
     if role == Sender.AUTOPILOT:
         publish += _consume(tenant, "VT_EVENTS", "autopilot-effects")
     if role in (Sender.AUTOPILOT, Sender.OPERATOR, OBSERVER):

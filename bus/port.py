@@ -184,6 +184,18 @@ class Bus(Protocol):
     async def tell(self, subject: str, raw: bytes) -> None:
         """Publish live telemetry; lost when nobody listens."""
 
+    async def ask(self, subject: str, raw: bytes, timeout: float) -> bytes:
+        """Ask whoever answers on `subject` and return the first answer (core NATS: nothing is stored or sent again).
+        Raises BusUnavailable when nobody listens there, at once, or answered within `timeout` seconds (the question may
+        have arrived), PermissionDenied, BusError for a question too large."""
+
+    def answering(
+        self, subject: str, handler: Callable[[str, bytes], Awaitable[bytes]]
+    ) -> AbstractAsyncContextManager[None]:
+        """Answer questions on `subject` (its last token is the asker's role) with what `handler` gives for subject and
+        body, while the context is open; questions are handled side by side. A handler that raises ends the context with
+        its exception; running ones are cancelled at the end, and their askers hear nothing."""
+
     async def dead_letters(self, limit: int = 100) -> list[dict[str, Any]]:
         """The newest dead letters, newest first: consumer, subject, reason, deliveries, time, the message itself."""
 

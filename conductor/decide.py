@@ -11,18 +11,19 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar
 
-from conductor import criteria, gate_rules, gates, operating
+from conductor import criteria, gate_rules, gates, model_calls, operating
 from conductor.process import block, fail, start_phase
 from conductor.refusal import Decision, Refusal
 from conductor.state import Effect, PhaseState, SessionState, Stage, Status
 from schemas import commands as cmd
+from schemas import model_messages as models
 from schemas import session as ev
 from schemas.envelope import CommandEnvelope
 from schemas.messages import Command
 from schemas.values import SIGNATURE, TAKEN_AWAY, FailureClass, Mode, Usage
 
 _AFTER_THE_END = cmd.RollbackSession | cmd.RestoreSession | cmd.RecordEffect
-_Leased = cmd.ReportWork | cmd.ReportFailure | cmd.ExtendAttempt | cmd.ExpireIdle
+_Leased = cmd.ReportWork | cmd.ReportFailure | cmd.ExtendAttempt | cmd.ExpireIdle | models.RequestModelCall
 C = TypeVar("C", bound=Command)
 
 
@@ -255,6 +256,11 @@ def _edited(state: SessionState, command: cmd.ReportEdits, at: CommandEnvelope) 
     return (ev.HandEditsFound(files=command.files, commit=command.commit),)
 
 
+def _request_model_call(state: SessionState, command: models.RequestModelCall, at: CommandEnvelope) -> Decision:
+    """The gateway speaks for an agent, which is fenced as if it spoke itself."""
+    return _fenced(state, command, at.sent_by(command.agent.value)) or model_calls.request(state, command, at)
+
+
 def _rule(rule: Callable[[SessionState, C, CommandEnvelope], Decision]) -> Callable[..., Decision]:
     return rule
 
@@ -271,6 +277,9 @@ _RULES: dict[type[Command], Callable[..., Decision]] = {
     cmd.ReportEdits: _rule(_edited),
     cmd.ExtendAttempt: _rule(_extend),
     cmd.ExpireIdle: _rule(_expire_idle),
+    models.RequestModelCall: _rule(_request_model_call),
+    models.RecordModelCall: _rule(model_calls.record),
+    models.RecordModelFailure: _rule(model_calls.record_failure),
     cmd.ExpireGate: _rule(gate_rules.expire),
     cmd.SendBack: _rule(gate_rules.send_gate_back),
     cmd.HoldGate: _rule(gate_rules.hold),

@@ -14,7 +14,8 @@ from types import MappingProxyType
 from conductor.change import artifacts_of, copied, figures_of, put, still, with_phase
 from conductor.goback import repeated, restored, returned, rolled_back
 from conductor.rests import kept
-from conductor.state import NOTHING, Effect, GateState, PhaseState, SessionState, Stage, Status, replace
+from conductor.spending import RECORDED, kept_replies
+from conductor.state import NO_SPEND, NOTHING, Effect, GateState, PhaseState, SessionState, Stage, Status, replace
 from schemas import session as ev
 from schemas.messages import Event
 from schemas.values import Approval, Registered
@@ -90,6 +91,7 @@ def _(event: ev.PhaseStarted, state: SessionState) -> SessionState:
         completed=False,
         skipped=False,
         escalated=False,
+        spent=NO_SPEND,
     )
     marks = _marked(state, event.phase)
     return replace(state, status=Status.ACTIVE, phase=event.phase, reason="", marks=marks, phases=phases)
@@ -138,6 +140,7 @@ def _(event: ev.WorkReported, state: SessionState) -> SessionState:
         measurements=event.measurements,
         summary=event.summary,
         warnings=event.warnings,
+        replies=(),
     )
     return replace(
         state,
@@ -151,12 +154,13 @@ def _(event: ev.WorkReported, state: SessionState) -> SessionState:
 
 @_evolve.register
 def _(event: ev.AttemptFailed, state: SessionState) -> SessionState:
-    failures = state.phases[event.phase].failures + 1
+    before = state.phases[event.phase]
+    changes = {"failures": before.failures + 1, "replies": kept_replies(before, event)}
     return replace(
         state,
         reason=event.reason,
         usage=state.usage.plus(event.usage),
-        phases=with_phase(state, event.phase, stage=Stage.STOPPED, lease=0, due=None, failures=failures),
+        phases=with_phase(state, event.phase, stage=Stage.STOPPED, lease=0, due=None, **changes),
     )
 
 
@@ -391,4 +395,6 @@ _GATE = GateState(
 )  # fmt: skip
 """Changing a copy costs half of what the constructor of a frozen class does."""
 _IDLE = Stage.IDLE
+for _kind, _rule in RECORDED.items():
+    _evolve.register(_kind, _rule)
 _RULES = _evolve.registry  # calling a singledispatch function costs ten times looking up a class here

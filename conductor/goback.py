@@ -31,6 +31,8 @@ def rolled_back(state: SessionState, event: ev.SessionRolledBack) -> SessionStat
         phases=MappingProxyType(phases),
         gates=state.gates,
         usage=state.usage,
+        calls=state.calls,
+        models=state.models,
         paused=state.paused,
         priority=state.priority,
         interventions=state.interventions + 1,
@@ -56,6 +58,8 @@ def restored(state: SessionState, event: ev.SessionRestored) -> SessionState:
         phases=MappingProxyType(phases),
         gates=state.gates,
         usage=state.usage,
+        calls=state.calls,
+        models=state.models,
         paused=state.paused,
         priority=state.priority,
         interventions=state.interventions + 1,
@@ -105,6 +109,7 @@ def repeated(state: SessionState, event: ev.PhaseRepeated) -> SessionState:
             summary="",
             warnings=(),
             criteria=(),
+            replies=(),
         )
     after = MappingProxyType(phases)
     return replace(

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from conductor import criteria, gates
+from conductor.spending import pending
 from conductor.state import GateState, PhaseState, SessionState, Stage, Status
 from schemas import commands as cmd
 from schemas import session as ev
@@ -102,7 +103,7 @@ def start_phase(state: SessionState, phase: PhaseDefinition, at: datetime) -> tu
         raise ValueError(f"session {state.id} has not started")
     budget = state.ticket.budget
     seconds = budget.minutes * 60.0 - state.usage.wall_seconds
-    if seconds <= 0.0 or state.usage.usd >= budget.usd:
+    if seconds <= 0.0 or state.usage.usd + pending(state).usd >= budget.usd:
         minutes = state.usage.wall_seconds / 60.0
         spent = f"{minutes:.1f} of {budget.minutes:g} min and ${state.usage.usd:.4f} of ${budget.usd:g}"
         reason = f"the ticket's budget is used up before {phase.name}: {spent}"

@@ -21,6 +21,7 @@ from conductor.drives import DriveState, decide_drive, evolve_drive
 from conductor.fold import handle
 from conductor.letters import LETTER, LetterState, decide_letter, evolve_letter, letter_view
 from conductor.loading import Aggregate, load
+from conductor.model_calls import granted
 from conductor.process import IDLE, Alarm, awaited, heard, timers
 from conductor.refusal import Refusal
 from conductor.state import SessionState
@@ -259,6 +260,8 @@ class Conductor:
             return self._plan_small(state, envelope)
         outcome = handle(state, envelope)
         verdict = verdict_of(outcome.events, state.version, outcome.refusal) | pulse(outcome.events, outcome.state)
+        if outcome.refusal is None:
+            verdict |= granted(envelope.command, outcome.events, outcome.state)
         changes: list[TimerSet | TimerCleared] = []
         if (fired := _fired(envelope)) and fired not in awaited(outcome.state):
             changes.append(TimerCleared(fired))  # or it would fire again; but one that came too late left a newer one

@@ -14,18 +14,32 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
-from conductor.state import NOTHING, Effect, GateState, PhaseState, SessionState, Stage, Status
+from conductor.state import (
+    NOTHING,
+    Effect,
+    GateState,
+    ModelCall,
+    ModelReply,
+    PhaseState,
+    SessionState,
+    Stage,
+    Status,
+)
+from schemas.model_calls import TokenUsage
+from schemas.model_policy import ModelSpend
 from schemas.pipeline import PipelineDefinition
 from schemas.policy import Policy
 from schemas.ticket import Ticket
 from schemas.values import Approval, ArtifactRef, CriterionResult, FailureClass, Measurement, Registered, Usage, Value
 
-_STATES: Mapping[str, type] = {each.__name__: each for each in (SessionState, PhaseState, GateState, Effect)}
+_STATES: Mapping[str, type] = {
+    each.__name__: each for each in (SessionState, PhaseState, GateState, Effect, ModelCall, ModelReply)
+}
 _VALUES: Mapping[str, type[Value]] = {
     each.__name__: each
     for each in (
-        Approval, ArtifactRef, CriterionResult, Measurement, PipelineDefinition, Policy, Registered, Ticket,
-        Usage,
+        Approval, ArtifactRef, CriterionResult, Measurement, ModelSpend, PipelineDefinition, Policy, Registered, Ticket,
+        TokenUsage, Usage,
     )
 }  # fmt: skip
 _ENUMS: Mapping[str, type[Enum]] = {each.__name__: each for each in (Status, Stage, FailureClass)}

@@ -15,6 +15,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from schemas.model_calls import TokenUsage
+from schemas.model_policy import ModelSpend
 from schemas.pipeline import PhaseDefinition, PipelineDefinition
 from schemas.policy import Policy
 from schemas.ticket import Ticket
@@ -82,6 +84,44 @@ class Stage(StrEnum):
 _IDLE = Stage.IDLE  # looking up an enumeration's member costs three times looking up a name
 
 
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """A recorded answer of a model: the digests of what it was asked and of what it said."""
+
+    number: int
+    prompt: str
+    reply: str
+    usage: TokenUsage
+    usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """A model call that was asked for and is not recorded (yet): its upper bounds count as used."""
+
+    id: str
+    phase: str
+    attempt: int
+    number: int
+    prompt: str
+    model: str
+    gateway: str
+    input_tokens: int
+    output_tokens: int
+    usd: float
+    seconds: float
+    until: datetime
+    """When its gateway has given it up at the latest."""
+
+    @property
+    def spend(self) -> ModelSpend:
+        """What it counts as."""
+        return ModelSpend(tokens=self.input_tokens + self.output_tokens, usd=self.usd, seconds=self.seconds)
+
+
+NO_SPEND = ModelSpend()
+
+
 @dataclass(frozen=True)
 class PhaseState:
     """How far one phase is, and what it has come to."""
@@ -116,6 +156,10 @@ class PhaseState:
     warnings: tuple[str, ...] = ()
     failures: int = 0
     criteria: tuple[Any, ...] = ()
+    replies: tuple[ModelReply, ...] = ()
+    """What models answered and need not be asked again, should the attempt be lost."""
+    spent: ModelSpend = NO_SPEND
+    """What the attempt's recorded model calls used."""
 
     @property
     def busy(self) -> bool:
@@ -205,6 +249,10 @@ class SessionState:
     registered: tuple[Registered, ...] = ()
     """What the session has in the model registry, in the order in which it came there."""
     usage: Usage = field(default_factory=Usage)
+    calls: Mapping[str, ModelCall] = field(default_factory=_nothing)
+    """The model calls without a record, by id."""
+    models: ModelSpend = NO_SPEND
+    """What the recorded model calls used."""
     reason: str = ""
     paused: bool = False
     priority: str = ""

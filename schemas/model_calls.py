@@ -52,6 +52,13 @@ class TokenUsage(Value):
         return self.input + self.output
 
 
+class Prompt(Value):
+    """What a model is asked: the conversation so far, and the tools it may call."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+
+
 class Reply(Value):
     """What a model answered, what that cost in US dollars and how many seconds of wall clock it took.
 

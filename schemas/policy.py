@@ -6,6 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from schemas.model_policy import ModelPolicy
 from schemas.values import PhaseName, RiskLevel, Value, later
 
 
@@ -57,6 +58,8 @@ class Policy(Value):
     """How the tests of this repository are run; read from the base commit of the repository that is changed."""
     max_consecutive_failures: Annotated[int, Field(ge=1)] | None = later(None)
     """When so many sessions of a drive in a row end blocked, it takes no more tickets."""
+    models: ModelPolicy | None = later(None)
+    """Which language models may be asked, and how much; None asks none."""
 
     @model_validator(mode="after")
     def _escalation_goes_to_approvers(self) -> Self:

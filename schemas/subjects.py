@@ -1,7 +1,7 @@
 """Subjects, derived from the registry: the only place that knows how a message is addressed on NATS.
 
 `vt.<tenant>.cmd.<stream>.<name>.<sender>`, `vt.<tenant>.evt.<stream>.<name>.<role or _>`,
-`vt.<tenant>.tel.<session>.<role>.<kind>`, `vt.<tenant>.dead.<consumer>`.
+`vt.<tenant>.tel.<session>.<role>.<kind>`, `vt.<tenant>.ask.<session>.model.<role>`, `vt.<tenant>.dead.<consumer>`.
 The NATS server enforces who may publish under which sender token; see `docs/adr/0003-sender-in-the-subject.md`.
 """
 
@@ -38,6 +38,11 @@ def event_subject(envelope: EventEnvelope[Event]) -> str:
 def telemetry_subject(tenant: str, session: str, role: Role | str, kind: str) -> str:
     """Where live progress goes; never audited."""
     return f"{ROOT}.{tenant}.tel.{session}.{role}.{kind}"
+
+
+def ask_subject(tenant: str, session: str, role: Role | str) -> str:
+    """Where an agent asks the model gateway; the server lets each role ask under its own name only."""
+    return f"{ROOT}.{tenant}.ask.{session}.model.{role}"
 
 
 def publish_subjects(tenant: str, sender: str) -> tuple[str, ...]:

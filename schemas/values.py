@@ -45,6 +45,7 @@ class Sender(StrEnum):
     AUTOPILOT = "autopilot"
     OPERATOR = "operator"
     CONDUCTOR = "conductor"
+    GATEWAY = "gateway"
 
 
 class Mode(StrEnum):

@@ -33,6 +33,8 @@ CORE = [
         "refusal",
         "gate_rules",
         "operating",
+        "spending",
+        "model_calls",
     )
 ]
 SCHEMAS = sorted(p for p in (ROOT / "schemas").glob("*.py") if p.name != "ids.py")

@@ -45,8 +45,8 @@ def may_subscribe(role: str, subject: str) -> bool:
     return any(matches(pattern, subject) for pattern in LISTS[role].subscribe)
 
 
-def test_there_are_eleven_roles() -> None:
-    assert list(ROLES) == ["autopilot", "operator", "conductor", "observer", *AGENTS]
+def test_there_are_twelve_roles() -> None:
+    assert list(ROLES) == ["autopilot", "operator", "conductor", "gateway", "observer", *AGENTS]
     with pytest.raises(ValueError, match="no such role: 'root'"):
         permissions("root")
 
@@ -126,6 +126,16 @@ def test_telemetry_is_spoken_under_ones_own_name_and_heard_by_people() -> None:
         )
 
 
+def test_agents_ask_under_their_own_name_and_only_the_gateway_hears_and_answers() -> None:
+    for role in ROLES:
+        for other in ROLES:
+            allowed = role == other and role in AGENTS
+            assert may_publish(role, f"vt.default.ask.s.model.{other}") == allowed, (role, other)
+            answers = role == "conductor" or (role == "gateway" and other in AGENTS)
+            assert may_publish(role, f"{inbox_prefix(other)}.x") == answers, (role, other)
+        assert may_subscribe(role, "vt.default.ask.s.model.training") == (role == "gateway")
+
+
 def test_a_tenants_logins_stay_with_their_tenant() -> None:
     for role in ROLES:
         lists = permissions(role, "acme")
@@ -146,6 +156,9 @@ REFUSED = {
         "vt.default.dead.agent-risk",
         "live.vt.default.evt.s.x._",
         "_INBOX.risk.x",
+        "vt.default.ask.s.model.risk",
+        "vt.default.cmd.s.record_model_call.training",
+        "vt.default.cmd.s.record_model_call.gateway",
         "$JS.API.CONSUMER.CREATE.VT_EVENTS.mine",
         "$JS.API.CONSUMER.CREATE.VT_EVENTS",
         "$JS.API.CONSUMER.DURABLE.CREATE.VT_EVENTS.mine",
@@ -155,6 +168,13 @@ REFUSED = {
         "$JS.API.STREAM.MSG.GET.VT_EVENTS",
         "$JS.API.STREAM.INFO.VT_EVENTS",
         "$JS.API.STREAM.DELETE.VT_EVENTS",
+    ],
+    "gateway": [
+        "vt.default.evt.s.model_called._",
+        "vt.default.cmd.s.report_work.training",
+        "vt.default.cmd.s.decide_gate.operator",
+        "_INBOX.operator.x",
+        "$JS.API.DIRECT.GET.VT_DEAD",
     ],
     "operator": [
         "vt.default.evt.s.gate_passed._",
@@ -182,7 +202,16 @@ REFUSED = {
     ],
 }
 SILENT = {
-    "training": ["_INBOX.risk.>", "_INBOX.>", "vt.*.evt.>", "live.vt.*.evt.>", "vt.*.tel.>", "vt.*.dead.>"],
+    "training": [
+        "vt.*.ask.>",
+        "vt.default.ask.*.model.training",
+        "_INBOX.risk.>",
+        "_INBOX.>",
+        "vt.*.evt.>",
+        "live.vt.*.evt.>",
+        "vt.*.tel.>",
+        "vt.*.dead.>",
+    ],
     "observer": ["_INBOX.operator.>", "vt.*.cmd.>", ">"],
     "operator": ["_INBOX.conductor.>", "vt.*.cmd.>"],
 }

@@ -442,7 +442,7 @@ class Session(RuleBasedStateMachine):
             "gate": next(iter(self.state.gates), "none"),
         }
         known = {n: v for n, v in near.items() if n in type(command).model_fields and data.draw(st.booleans())}
-        sender = data.draw(st.sampled_from([*ROLES, "autopilot", "operator", "conductor", "nobody"]))
+        sender = data.draw(st.sampled_from([*ROLES, "autopilot", "operator", "conductor", "gateway", "nobody"]))
         self.send(command.model_copy(update=known), sender, actor)
 
     @invariant()

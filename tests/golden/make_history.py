@@ -87,6 +87,7 @@ class Recorder:
     """Plays all parts and writes down every word."""
 
     ticket = TICKET
+    policy = POLICY
     measured = MEASURED
     added: tuple[str, ...] = ("metrics.rows >= 50.0",)
     """Acceptance criteria that the scope adds to the ticket's."""
@@ -126,7 +127,7 @@ class Recorder:
             ticket_digest="12" * 32,
             drive="d-golden",
             pipeline=pipeline,
-            policy=POLICY,
+            policy=self.policy,
             policy_version="34" * 32,
             repository="/srv/repository",
             base_commit="0" * 40,

@@ -38,11 +38,21 @@ from schemas.pipeline import PipelineDefinition
 from schemas.registry import COMMANDS, EVENTS
 from schemas.values import FailureClass
 from store.sqlite import SqliteStore
-from tests.golden import make_change_history, make_data_histories, make_engagement_history, make_history
+from tests.golden import (
+    make_change_history,
+    make_data_histories,
+    make_engagement_history,
+    make_history,
+    make_model_history,
+)
 from tests.golden.make_history import HISTORY, RESTORED, STREAM
 
 TOLD = (
-    make_history.STORIES | make_change_history.STORIES | make_data_histories.STORIES | make_engagement_history.STORIES
+    make_history.STORIES
+    | make_change_history.STORIES
+    | make_data_histories.STORIES
+    | make_engagement_history.STORIES
+    | make_model_history.STORIES
 )
 LINES = {path: path.read_bytes().splitlines() for path in TOLD}
 STORIES = pytest.mark.parametrize("lines", LINES.values(), ids=[path.name.split(".history")[0] for path in LINES])
@@ -119,7 +129,8 @@ def test_the_stories_have_every_message_of_a_session() -> None:
     assert expected - set(told) == LATER
     refusals = {e.event.code for _, events in read(every) for _, e in events if isinstance(e.event, ev.CommandRefused)}
     assert refusals >= {
-        "not_claimed", "wrong_agent", "stale_lease", "stale_attempt", "effect_pending", "not_restored",
+        "not_claimed", "wrong_agent", "stale_lease", "stale_attempt", "effect_pending", "not_restored", "model_limit",
+        "model_not_allowed", "model_call_under_way", "unknown_model_call",
         "not_an_operator", "not_an_approver", "reason_missing", "session_over", "unknown_effect",
     }  # fmt: skip
 
