@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ class Agent:
         bench = Workbench(self.role, attempt, self._blobs, self._children, tell, self._places, self._facts)
         phase = attempt.phase
         try:
-            runs = await self._planner.work(attempt, bench.run)
+            runs = await self._planner.work(replace(attempt, used=bench.count, tell=tell), bench.run)
         except AttemptError as problem:
             return ReportFailure(
                 phase=phase.phase,

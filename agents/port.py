@@ -44,6 +44,11 @@ class Attempt:
     phase: PhaseStarted
     lease: int
     directory: Path
+    used: Callable[[Usage], None] = lambda usage: None
+    """Counts what a planner uses besides its skills (commands; calls of a model are counted where they are recorded),
+    as it happens: it is reported however the attempt ends."""
+    tell: Callable[[str, str], None] = lambda what, line: None
+    """Tells observers a line of progress: of which skill or planner, and what."""
 
 
 RunSkill = Callable[[str, dict[str, Any]], Awaitable[SkillRun]]

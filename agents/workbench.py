@@ -177,14 +177,17 @@ class Workbench:
         failure = FailureClass.TRANSIENT if isinstance(problem, ServerLost) else FailureClass.AGENT
         raise AttemptError(failure, f"{cls.name}: {problem}")
 
+    def count(self, usage: Usage) -> None:
+        """Add what was used to the attempt's sum."""
+        self.usage = self.usage.plus(usage)
+
     def _count(self, result: ChildResult) -> None:
-        self.usage = self.usage.plus(
-            Usage(
-                wall_seconds=result.wall_seconds,
-                cpu_seconds=result.cpu_seconds,
-                peak_rss_bytes=result.peak_rss_bytes,
-            )
+        used = Usage(
+            wall_seconds=result.wall_seconds,
+            cpu_seconds=result.cpu_seconds,
+            peak_rss_bytes=result.peak_rss_bytes,
         )
+        self.count(used)
 
     def _collect(self, cls: AnySkill, output: dict[str, Any], directory: Path) -> SkillRun:
         """Put what the skill wrote into the artifact store and read its result."""

@@ -141,6 +141,7 @@ def start_phase(state: SessionState, phase: PhaseDefinition, at: datetime) -> tu
             pipeline=state.pipeline.name,
             approvals=tuple([_passed(gate) for gate in state.gates.values() if gate.status == "passed"]),
             spent=state.usage,
+            planned=phase.planned,
         ),
     )
 

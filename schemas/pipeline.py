@@ -119,6 +119,9 @@ class PhaseDefinition(Value):
     apply: ArtifactName | None = later(None)
     """An artifact that is a patch: the effect executor applies it to the session's branch with the phase's commit."""
 
+    planned: bool = later(False)
+    """Whether a planner that has a model plans the phase, where one is set; else the playbook runs its skills."""
+
     registers: ArtifactName | None = later(None)
     """An artifact that becomes a new version of the ticket's model in the registry once the phase's gate has passed."""
 

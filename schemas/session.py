@@ -70,6 +70,8 @@ class PhaseStarted(Event, stream="session"):
     approvals: tuple[str, ...] = ()
     """The gates passed so far, one line each: documents cite them."""
     spent: Usage = Usage()
+    planned: bool = later(False)
+    """Whether the pipeline leaves the phase to a planner that has a model, where one is set."""
 
 
 class AttemptClaimed(Event, stream="session"):

@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -66,6 +66,7 @@ class Bubblewrap:
         limits: Limits | None = None,
         environment: Mapping[str, str] | None = None,
         network: Network = "none",
+        stop: Callable[[], bool] | None = None,
     ) -> Result:
         """See `Sandbox.run`."""
         bounds, guard = limits or Limits(), Guard(command, cwd, writable)
@@ -95,7 +96,7 @@ class Bubblewrap:
             )
             for end in (status_there, mark_there, go_there):
                 end.close()
-            inside = _Inside(process, _first_process(status.readline()), bounds, disk)
+            inside = _Inside(process, _first_process(status.readline()), bounds, disk, stop)
             stack.callback(inside.kill)
             inside.start(count, go)
             ending = supervise(process, output, bounds.seconds, inside.look, inside.kill)
@@ -148,8 +149,15 @@ class Bubblewrap:
 class _Inside:
     """A run as we see it from outside: the first process of its namespace, whose end is the end of all in it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], first: int, limits: Limits, disk: DiskWatch) -> None:
-        self._process, self._first, self._limits, self._disk = process, first, limits, disk
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        first: int,
+        limits: Limits,
+        disk: DiskWatch,
+        stop: Callable[[], bool] | None,
+    ) -> None:
+        self._process, self._first, self._limits, self._disk, self._stop = process, first, limits, disk, stop
         self._handle: int | None = None
         self.blind = ""
         if first:
@@ -166,6 +174,8 @@ class _Inside:
 
     def look(self) -> Stopped:
         """The limit it is over, if any."""
+        if self._stop is not None and self._stop():
+            return "order"
         if self._disk.over():
             return "disk"
         if not self._first:

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,6 +45,7 @@ class LocalUnsafe:
         limits: Limits | None = None,
         environment: Mapping[str, str] | None = None,
         network: Network = "none",
+        stop: Callable[[], bool] | None = None,
     ) -> Result:
         """See `Sandbox.run`, and above what it does not hold to."""
         bounds, guard = limits or Limits(), Guard(command, cwd, writable)
@@ -70,6 +71,8 @@ class LocalUnsafe:
                 os.close(mark_there)
 
             def look() -> Stopped:
+                if stop is not None and stop():
+                    return "order"
                 return "disk" if disk.over() else ""
 
             def kill() -> None:

@@ -10,7 +10,7 @@ A command that fails, or is stopped at a limit, is a result. What the sandbox it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -19,7 +19,7 @@ BUBBLEWRAP: Literal["bubblewrap"] = "bubblewrap"
 LOCAL_UNSAFE: Literal["local-unsafe"] = "local-unsafe"
 BACKENDS = (BUBBLEWRAP, LOCAL_UNSAFE)
 
-Stopped = Literal["", "time", "memory", "disk"]
+Stopped = Literal["", "time", "memory", "disk", "order"]
 Network = Literal["none"]
 """There is no other yet: a command in the sandbox has a loopback interface of its own and nothing else."""
 
@@ -74,7 +74,9 @@ class Result:
     @property
     def summary(self) -> str:
         """One line."""
-        if self.stopped:
+        if self.stopped == "order":
+            end = f"stopped by order after {self.seconds:.1f} s"
+        elif self.stopped:
             end = f"stopped after {self.seconds:.1f} s at its limit of {self.stopped}"
         else:
             end = f"exit code {self.exit_code} after {self.seconds:.1f} s"
@@ -101,10 +103,12 @@ class Sandbox(Protocol):
         limits: Limits | None = None,
         environment: Mapping[str, str] | None = None,
         network: Network = "none",
+        stop: Callable[[], bool] | None = None,
     ) -> Result:
         """Run `command` (no shell) in `cwd` and return when it and all it started are gone.
 
         It may write below the directories `writable` and nowhere else; what is protected there (`workspace.protected`)
-        it can only read. Its environment is a fixed one and `environment`, nothing of ours. Raises SandboxUnavailable,
-        ValueError for an empty command or a directory that does not exist.
+        it can only read. Its environment is a fixed one and `environment`, nothing of ours. It is ended as soon as
+        `stop` says so (asked twenty times a second, in the calling thread). Raises SandboxUnavailable, ValueError for
+        an empty command or a directory that does not exist.
         """

@@ -6,8 +6,9 @@ import hashlib
 import os
 import shlex
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -48,10 +49,15 @@ def clean_checkout(context: SkillContext, name: str) -> CleanCheckout:
 
 def sandbox_of(context: SkillContext) -> tuple[Sandbox, tuple[str, ...]]:
     """The installation's sandbox, and what a reviewer should know about it. Raises InputError where there is none."""
-    named = str(context.facts.get("sandbox_environments") or "")
+    return sandbox_from(context.facts)
+
+
+def sandbox_from(facts: Mapping[str, Any]) -> tuple[Sandbox, tuple[str, ...]]:
+    """The same from the facts alone."""
+    named = str(facts.get("sandbox_environments") or "")
     environments = [Path(part) for part in named.split(os.pathsep) if part]
     try:
-        sandbox = open_sandbox(str(context.facts.get("sandbox") or BUBBLEWRAP), environments)
+        sandbox = open_sandbox(str(facts.get("sandbox") or BUBBLEWRAP), environments)
     except SandboxUnavailable as problem:
         raise InputError(problem.problem, problem.remedy) from problem
     return sandbox, () if sandbox.contained else (WARNING,)
