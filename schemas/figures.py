@@ -66,6 +66,7 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "evaluation.compare": (*_measured_on_the_holdout(), *_measured_beside_the_champion(), "serving.single_row_ms"),
     "evaluation.predict": ("serving.batch_ms_per_row", "serving.single_row_ms"),
     "evaluation.measure": _measured_on_the_holdout(),
+    "evaluation.audit": ("audit.findings",),
     "risk.profile": ("risk.tier", "risk.score", "risk.veto"),
     "risk.data": ("risk.tier", "risk.score", "risk.veto"),
     "devsecops.canary": ("canary.requests", "canary.challenger_requests", "canary.breach"),
