@@ -43,7 +43,8 @@ def test_real_sets_have_no_suspects(prepared: Any) -> None:
     measured = {item.name: item.value for item in outputs["feature.leakage"].measurements}
     assert measured["suspects"] == 0.0, files["leakage.md"].read_text()
     tests = json.loads(files["leakage.json"].read_text())["tests"]
-    assert {test["test"] for test in tests} == {"single feature", "exact function", "duplicate rows", "shift"}
+    always = {"single feature", "exact function", "stands out", "duplicate rows", "near twins", "shift"}
+    assert always <= {test["test"] for test in tests}
     shift = next(test for test in tests if test["test"] == "shift")
     if ticket.time:
         assert shift["verdict"] == "warning", "the future differs from the past, and that is no leak"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from agents.skills.data import columns
 from agents.skills.data.association import association
 from agents.skills.data.columns import kind_of
-from agents.skills.shapes import ScopeSpec
+from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN, ScopeSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +16,28 @@ if TYPE_CHECKING:
 BINS = 12
 TOP = 10
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def describe_rows(train: pd.DataFrame, scope: ScopeSpec, time: str | None) -> dict[str, Any]:
+    """The training rows (features, `__target__`, `__row__`, `__group__`) as `data-profile.json` has them: how many, how
+    many of them repeat another, how new the newest is (with a `time` column of dates), target and columns."""
+    target = train[TARGET_COLUMN]
+    features = train.drop(columns=[TARGET_COLUMN, ROW_COLUMN, GROUP_COLUMN], errors="ignore")
+    found: dict[str, Any] = {
+        "rows": len(train),
+        "repeated_rows": repeated_share(train.drop(columns=[ROW_COLUMN, GROUP_COLUMN], errors="ignore")),
+        "target": describe_target(target, scope),
+        "columns": describe_columns(features, target, scope.classes),
+    }
+    if time is not None and kind_of(train[time]) == "datetime" and train[time].notna().any():
+        found["newest"] = {"column": time, "value": train[time].max().isoformat()}
+    return found
+
+
+def repeated_share(rows: pd.DataFrame) -> float:
+    """Share of rows that equal an earlier one in every column, identifiers aside, in [0, 1]."""
+    compared = [name for name in map(str, rows.columns) if not columns.identifier(rows[name])]
+    return float(rows.duplicated(subset=compared).mean()) if compared and len(rows) else 0.0
 
 
 def describe_columns(features: pd.DataFrame, target: pd.Series[Any], classes: tuple[str, ...]) -> list[dict[str, Any]]:

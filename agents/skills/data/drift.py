@@ -1,16 +1,17 @@
-"""How far newer rows have moved from those a model was trained on, column by column.
+"""How far newer rows have moved from older ones, column by column: the one calculation of drift there is.
 
-Of the training rows only their profile is kept, so numbers are compared at the edges the profile has: the population
-stability index (PSI) over its bins, and the largest distance between the two distribution functions at those edges (a
-lower bound of the Kolmogorov-Smirnov statistic D). PSI is blind on few distinct values, D is not; levels of text are
-compared by PSI and by total variation. Both have a limit that grows when rows are few, so that chance is no drift.
+Of a model's training rows only their profile is kept, so numbers are compared at the edges the profile has: the
+population stability index (PSI) over its bins, and the largest distance between the two distribution functions at those
+edges (a lower bound of the Kolmogorov-Smirnov statistic D). PSI is blind on few distinct values, D is not; levels of
+text are compared by PSI and by total variation. Both have a limit that grows when rows are few and columns are many, so
+that chance is no drift. `compare_rows` does the same for older rows that are at hand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import sqrt
+from math import log, sqrt
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ PSI_LIMIT = 0.2
 DISTANCE_LIMIT = 0.2
 MISSING_LIMIT = 0.1
 """Change of the share of missing cells."""
-_D_1_PERCENT = 1.63
-"""The two-sample Kolmogorov-Smirnov statistic's 1 % point, times the root of 1/n + 1/m."""
+CHANCE = 0.01
+"""Chance that rows of the same kind exceed a limit in any of the compared columns, where chance sets the limit."""
 _QUANTILES = ("p5", "p25", "median", "p75", "p95")
 _FEWEST_EDGES = 3
 """Different quantiles there must be; else bins of equal width tell more."""
@@ -51,16 +52,23 @@ class Moved:
 
 def compare_columns(profile: Mapping[str, Any], rows: pd.DataFrame) -> list[Moved]:
     """Every column of the profile that `rows` has, most moved first. Times are left out: they always move."""
-    found = [
-        compare_column(column, rows[column["name"]], int(profile["rows"]))
-        for column in profile["columns"]
-        if column["name"] in rows.columns and column["kind"] != "datetime"
-    ]
+    compared = [c for c in profile["columns"] if c["name"] in rows.columns and c["kind"] != "datetime"]
+    found = [compare_column(c, rows[c["name"]], int(profile["rows"]), len(compared)) for c in compared]
     return sorted(found, key=lambda each: (not each.moved, -each.psi, each.name))
 
 
-def compare_column(column: Mapping[str, Any], series: pd.Series[Any], rows_before: int) -> Moved:
-    """One column of a profile (see `descriptions.describe_values`) beside its newer values."""
+def compare_rows(before: pd.DataFrame, now: pd.DataFrame) -> list[Moved]:
+    """Every column of `now` beside the same of `before`, as `compare_columns` has them."""
+    from agents.skills.data.descriptions import describe_values
+
+    columns = [describe_values(before[name]) for name in now.columns]
+    return compare_columns({"rows": len(before), "columns": columns}, now)
+
+
+def compare_column(column: Mapping[str, Any], series: pd.Series[Any], rows_before: int, columns: int = 1) -> Moved:
+    """One column of a profile (see `descriptions.describe_values`) beside its newer values; it is one of `columns`."""
+    from scipy.stats import chi2
+
     present = series.dropna()
     before_rows = max(1, round(rows_before * (1 - column["missing"])))
     if column["kind"] == "numeric" and "histogram" in column:
@@ -70,8 +78,10 @@ def compare_column(column: Mapping[str, Any], series: pd.Series[Any], rows_befor
         distance = float(abs(before - now).sum() / 2) if len(present) else 0.0
     psi = _psi(before, now, before_rows, len(present))
     few = 1 / before_rows + 1 / max(1, len(present))
-    psi_limit = max(PSI_LIMIT, 3 * (len(before) - 1) * few)
-    distance_limit = max(DISTANCE_LIMIT, _D_1_PERCENT * sqrt(few))
+    chance = CHANCE / columns
+    # Without drift PSI / (1/n + 1/m) is chi-square of one degree less than there are bins, and D follows Kolmogorov.
+    psi_limit = max(PSI_LIMIT, float(chi2.isf(chance, max(1, len(before) - 1))) * few)
+    distance_limit = max(DISTANCE_LIMIT, sqrt(log(2 / chance) / 2 * few))
     missing = float(series.isna().mean())
     emptied = abs(missing - column["missing"]) > MISSING_LIMIT
     return Moved(

@@ -30,16 +30,16 @@ class DataProfile(Skill[Parameters, SkillOutput]):
         """Write the profile as JSON, as text with small histograms, and as a picture."""
         import pandas as pd
 
-        from agents.skills.data.descriptions import describe_columns, describe_target
+        from agents.skills.data.descriptions import describe_rows
         from agents.skills.data.picture import draw
         from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN
 
         train = pd.read_parquet(context.path("train.parquet"))
         scope = ScopeSpec.model_validate(context.read_json("scope.json"))
         features = train.drop(columns=[TARGET_COLUMN, ROW_COLUMN, GROUP_COLUMN])
-        target = describe_target(train[TARGET_COLUMN], scope)
-        columns = describe_columns(features, train[TARGET_COLUMN], scope.classes)
-        context.write_json("data-profile.json", {"rows": len(train), "target": target, "columns": columns})
+        found = describe_rows(train, scope, context.ticket.time)
+        target, columns = found["target"], found["columns"]
+        context.write_json("data-profile.json", found)
         context.write_text("data-profile.md", _document(train, target, columns, context.ticket))
         draw(features, train[TARGET_COLUMN], scope, columns, context.out / "data-profile.svg")
         strongest = columns[0] if columns else None

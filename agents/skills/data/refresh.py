@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.data.extract import dataset_of, schema_of
 from agents.skills.data.loading import Loaded, load
-from agents.skills.data.markdown import cell, origin_note, table
+from agents.skills.data.comparison import Comparison, drift_document
 from agents.skills.data.newer import Change, changes, renewed
 from agents.skills.data.split import split_document, split_spec, write_tables
 from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN, ScopeSpec, SplitSpec
@@ -45,8 +45,8 @@ class DataRefresh(Skill[Parameters, SkillOutput]):
         import yaml
 
         from agents.skills.data import odcs
+        from agents.skills.data.descriptions import describe_rows
         from agents.skills.data.division import Rows, divide
-        from agents.skills.data.drift import compare_columns
 
         package = open_in_use(context)
         scope = _scope(package, context.ticket)
@@ -67,8 +67,7 @@ class DataRefresh(Skill[Parameters, SkillOutput]):
         schema = schema_of(dataset, loaded, context.ticket)
         split = split_spec(division, schema, context.seed)
         train = dataset[~division.holdout & ~division.dropped]
-        moved = compare_columns(package.profile, train)
-        target = _target_moved(package, train, scope)
+        found = _compared(package, dataset, train, change, context)
         shown: dict[str, Any] = {
             "model-in-use.json": package.in_use().model_dump(mode="json"),
             "scope.json": scope.model_dump(mode="json"),
@@ -76,17 +75,17 @@ class DataRefresh(Skill[Parameters, SkillOutput]):
             "data-source.json": loaded.source.model_dump(mode="json"),
             "schema-spec.json": schema.model_dump(mode="json"),
             "split.json": split.model_dump(mode="json"),
-            "data-profile.json": _profile(train, scope),
-            "data-drift.json": _drift(package, moved, target, change),
+            "data-profile.json": describe_rows(train, scope, context.ticket.time),
+            "data-drift.json": _drift(package, found),
         }
         for name, value in shown.items():
             context.write_json(name, value)
         dataset.to_parquet(context.out / "dataset.parquet", index=False)
         context.write_text("data-contract.yaml", text)
         context.write_text("split.md", split_document(split, division, context.ticket))
-        context.write_text("data-drift.md", _document(context.ticket, package, moved, target, change))
+        context.write_text("data-drift.md", drift_document(context.ticket, package, found))
         version = yaml.safe_load(text)["version"]
-        return _output(loaded, split, [*moved, target], change, broken, f"version {version}")
+        return _output(loaded, split, found, broken, f"version {version}")
 
 
 def _scope(package: Package, ticket: Ticket) -> ScopeSpec:
@@ -129,15 +128,24 @@ def _dataset(loaded: Loaded, scope: ScopeSpec) -> pd.DataFrame:
     return dataset_of(loaded, scope)
 
 
-def _profile(train: pd.DataFrame, scope: ScopeSpec) -> dict[str, Any]:
-    from agents.skills.data.descriptions import describe_columns, describe_target
+def _compared(
+    package: Package, dataset: pd.DataFrame, train: pd.DataFrame, change: Change, context: SkillContext
+) -> Comparison:
+    """Newer rows beside those before: drift of the training part, breaks of all rows, and how the model in use does."""
+    import yaml
 
-    columns = train.drop(columns=[TARGET_COLUMN, ROW_COLUMN, GROUP_COLUMN], errors="ignore")
-    return {
-        "rows": len(train),
-        "target": describe_target(train[TARGET_COLUMN], scope),
-        "columns": describe_columns(columns, train[TARGET_COLUMN], scope.classes),
-    }
+    from agents.skills.data.breaks import find_breaks
+    from agents.skills.data.drift import compare_columns
+    from agents.skills.training.standing import standing
+
+    contract = yaml.safe_load(package.files["data-contract.yaml"])
+    return Comparison(
+        moved=tuple(compare_columns(package.profile, train)),
+        target=_target_moved(package, train, package.scope),
+        breaks=tuple(find_breaks(package.profile, contract, dataset, same_source=change.same_source)),
+        standing=standing(package, train, context.seed),
+        change=change,
+    )
 
 
 def _target_moved(package: Package, train: pd.DataFrame, scope: ScopeSpec) -> Moved:
@@ -149,27 +157,13 @@ def _target_moved(package: Package, train: pd.DataFrame, scope: ScopeSpec) -> Mo
     return compare_column(as_column, train[TARGET_COLUMN], int(package.profile["rows"]))
 
 
-def _drift(package: Package, moved: Sequence[Moved], target: Moved, change: Change) -> dict[str, Any]:
-    return {
-        "model_in_use": package.sha256,
-        "rows_before": package.profile["rows"],
-        "score": _score([*moved, target]),
-        "columns": [each.as_dict() for each in moved],
-        "target": target.as_dict(),
-        **change.as_dict(),
-    }
+def _drift(package: Package, found: Comparison) -> dict[str, Any]:
+    return {"model_in_use": package.sha256, "rows_before": package.profile["rows"], **found.as_dict()}
 
 
-def _score(moved: Sequence[Moved]) -> float:
-    """The share of compared columns (the target among them) that moved, in [0, 1]."""
-    return sum(each.moved for each in moved) / len(moved)
-
-
-def _output(
-    loaded: Loaded, split: SplitSpec, moved: Sequence[Moved], change: Change, broken: Sequence[str], version: str
-) -> SkillOutput:
-    rows = split.train_rows + split.holdout_rows
-    names = [each.name for each in moved if each.moved]
+def _output(loaded: Loaded, split: SplitSpec, found: Comparison, broken: Sequence[str], version: str) -> SkillOutput:
+    rows, change = split.train_rows + split.holdout_rows, found.change
+    names = found.names
     note = [f"{what}: {', '.join(cols)}" for what, cols in (("new", change.new), ("gone", change.missing)) if cols]
     ticked = [
         TickedItem(item="rows-read", evidence=f"dataset.parquet: {rows:,} of {loaded.source.rows:,} rows"),
@@ -178,66 +172,35 @@ def _output(
             evidence="schema-spec.json: every column the model reads is there and of its type"
             + (f"; not read by it, {'; '.join(note)}"[:300] if note else ""),
         ),
-        TickedItem(item="drift-measured", evidence=f"data-drift.json: {len(names)} of {len(moved)} columns moved"),
+        TickedItem(
+            item="drift-measured", evidence=f"data-drift.json: {len(names)} of {len(found.moved) + 1} columns moved"
+        ),
+        TickedItem(
+            item="breaks-searched",
+            evidence=f"data-drift.json: {len(found.breaks)} breaks (units, levels, copies, old rows)",
+        ),
         TickedItem(item="holdout-sealed", evidence=f"holdout-labels.parquet: {split.holdout_rows:,} labels sealed"),
     ]
     if not broken:
         evidence = f"data-contract.yaml {version}: pandera found no violation in the rows"
         ticked.append(TickedItem(item="contract-holds", evidence=evidence))
-    warnings = [*loaded.warnings, *(f"contract broken: {line}" for line in broken[:20])]
+    warnings = [*(f"break: {each.sentence}" for each in found.breaks), *found.surprises, *loaded.warnings]
+    warnings += [f"contract broken: {line}" for line in broken[:20]]
     warnings += [f"the contract was renewed: {line}" for line in change.values[:20]]
-    warnings += [f"column {text} changed its type" for text in change.retyped[:20]]
     if change.same_source:
         warnings.append("these are the very rows the model in use was trained on: it has seen those held out")
     return SkillOutput(
-        summary=f"{split.train_rows:,} train, {split.holdout_rows:,} sealed; {len(names)} of {len(moved)} columns moved"
-        + (f": {', '.join(names[:5])}" if names else ""),
+        summary=f"{split.train_rows:,} train, {split.holdout_rows:,} sealed; {len(found.breaks)} breaks; "
+        f"{len(names)} of {len(found.moved) + 1} columns moved" + (f": {', '.join(names[:5])}" if names else ""),
         ticked=tuple(ticked),
         measurements=(
             Measurement(scope="data", name="rows", value=float(rows)),
             Measurement(scope="data", name="train_rows", value=float(split.train_rows)),
             Measurement(scope="data", name="holdout_rows", value=float(split.holdout_rows)),
-            Measurement(scope="drift", name="score", value=_score(moved)),
+            Measurement(scope="drift", name="score", value=found.score),
             Measurement(scope="drift", name="columns", value=float(len(names))),
+            Measurement(scope="drift", name="breaks", value=float(len(found.breaks))),
+            Measurement(scope="drift", name="surprises", value=float(len(found.surprises))),
         ),
         warnings=tuple(warnings),
     )
-
-
-def _document(ticket: Ticket, package: Package, moved: Sequence[Moved], target: Moved, change: Change) -> str:
-    lines = [
-        "# Drift of the newer rows",
-        "",
-        *origin_note(ticket),
-        f"Against the {package.profile['rows']:,} training rows of {cell(package.manifest['name'])} "
-        f"{cell(package.manifest['version'])} (`{package.sha256[:16]}`), of which the package keeps the profile.",
-        "",
-        *table(
-            ("column", "kind", "PSI", "limit", "distance", "limit", "missing before", "now", "moved"),
-            [
-                (
-                    f"{each.name} (target)" if each is target else each.name, each.kind, f"{each.psi:.3f}",
-                    f"{each.psi_limit:.2f}", f"{each.distance:.3f}", f"{each.distance_limit:.2f}",
-                    f"{each.missing_before:.1%}", f"{each.missing_now:.1%}", "yes" if each.moved else "no",
-                )
-                for each in [target, *moved]
-            ],
-        ),
-        "",
-        "PSI is the population stability index over the bins of the old profile; distance is the largest gap between",
-        "the distribution functions at its edges (numbers) or the total variation (levels). Limits grow with few rows.",
-        "",
-        "## Columns",
-        "",
-    ]  # fmt: skip
-    told = [f"- new, not read by the model: {cell(', '.join(change.new), 300)}"] if change.new else []
-    told += [f"- gone, not read by the model: {cell(', '.join(change.missing), 300)}"] if change.missing else []
-    told += [f"- of another type: {cell(', '.join(change.retyped), 300)}"] if change.retyped else []
-    lines += told or ["Names and types are those of the rows before."]
-    lines += ["", "## Contract", ""]
-    if change.values:
-        lines += ["The newer rows leave the old contract, which is renewed from them:", ""]
-        lines += [f"- {cell(line, 200)}" for line in change.values[:50]]
-    else:
-        lines += ["The newer rows keep the old contract."]
-    return "\n".join(lines)

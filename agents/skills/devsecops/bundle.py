@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from math import hypot
 from typing import Any
 
 from agents.skills.devsecops.delivery import SYNTHETIC, Delivery
@@ -54,7 +55,28 @@ def training_profile(profile: dict[str, Any], features: FeatureMap) -> dict[str,
     """What `data-profile.json` says of the target and of the columns the model reads."""
     read = {column.name for column in features.columns}
     columns = [column for column in profile["columns"] if column["name"] in read]
-    return {"rows": profile["rows"], "target": profile["target"], "columns": columns}
+    kept = {name: profile[name] for name in ("repeated_rows", "newest") if name in profile}
+    return {"rows": profile["rows"], "target": profile["target"], "columns": columns, **kept}
+
+
+def promised(delivery: Delivery) -> dict[str, Any]:
+    """What the model is expected to reach on rows like these: the hold-out's figure and the cross-validated one, weighted
+    by their variances, or the hold-out's alone where the two do not agree (2.5 standard errors)."""
+    held, chosen = delivery.value, delivery.log.chosen
+    parts = [(float(held["value"]), max(float(held["se"]), 1e-6))]
+    crossed = (chosen.mean, max(chosen.standard_error, 1e-6))
+    if delivery.log.metric == delivery.scope.metric and abs(crossed[0] - parts[0][0]) <= 2.5 * hypot(
+        crossed[1], parts[0][1]
+    ):
+        parts.append(crossed)
+    weights = [1 / error**2 for _, error in parts]
+    value = sum(weight * each for weight, (each, _) in zip(weights, parts, strict=True)) / sum(weights)
+    return {
+        "metric": delivery.scope.metric,
+        "higher_is_better": delivery.scope.higher_is_better,
+        "value": value,
+        "se": (1 / sum(weights)) ** 0.5,
+    }
 
 
 def baseline_package(package: Package, baseline: bytes) -> bytes:
@@ -79,7 +101,8 @@ def build_package(delivery: Delivery, needed: list[Distribution], model_card: st
     files["data-contract.yaml"] = delivery.files["data-contract.yaml"].read_bytes()
     if "data-profile.json" in delivery.files:
         found = json.loads(delivery.files["data-profile.json"].read_text("utf-8"))
-        text = json.dumps(training_profile(found, delivery.features), indent=2, sort_keys=True, allow_nan=False)
+        kept = training_profile(found, delivery.features) | {"promised": promised(delivery)}
+        text = json.dumps(kept, indent=2, sort_keys=True, allow_nan=False)
         files["training-profile.json"] = text.encode()
     files["model-card.md"] = model_card.encode()
     files["package.json"] = (

@@ -151,12 +151,14 @@ def _drift(found: Analysis) -> list[str]:
         f"The rows it was asked about (split: {found.split.strategy}) differ from the training rows:",
         "",
         *table(
-            ("column", "distance", "limit", "explanation"),
+            ("column", "distance", "limit", "PSI", "limit", "explanation"),
             [
                 (
                     code(each.column).strip("`"),
                     f"{each.distance:.2f}",
                     f"{each.limit:.2f}",
+                    f"{each.psi:.2f}",
+                    f"{each.psi_limit:.2f}",
                     each.explanation or "unknown",
                 )
                 for each in found.moved

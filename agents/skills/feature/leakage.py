@@ -14,7 +14,7 @@ from schemas.values import Measurement, Mode, Role, TickedItem
 if TYPE_CHECKING:
     import pandas as pd
 
-    from agents.skills.feature.leaktests import Finding
+    from agents.skills.feature.finding import Finding
 
 
 class FeatureLeakage(Skill[Parameters, SkillOutput]):
@@ -36,7 +36,7 @@ class FeatureLeakage(Skill[Parameters, SkillOutput]):
         mapped = FeatureMap.model_validate(context.read_json("feature-map.json"))
         scope = ScopeSpec.model_validate(context.read_json("scope.json"))
         split = SplitSpec.model_validate(context.read_json("split.json"))
-        findings = examine(train, holdout, mapped, scope, split, context.ticket.groups, context.seed)
+        findings = examine(train, holdout, mapped, scope, split, context.ticket, context.seed)
         suspects = [item for item in findings if item.verdict == "suspect"]
         shift = next(item for item in findings if item.test == "shift")
         context.write_json(
@@ -63,23 +63,48 @@ class FeatureLeakage(Skill[Parameters, SkillOutput]):
 
 def examine(
     train: pd.DataFrame, holdout: pd.DataFrame, mapped: FeatureMap, scope: ScopeSpec, split: SplitSpec,
-    groups: str | None, seed: int,
+    ticket: Ticket, seed: int,
 ) -> list[Finding]:  # fmt: skip
-    """Run all tests: two for every column of the map, one for doubled rows, one for shift."""
-    from agents.skills.feature import leaktests
+    """Run all tests: of every column by itself, of the strongest beside all others, of the split, of time."""
+    from agents.skills.feature import leaktests, nearness, proxies
 
     target = train[TARGET_COLUMN]
-    findings = []
+    findings, strengths = [], {}
     for column in mapped.columns:
-        findings.append(leaktests.single_feature(train[column.name], target, scope.classes, seed))
-        findings.append(leaktests.exact_function(train[column.name], target))
+        alone = leaktests.single_feature(train[column.name], target, scope.classes, seed)
+        strengths[column.name] = alone.value
+        findings += [alone, leaktests.exact_function(train[column.name], target)]
+    own = train[GROUP_COLUMN].to_numpy()
+    findings += proxies.stand_outs(train, target, mapped, scope.classes, strengths, own, seed)
     features = train.drop(columns=[TARGET_COLUMN, ROW_COLUMN, GROUP_COLUMN])
     others = holdout.drop(columns=ROW_COLUMN)
-    twins, independent = leaktests.twin_rows(features, others, groups)
+    if ticket.groups is not None:
+        findings.append(leaktests.shared_groups(features, others, ticket.groups))
+    twins, independent = leaktests.twin_rows(features, others, ticket.groups)
+    findings += [twins, nearness.near_twins(features, others, seed)]
+    findings += nearness.unnamed_groups(features, ticket.groups)
+    if ticket.time is not None:
+        findings += _of_time(train, others, mapped, scope, ticket.time)
     by_time = split.strategy == "time"
     return [
-        *findings, twins, leaktests.shift(features, others, mapped, independent, by_time=by_time, seed=seed)
+        *findings, leaktests.shift(features, others, mapped, independent, by_time=by_time, seed=seed)
     ]  # fmt: skip
+
+
+def _of_time(
+    train: pd.DataFrame, holdout: pd.DataFrame, mapped: FeatureMap, scope: ScopeSpec, time: str
+) -> list[Finding]:
+    """Nothing may come from later than the row itself."""
+    from agents.skills.feature import timetests
+
+    ordered = train.sort_values([time, ROW_COLUMN], kind="stable")
+    found = [timetests.order(train, holdout, time)]
+    for column in mapped.columns:
+        if column.kind == "datetime":
+            found.append(timetests.later_events(ordered[column.name], ordered[time]))
+        else:
+            found.append(timetests.knows_next(ordered[column.name], ordered[TARGET_COLUMN], scope.classes))
+    return found
 
 
 def _sentence(item: Finding) -> str:

@@ -7,12 +7,12 @@ only .995 is suspicious; and train and hold-out of a fair split differ by chance
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from agents.skills.data import twins
 from agents.skills.data.association import rank_auc, separation, spearman
 from agents.skills.data.columns import kind_of
+from agents.skills.feature.finding import Finding, Verdict
 from agents.skills.feature.transform import build_transformer, prepare_frame
 from agents.skills.shapes import FeatureMap
 
@@ -31,21 +31,6 @@ STANDARD_ERRORS = 4.0
 FOLDS = 3
 SAMPLE = 20_000
 """Most rows the train-against-hold-out test looks at."""
-
-Verdict = Literal["ok", "warning", "suspect"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One test's outcome. `subject` is a column, or `rows` for tests of the split."""
-
-    test: str
-    subject: str
-    value: float
-    threshold: float
-    verdict: Verdict
-    meaning: str
-
 
 def single_feature(series: pd.Series[Any], target: pd.Series[Any], classes: tuple[str, ...], seed: int) -> Finding:
     """How well one column alone tells the target: mean one-against-rest AUC, or |Spearman| for numbers.
@@ -96,6 +81,14 @@ def twin_rows(train: pd.DataFrame, holdout: pd.DataFrame, groups: str | None) ->
     if groups is not None:
         classes = twins.merged(classes, twins.column_groups(both[groups]))
     return finding, classes
+
+
+def shared_groups(train: pd.DataFrame, holdout: pd.DataFrame, groups: str) -> Finding:
+    """Share of hold-out rows whose group (patient, customer, machine) is in train, too."""
+    both = set(train[groups].dropna()) & set(holdout[groups].dropna())
+    share = float(holdout[groups].isin(both).mean()) if len(holdout) else 0.0
+    verdict: Verdict = "suspect" if share > 0 else "ok"
+    return Finding("shared groups", "rows", share, 0.0, verdict, f"hold-out rows whose {groups} is in train")
 
 
 def shift(

@@ -141,6 +141,13 @@ class Experiment:
             warnings=self._warnings(Searched((), {}, 0, cut=False), reproducible=model == twice),
         )
 
+    def score_again(self, candidate: Candidate, params: Params) -> float:
+        """The mean of the metric over the comparison folds, as the log of an experiment states it."""
+        import numpy as np
+
+        scores = self.validator.scores(candidate, params, self.comparison)
+        return float(np.nanmean(scores))
+
     def fit(self, model: Any) -> bytes:
         """Fit transformer and model on all rows; the bytes of their skops file."""
         from sklearn.pipeline import Pipeline

@@ -1,0 +1,102 @@
+"""Time travel: hold-out rows older than training rows, events of later, and columns that know what comes next.
+
+Each test needs the ticket's `time` column; without one nobody can say what was known when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from agents.skills.data.columns import kind_of
+from agents.skills.feature.finding import Finding, Verdict
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+LATER = 0.02
+"""Share of rows whose event may lie after the row's own time: clocks differ, dates are rounded."""
+
+LEADS = 3
+"""How many rows ahead a column is held against the target."""
+
+STANDARD_ERRORS = 5.0
+"""How far a column's correlation with the targets to come must stand above chance, and above that with those before.
+
+There are LEADS tests for every column and class, so four would be met by chance now and then."""
+
+FEWEST = 60
+"""Fewer rows in a row carry no such test."""
+
+
+def order(train: pd.DataFrame, holdout: pd.DataFrame, time: str) -> Finding:
+    """Share of training rows that are not older than the oldest hold-out row: a fair split by time has none."""
+    first = holdout[time].min()
+    known = train[time].dropna()
+    share = float((known >= first).mean()) if len(known) else 0.0
+    verdict: Verdict = "suspect" if share > 0 else "ok"
+    return Finding("order of time", "rows", share, 0.0, verdict, "training rows as new as the hold-out's")
+
+
+def later_events(series: pd.Series[Any], times: pd.Series[Any]) -> Finding:
+    """Share of rows whose date in this column lies after the row's own time.
+
+    Recorded events end where the data ends: a column of dates after their rows that never go past the newest row was
+    filled in later, and was not known then. Planned dates do go past it, so they are a warning only.
+    """
+    known = series.notna() & times.notna()
+    after = known & (series > times)
+    share = float(after.sum() / max(1, int(known.sum())))
+    verdict: Verdict = "ok"
+    if share > LATER:
+        verdict = "suspect" if series[known].max() <= times.max() else "warning"
+    return Finding("later event", str(series.name), share, LATER, verdict, "rows whose date lies after their own time")
+
+
+def knows_next(series: pd.Series[Any], target: pd.Series[Any], classes: Sequence[str]) -> Finding:
+    """How much more a column in the order of time says of the next rows' targets than of the rows' before.
+
+    The value is the largest difference of rank correlations, in standard errors of one (1 / sqrt(rows)). A value of the
+    past (a lag, a running mean) says more of what was; only one of the future says more of what comes.
+    """
+    import numpy as np
+
+    values = _numbers(series)
+    best = 0.0
+    if len(values) >= FEWEST:
+        for outcome in _outcomes(target, classes):
+            ahead = max(abs(_correlation(values[:-k], outcome[k:])) for k in range(1, LEADS + 1))
+            behind = max(abs(_correlation(values[k:], outcome[:-k])) for k in range(1, LEADS + 1))
+            best = max(best, (ahead - behind) * float(np.sqrt(len(values))))
+    verdict: Verdict = "suspect" if best > STANDARD_ERRORS else "ok"
+    meaning = "standard errors by which it says more of the next rows' targets than of the last rows'"
+    return Finding("knows the next", str(series.name), best, STANDARD_ERRORS, verdict, meaning)
+
+
+def _outcomes(target: pd.Series[Any], classes: Sequence[str]) -> list[NDArray[np.float64]]:
+    import numpy as np
+
+    if not classes:
+        return [target.to_numpy(dtype=np.float64)]
+    asked = classes[1:] if len(classes) == 2 else classes
+    return [np.asarray(target == label, dtype=np.float64) for label in asked]
+
+
+def _numbers(series: pd.Series[Any]) -> NDArray[np.float64]:
+    """The column as numbers (rows,): text by its levels' frequency, so that it has an order at all."""
+    import numpy as np
+
+    kind = kind_of(series)
+    if kind == "datetime":
+        return series.astype("int64").to_numpy(dtype=np.float64)
+    if kind == "categorical":
+        return series.map(series.value_counts()).to_numpy(dtype=np.float64)
+    return series.astype("float64").to_numpy(dtype=np.float64)
+
+
+def _correlation(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
+    from agents.skills.data.association import spearman
+
+    return spearman(left, right)

@@ -1,0 +1,218 @@
+"""The system under test: a ticket through a shipped pipeline, decided by the conductor's own rules.
+
+Nothing here judges. Skills run in the agents' own workbench (roles, modes, sealed artifacts, what only the harness may
+measure), the pure core (`conductor.fold.handle`) holds their reports against checklists, criteria and gates, and this
+module only carries messages between the two and gives receipts for effects. Skills run in this process instead of a
+child of the fork server: the same function, without the fork.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+
+from agents import discovery, worker
+from agents.playbook import Playbook
+from agents.port import Attempt, AttemptError, SkillRun
+from agents.skill import Skill
+from agents.workbench import Workbench
+from conductor.fold import handle
+from conductor.pipelines import load
+from conductor.state import SessionState, Status, initial
+from schemas import commands as cmd
+from schemas import registry as _registry  # noqa: F401  # declares every message
+from schemas import session as ev
+from schemas.envelope import CommandEnvelope, StreamId
+from schemas.messages import Command, Event
+from schemas.pipeline import PipelineDefinition
+from schemas.policy import Approver, Policy
+from schemas.ticket import Ticket
+from schemas.values import Actor, ArtifactRef, FailureClass, Role, TickedItem
+from workspace.blobs import Blobs
+from workspace.children import ForkServer
+from workspace.outcomes import ChildResult
+
+Verdict = Literal["passed", "person", "refused", "crashed"]
+_STREAM = "s-honesty"
+_STARTED = datetime(2026, 11, 20, 9, tzinfo=UTC)
+_DIGEST = "a" * 64
+
+
+class Here(ForkServer):
+    """Runs a skill in this process: a benchmark of a thousand short sessions should not fork ten thousand times."""
+
+    async def run(self, function: str, arguments: Mapping[str, Any], **bounds: Any) -> ChildResult:
+        """What the child would answer."""
+        began = time.perf_counter()
+        answer = worker.run(dict(arguments)["request"])
+        return ChildResult(answer, None, time.perf_counter() - began)
+
+
+@dataclass
+class Trip:
+    """What became of one ticket."""
+
+    verdict: Verdict
+    phase: str
+    """Where it ended: the phase that was refused or waits for a person, or the last one."""
+    reason: str
+    measured: dict[str, dict[str, float]] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it did not pass unattended. A crash of ours stops nothing by merit and does not count."""
+        return self.verdict in ("person", "refused")
+
+
+@contextmanager
+def standing_in(*impostors: type[Skill[Any, Any]]) -> Iterator[None]:
+    """Let `impostors` take the place of the skills whose names they bear."""
+    known = discovery.skills()
+    before = {cls.name: known[cls.name] for cls in impostors}
+    known.update({cls.name: cls for cls in impostors})
+    try:
+        yield
+    finally:
+        known.update(before)
+
+
+def shipped(name: str, until: str | None = None) -> PipelineDefinition:
+    """A shipped pipeline, up to and with the phase `until`; nothing is registered, since nothing is to be served."""
+    pipeline = load(name)
+    names = [phase.name for phase in pipeline.phases]
+    end = len(names) if until is None else names.index(until) + 1
+    kept = tuple(phase.model_copy(update={"registers": None}) for phase in pipeline.phases[:end])
+    return pipeline.model_copy(update={"phases": kept})
+
+
+def travel(ticket: Ticket, pipeline: PipelineDefinition, folder: Path, root: Path, seed: int) -> Trip:
+    """Take the ticket, whose files lie below `root`, through `pipeline`; attempts and artifacts go below `folder`."""
+    return anyio.run(_Session(ticket, pipeline, folder, root, seed).run)
+
+
+class _Session:
+    def __init__(self, ticket: Ticket, pipeline: PipelineDefinition, folder: Path, root: Path, seed: int) -> None:
+        self.folder, self.blobs = folder, Blobs(folder / "artifacts")
+        self.state: SessionState = initial(_STREAM)
+        self.events: list[Event] = []
+        self.crash = ""
+        self.tried = 0
+        self.start = cmd.StartSession(
+            ticket=ticket, ticket_digest=_DIGEST, drive="d", pipeline=pipeline, policy=Policy(
+                approvers=(Approver(name="dana"),)
+            ), policy_version=_DIGEST, repository="/r", base_commit="c", branch="b", roots=(str(root),), seed=seed,
+        )  # fmt: skip
+
+    async def run(self) -> Trip:
+        began = time.perf_counter()
+        self._say(self.start, "autopilot")
+        while self.state.status is Status.ACTIVE:
+            if self.state.effects:
+                self._receipt()
+                continue
+            started = [e for e in self.events if isinstance(e, ev.PhaseStarted)]
+            if len(started) == self.tried or not await self._work(started[-1]):
+                break
+        return self._trip(time.perf_counter() - began)
+
+    def _say(self, command: Command, sender: str) -> None:
+        actor = Actor(name=sender, channel="bus", verified_as=f"login:{sender}")
+        stream = StreamId("default", "session", _STREAM)
+        number = f"c-{len(self.events)}"
+        outcome = handle(self.state, CommandEnvelope(number, stream, _STARTED, actor, sender, number, "", command))
+        if outcome.refusal is not None:
+            raise RuntimeError(f"{type(command).__name__} was refused: {outcome.refusal}")
+        self.state = outcome.state
+        self.events += outcome.events
+
+    def _receipt(self) -> None:
+        effect = self.state.effects[0]
+        receipt: dict[str, Any] = {"effect": effect.id, "kind": effect.kind}
+        if effect.kind == "commit":
+            receipt["commit"] = "e" * 40
+        elif effect.kind == "sign":
+            receipt["artifacts"] = tuple(
+                ArtifactRef(name=f"{a.name}.dsse.json", sha256=_DIGEST, size=1) for a in effect.artifacts
+            )
+        self._say(cmd.RecordEffect.model_validate(receipt), "autopilot")
+
+    async def _work(self, phase: ev.PhaseStarted) -> bool:
+        """One attempt; False when it crashed, which is no verdict."""
+        self.tried += 1
+        sender = phase.agent.value
+        self._say(cmd.ClaimAttempt(phase=phase.phase, attempt=phase.attempt, holder="h"), sender)
+        attempt = Attempt(_STREAM, phase, self.state.lease, self.folder / f"{phase.phase}-{phase.attempt}")
+        bench = Workbench(
+            Role(phase.agent), attempt, self.blobs, Here(), lambda skill, line: None, anyio.CapacityLimiter(1), {}
+        )
+        told = {"phase": phase.phase, "attempt": phase.attempt, "lease": self.state.lease}
+        try:
+            runs = await Playbook().work(attempt, bench.run)
+        except AttemptError as problem:
+            if problem.failure is FailureClass.AGENT and "SkillError" not in problem.reason:
+                self.crash = f"{problem.reason}\n{problem.detail}"
+                return False
+            failure = FailureClass.INPUT if problem.failure is FailureClass.AGENT else problem.failure
+            report = {**told, "failure": failure, "reason": problem.reason, "usage": bench.usage}
+            self._say(cmd.ReportFailure.model_validate(report), sender)
+            return True
+        self._say(cmd.ReportWork.model_validate(told | _report(runs) | {"usage": bench.usage}), sender)
+        return True
+
+    def _trip(self, seconds: float) -> Trip:
+        state = self.state
+        files = {
+            name: self.blobs.path(ref.sha256, sealed=ref.sealed)
+            for name, ref in state.artifacts.items()
+            if not name.endswith(".dsse.json")
+        }
+        warnings = tuple(w for e in self.events if isinstance(e, ev.WorkReported) for w in e.warnings)
+        started = [e.phase for e in self.events if isinstance(e, ev.PhaseStarted)]
+        common = {"measured": {k: dict(v) for k, v in state.measured.items()}, "files": files}
+        verdict, reason = self._verdict()
+        return Trip(verdict, started[-1] if started else "", reason, **common, warnings=warnings, seconds=seconds)
+
+    def _verdict(self) -> tuple[Verdict, str]:
+        if self.crash:
+            return "crashed", self.crash
+        last = self.events[-1]
+        if self.state.status is Status.COMPLETED:
+            return "passed", ""
+        if self.state.status is Status.WAITING:
+            opened = [e for e in self.events if isinstance(e, ev.GateOpened)]
+            return "person", f"{opened[-1].reason}; {self._risks()}"
+        if self.state.status is Status.BLOCKED:
+            blocked = next(e for e in reversed(self.events) if isinstance(e, ev.SessionBlocked))
+            return "refused", f"{blocked.reason}; {self._risks()}"
+        return "crashed", f"the session is {self.state.status} after {type(last).__name__}: {last!r}"
+
+    def _risks(self) -> str:
+        """What the skills warned of in the phase it ended in."""
+        last = next((e for e in reversed(self.events) if isinstance(e, ev.WorkReported)), None)
+        return "; ".join(last.warnings)[:600] if last else ""
+
+
+def _report(runs: list[SkillRun]) -> dict[str, Any]:
+    """All runs of an attempt as one report, as an agent makes it: the newest artifact of a name counts."""
+    ticked: dict[str, TickedItem] = {}
+    for run in runs:
+        for item in run.ticked:
+            ticked.setdefault(item.item, item)
+    return {
+        "summary": "; ".join(run.summary for run in runs),
+        "artifacts": tuple({a.name: a for run in runs for a in run.artifacts}.values()),
+        "ticked": tuple(ticked.values()),
+        "measurements": tuple(m for run in runs for m in run.measurements),
+        "acceptance": tuple(c for run in runs for c in run.acceptance),
+        "warnings": tuple(w for run in runs for w in run.warnings),
+    }
