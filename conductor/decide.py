@@ -11,11 +11,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar, get_args
 
-<<<<<<< HEAD
-from conductor import criteria, gate_rules, gates, operating, origin
-=======
-from conductor import criteria, gate_rules, gates, model_calls, operating
->>>>>>> llm-port
+from conductor import criteria, gate_rules, gates, model_calls, operating, origin
 from conductor.process import block, fail, start_phase
 from conductor.refusal import Decision, Refusal
 from conductor.state import Effect, PhaseState, SessionState, Stage, Status
@@ -27,12 +23,8 @@ from schemas.messages import Command
 from schemas.values import SIGNATURE, TAKEN_AWAY, FailureClass, Mode, OriginKind, Usage
 
 _AFTER_THE_END = cmd.RollbackSession | cmd.RestoreSession | cmd.RecordEffect
-<<<<<<< HEAD
 _RECEIPT = cmd.RecordEffect | cmd.RecordEffectFailure
-_Leased = cmd.ReportWork | cmd.ReportFailure | cmd.ExtendAttempt | cmd.ExpireIdle
-=======
 _Leased = cmd.ReportWork | cmd.ReportFailure | cmd.ExtendAttempt | cmd.ExpireIdle | models.RequestModelCall
->>>>>>> llm-port
 C = TypeVar("C", bound=Command)
 
 

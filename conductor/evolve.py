@@ -15,12 +15,8 @@ from conductor import effect_rules
 from conductor.change import artifacts_of, copied, figures_of, put, still, with_phase
 from conductor.goback import repeated, restored, rolled_back
 from conductor.rests import kept
-<<<<<<< HEAD
-from conductor.state import NOTHING, GateState, PhaseState, SessionState, Stage, Status, replace
-=======
 from conductor.spending import RECORDED, kept_replies
-from conductor.state import NO_SPEND, NOTHING, Effect, GateState, PhaseState, SessionState, Stage, Status, replace
->>>>>>> llm-port
+from conductor.state import NO_SPEND, NOTHING, GateState, PhaseState, SessionState, Stage, Status, replace
 from schemas import session as ev
 from schemas.messages import Event
 from schemas.values import Approval

@@ -10,12 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-<<<<<<< HEAD
 from conductor import criteria, gates, origin
-=======
-from conductor import criteria, gates
 from conductor.spending import pending
->>>>>>> llm-port
 from conductor.state import GateState, PhaseState, SessionState, Stage, Status
 from schemas import commands as cmd
 from schemas import session as ev

@@ -14,11 +14,9 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
-<<<<<<< HEAD
-from conductor.state import NOTHING, AtOrigin, Effect, GateState, PhaseState, SessionState, Stage, Status
-=======
 from conductor.state import (
     NOTHING,
+    AtOrigin,
     Effect,
     GateState,
     ModelCall,
@@ -30,19 +28,14 @@ from conductor.state import (
 )
 from schemas.model_calls import TokenUsage
 from schemas.model_policy import ModelSpend
->>>>>>> llm-port
 from schemas.pipeline import PipelineDefinition
 from schemas.policy import Policy
 from schemas.ticket import Ticket
 from schemas.values import Approval, ArtifactRef, CriterionResult, FailureClass, Measurement, Registered, Usage, Value
 
-<<<<<<< HEAD
-_STATES: Mapping[str, type] = {each.__name__: each for each in (SessionState, PhaseState, GateState, Effect, AtOrigin)}
-=======
 _STATES: Mapping[str, type] = {
-    each.__name__: each for each in (SessionState, PhaseState, GateState, Effect, ModelCall, ModelReply)
+    each.__name__: each for each in (SessionState, PhaseState, GateState, Effect, AtOrigin, ModelCall, ModelReply)
 }
->>>>>>> llm-port
 _VALUES: Mapping[str, type[Value]] = {
     each.__name__: each
     for each in (
