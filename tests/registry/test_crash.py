@@ -35,8 +35,7 @@ add(MlflowRegistry(uri), 1)
 
 
 @pytest.mark.slow
-def test_a_kill_after_each_call_leaves_one_version_and_one_alias(tmp_path: Path) -> None:
-    uri = f"sqlite:///{tmp_path / 'registry.db'}"
+def test_a_kill_after_each_call_leaves_one_version_and_one_alias(tmp_path: Path, uri: str) -> None:
     for call in ("create_model_version", "set_registered_model_alias"):
         child = subprocess.run(
             [sys.executable, "-c", CHILD, uri, call],

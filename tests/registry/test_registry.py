@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from pathlib import Path
 
@@ -24,20 +23,6 @@ def package(number: int) -> Package:
         commit=f"{number:x}" * 40,
         metrics={"roc_auc": 0.9 + number / 100},
     )
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store whose tables were made: MLflow takes seconds for that."""
-    path = tmp_path_factory.mktemp("registry") / "registry.db"
-    assert MlflowRegistry(f"sqlite:///{path}").models() == ()
-    return path
-
-
-@pytest.fixture
-def uri(made: Path, tmp_path: Path) -> str:
-    shutil.copy(made, tmp_path / "registry.db")
-    return f"sqlite:///{tmp_path / 'registry.db'}"
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,10 +15,12 @@ from agents.skills.data.extract import DataExtract
 from agents.skills.data.profile import DataProfile
 from agents.skills.data.source import DataSource
 from agents.skills.data.split import DataSplit
+from agents.skills.devsecops import replica
 from agents.skills.feature.leakage import FeatureLeakage
 from agents.skills.feature.pipeline import FeaturePipeline
 from agents.skills.lead.scope import LeadScope
 from schemas.ticket import Ticket
+from tests.skills.forked import ForkedServer
 from tests.skills.harness import run_chain
 
 DATA = Path(__file__).resolve().parent.parent / "data"
@@ -29,6 +33,14 @@ VOTES = Ticket(id=2, title="Expect a vote", data="votes.csv", target="vote")
 TRAVEL = Ticket(id=3, title="Expect a choice", data="travel.csv", target="chosen", groups="individual")
 ECONOMY = Ticket(id=4, title="Expect unemployment", data="economy.csv", target="unemp", time="quarter_start")
 TICKETS = {"wine": WINE, "votes": VOTES, "travel": TRAVEL, "economy": ECONOMY}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_servers() -> Iterator[None]:
+    """See `tests.skills.forked`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replica, "subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": ForkedServer}))
+        yield
 
 
 @pytest.fixture

@@ -73,6 +73,12 @@ def retrained(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dic
     return chain(root, tmp_path_factory.mktemp("retrained"))
 
 
+@pytest.fixture(scope="module")
+def unturned(root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Up to the comparison, on the rows the model in use was trained on."""
+    return chain(root, tmp_path_factory.mktemp("unturned"), CHAIN[:3], data="votes.csv")
+
+
 def figures(output: Any) -> dict[str, float]:
     return {f"{each.scope}.{each.name}": each.value for each in output.measurements}
 
@@ -146,10 +152,9 @@ def test_monitoring_measures_and_tries_the_way_back(retrained: Any) -> None:
     assert all(server["exit"] == 0 for server in report["servers"])
 
 
-def test_a_harmful_challenger_is_taken_back(root: Path, retrained: Any, tmp_path: Path) -> None:
+def test_a_harmful_challenger_is_taken_back(root: Path, retrained: Any, unturned: Any, tmp_path: Path) -> None:
     """The model in use is good on old rows; a challenger of the turned codebook is wrong there."""
-    _, turned = chain(root, tmp_path / "turned", CHAIN[:2])
-    old = dict(chain(root, tmp_path / "old", CHAIN[:2], data="votes.csv")[1])
+    (_, turned), (_, old) = retrained, unturned
     harmful = old | {name: turned[name] for name in ("model.skops", "experiment-log.json")}
     output, compared = run_skill(EvaluationCompare, ticket(data="votes.csv"), tmp_path, harmful, roots=(root,))
     assert figures(output)["champion.gain_upper"] < 0
@@ -164,8 +169,8 @@ def test_a_harmful_challenger_is_taken_back(root: Path, retrained: Any, tmp_path
     assert yaml.safe_load(files["deployment-config.yaml"].read_text("utf-8"))["canary"]["state"] == "taken back"
 
 
-def test_on_the_rows_it_knows_the_model_in_use_stays(root: Path, tmp_path: Path) -> None:
-    outputs, files = chain(root, tmp_path, CHAIN[:3], data="votes.csv")
+def test_on_the_rows_it_knows_the_model_in_use_stays(unturned: Any) -> None:
+    outputs, files = unturned
     assert json.loads(files["data-drift.json"].read_text("utf-8"))["score"] == 0.0
     contract = yaml.safe_load(files["data-contract.yaml"].read_text("utf-8"))
     assert contract["version"] == "1.0.0", "nothing changed, nothing is renewed"
@@ -174,8 +179,10 @@ def test_on_the_rows_it_knows_the_model_in_use_stays(root: Path, tmp_path: Path)
     assert any("favours it" in text for text in outputs["evaluation.compare"].warnings)
 
 
-def test_training_anew_keeps_kind_settings_and_inputs_and_is_reproducible(root: Path, tmp_path: Path) -> None:
-    first, second = (chain(root, tmp_path / part, CHAIN[:2])[1] for part in "ab")
+def test_training_anew_keeps_kind_settings_and_inputs_and_is_reproducible(
+    root: Path, retrained: Any, tmp_path: Path
+) -> None:
+    (_, first), (_, second) = retrained, chain(root, tmp_path, CHAIN[:2])
     assert first["model.skops"].read_bytes() == second["model.skops"].read_bytes()
     in_use = json.loads(first["model-in-use.json"].read_text("utf-8"))
     chosen = json.loads(first["experiment-log.json"].read_text("utf-8"))["chosen"]
