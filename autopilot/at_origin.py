@@ -116,8 +116,8 @@ class OriginEffects:
         if holder != ours:
             said = writing.said_at(github, holder)[:120]
             return Posted(taken_by=f"branch {branch} stands on {holder[:12]} ({said})"[:300])
-        writing.assign_us(github, row.ticket.id)
-        writing.set_labels(github, row.ticket.id, add=(WORKING,), remove=(DONE,))
+        writing.assign_us(github, ticket)
+        writing.set_labels(github, ticket, add=(WORKING,), remove=(DONE,))
         return Posted(claim=ours)
 
     def _claim_commit(self, where: Repository, row: SessionRow) -> str:
@@ -172,8 +172,9 @@ class OriginEffects:
         holder = remote.heads(where, branch).get(branch)
         if holder not in (ours, None):
             return Posted(note=f"the ticket's claim {holder} is not ours: nothing to give back")
-        writing.set_labels(github, row.ticket.id, add=(DONE,) if done else (), remove=(WORKING,))
-        writing.unassign_us(github, row.ticket.id)
+        ticket = issue(github, row.ticket.id)
+        writing.set_labels(github, ticket, add=(DONE,) if done else (), remove=(WORKING,))
+        writing.unassign_us(github, ticket)
         if holder is not None:
             remote.delete(where, branch, ours)
         return Posted()

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tests.github_server import git, issues, repositories  # noqa: F401  (registers operations)
+from tests.github_server import pulls, writes  # noqa: F401  (registers operations)
 from tests.github_server.faults import Fault
 from tests.github_server.routes import HANDLERS, PLAIN, Call, Refusal, Reply
 from tests.github_server.state import Account, State
