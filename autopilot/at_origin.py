@@ -23,7 +23,6 @@ from workspace.pushing import Remote, guard, is_ancestor, lone_commit
 
 WORKING, DONE = "train:working", "train:done"
 """The labels of the train's own; all others belong to people."""
-CLAIMS = "valuetrain/claim-"
 _CLAIM_TEXT = """# Claimed
 
 An AgenticOps Value Train works on ticket {ticket}: session {session} of drive {drive}.
@@ -33,8 +32,9 @@ If that Auto-Pilot is gone for good, delete this branch by hand and the ticket c
 
 
 def claim_branch(ticket: int) -> str:
-    """The branch whose existence means that the ticket is taken: the same for every Auto-Pilot."""
-    return f"{CLAIMS}{ticket}"
+    """The branch whose existence means that the ticket is taken: the same for every Auto-Pilot, and named so that each
+    backlog source sees that the ticket is served."""
+    return f"phase/claim_{ticket}"
 
 
 def origin_of(row: SessionRow) -> str:
@@ -116,6 +116,9 @@ class OriginEffects:
         if holder != ours:
             said = writing.said_at(github, holder)[:120]
             return Posted(taken_by=f"branch {branch} stands on {holder[:12]} ({said})"[:300])
+        if served := self._served(where, remote, row):
+            remote.delete(where, branch, ours)
+            return Posted(taken_by=f"branch {served} serves the ticket already"[:300])
         writing.assign_us(github, ticket)
         writing.set_labels(github, ticket, add=(WORKING,), remove=(DONE,))
         return Posted(claim=ours)
@@ -138,6 +141,12 @@ class OriginEffects:
             and not other.in_work
         ]
         return holder if holder in [self._claim_commit(where, other) for other in same] else ""
+
+    def _served(self, where: Repository, remote: Remote, row: SessionRow) -> str:
+        """A branch for the ticket that is none of this home's: somebody did it between our choice and our claim."""
+        own = {other.branch for other in (row, *self._sessions())}
+        branches = remote.heads(where, f"phase/*_{row.ticket.id}-*")
+        return next((branch for branch in sorted(branches) if branch not in own), "")
 
     def _publish(self, github: GitHub, effect: EffectRequested, row: SessionRow, before: Posted) -> Posted:
         where, (remote, base) = Repository(Path(row.repository)), self._place(github)

@@ -46,6 +46,17 @@ def test_a_second_auto_pilot_is_told_who_has_the_ticket(ground: Ground, tmp_path
     other.close()
 
 
+def test_what_another_finished_meanwhile_is_not_done_again(ground: Ground, tmp_path: Path) -> None:
+    published(ground)
+    ground.do("finish")
+    theirs = row_of(1, "zzzzz", clone(ground.repository, tmp_path / "other"), ground.row.base_commit)
+    other = ground.effects_of("other-bot", (theirs,))
+    lost = other.carry_out(ground.requested("claim"), theirs)
+    assert lost.taken_by == f"branch {ground.row.branch} serves the ticket already"
+    assert claim_branch(1) not in ground.heads()
+    other.close()
+
+
 def test_an_issue_of_somebody_else_is_left_alone(ground: Ground) -> None:
     ground.issue.assignees.append(ground.server.state.account("dana"))
     assert ground.do("claim").taken_by == "issue 1 is assigned to dana"
