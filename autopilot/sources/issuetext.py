@@ -27,7 +27,8 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Headings that are fields, in lower case with words parted by one blank."""
 _NOT_TAKEN = frozenset(
-    {"id", "title", "labels", "assignee", "state", "locked", "created", "requester"} | {n.replace("_", " ") for n in NOT_WRITTEN}
+    {"id", "title", "labels", "assignee", "state", "locked", "created", "requester"}
+    | {n.replace("_", " ") for n in NOT_WRITTEN}
 )
 
 
