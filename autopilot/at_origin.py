@@ -18,7 +18,7 @@ from forge.errors import Refused
 from forge.reading import Pull, default_branch, issue
 from schemas.session import EffectRequested
 from schemas.values import Posted
-from workspace.git import GitError, Repository
+from workspace.git import GitError, Repository, claim_branch
 from workspace.pushing import Remote, guard, is_ancestor, lone_commit
 
 WORKING, DONE = "train:working", "train:done"
@@ -29,12 +29,6 @@ An AgenticOps Value Train works on ticket {ticket}: session {session} of drive {
 This branch keeps any other one from taking the same ticket. It is deleted when the session ends.
 If that Auto-Pilot is gone for good, delete this branch by hand and the ticket can be taken again.
 """
-
-
-def claim_branch(ticket: int) -> str:
-    """The branch whose existence means that the ticket is taken: the same for every Auto-Pilot, and named so that each
-    backlog source sees that the ticket is served."""
-    return f"phase/claim_{ticket}"
 
 
 def origin_of(row: SessionRow) -> str:

@@ -53,12 +53,6 @@ class Child:
         return {name: value for name in shown if (value := getattr(self, name)) is not None}
 
 
-def environment_of(words: Sequence[str]) -> dict[str, str]:
-    """What the component `words` inherits: ours, and what logs in to GitHub only if it reads or writes there."""
-    speaks = words[0] in ("autopilot", "effects")
-    return {name: value for name, value in os.environ.items() if speaks or not name.startswith("VALUETRAIN_GITHUB_")}
-
-
 class Supervisor:
     """Keeps children running. They die with this process, whatever ends it (Linux)."""
 
@@ -110,7 +104,6 @@ class Supervisor:
         program = [sys.executable, "-m", "cli.main", *child.words]
         process = await asyncio.create_subprocess_exec(
             *tied_to_parent(sys.executable, program),
-            env=environment_of(child.words),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from autopilot.at_origin import DONE, WORKING, claim_branch
+from autopilot.at_origin import DONE, WORKING
 from forge.errors import NotAllowed, Refused
 from schemas.values import Posted
 from tests.effects.conftest import BOT, Ground, clone, git, row_of
-from workspace.git import GitError
+from workspace.git import GitError, claim_branch
 
 
 def published(ground: Ground) -> Posted:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from autopilot.at_origin import DONE, WORKING, claim_branch
+from autopilot.at_origin import DONE, WORKING
 from forge.errors import Ambiguous
 from schemas.values import EffectKind, Posted
 from tests.effects.conftest import Ground
 from tests.github_server.faults import Fault
+from workspace.git import claim_branch
 from workspace.pushing import RemoteAway
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from autopilot.at_origin import claim_branch
 from schemas.session import EffectRequested
 from schemas.values import Posted
 from tests.effects.conftest import Ground, clone, row_of
+from workspace.git import claim_branch
 
 TICKETS = 4
 

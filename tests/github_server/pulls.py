@@ -47,7 +47,8 @@ def simple(repo: Repository, it: Issue, call: Call) -> dict[str, Any]:
         "commits": f"{own}/commits", "statuses": f"{base}/statuses/{sha}",
     }  # fmt: skip
     names = ("id", "node_id", "number", "title", "body", "user", "labels", "state", "locked", "assignee", "assignees",
-             "milestone", "created_at", "updated_at", "closed_at", "author_association", "active_lock_reason")  # fmt: skip
+             "milestone", "created_at", "updated_at", "closed_at", "author_association",
+             "active_lock_reason")  # fmt: skip
     return {
         **{name: of_issue[name] for name in names},
         "url": own,
