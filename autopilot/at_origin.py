@@ -18,23 +18,17 @@ from forge.errors import Refused
 from forge.reading import Pull, default_branch, issue
 from schemas.session import EffectRequested
 from schemas.values import Posted
-from workspace.git import GitError, Repository
+from workspace.git import GitError, Repository, claim_branch
 from workspace.pushing import Remote, guard, is_ancestor, lone_commit
 
 WORKING, DONE = "train:working", "train:done"
 """The labels of the train's own; all others belong to people."""
-CLAIMS = "valuetrain/claim-"
 _CLAIM_TEXT = """# Claimed
 
 An AgenticOps Value Train works on ticket {ticket}: session {session} of drive {drive}.
 This branch keeps any other one from taking the same ticket. It is deleted when the session ends.
 If that Auto-Pilot is gone for good, delete this branch by hand and the ticket can be taken again.
 """
-
-
-def claim_branch(ticket: int) -> str:
-    """The branch whose existence means that the ticket is taken: the same for every Auto-Pilot."""
-    return f"{CLAIMS}{ticket}"
 
 
 def origin_of(row: SessionRow) -> str:
@@ -116,8 +110,11 @@ class OriginEffects:
         if holder != ours:
             said = writing.said_at(github, holder)[:120]
             return Posted(taken_by=f"branch {branch} stands on {holder[:12]} ({said})"[:300])
-        writing.assign_us(github, row.ticket.id)
-        writing.set_labels(github, row.ticket.id, add=(WORKING,), remove=(DONE,))
+        if served := self._served(where, remote, row):
+            remote.delete(where, branch, ours)
+            return Posted(taken_by=f"branch {served} serves the ticket already"[:300])
+        writing.assign_us(github, ticket)
+        writing.set_labels(github, ticket, add=(WORKING,), remove=(DONE,))
         return Posted(claim=ours)
 
     def _claim_commit(self, where: Repository, row: SessionRow) -> str:
@@ -138,6 +135,12 @@ class OriginEffects:
             and not other.in_work
         ]
         return holder if holder in [self._claim_commit(where, other) for other in same] else ""
+
+    def _served(self, where: Repository, remote: Remote, row: SessionRow) -> str:
+        """A branch for the ticket that is none of this home's: somebody did it between our choice and our claim."""
+        own = {other.branch for other in (row, *self._sessions())}
+        branches = remote.heads(where, f"phase/*_{row.ticket.id}-*")
+        return next((branch for branch in sorted(branches) if branch not in own), "")
 
     def _publish(self, github: GitHub, effect: EffectRequested, row: SessionRow, before: Posted) -> Posted:
         where, (remote, base) = Repository(Path(row.repository)), self._place(github)
@@ -172,8 +175,9 @@ class OriginEffects:
         holder = remote.heads(where, branch).get(branch)
         if holder not in (ours, None):
             return Posted(note=f"the ticket's claim {holder} is not ours: nothing to give back")
-        writing.set_labels(github, row.ticket.id, add=(DONE,) if done else (), remove=(WORKING,))
-        writing.unassign_us(github, row.ticket.id)
+        ticket = issue(github, row.ticket.id)
+        writing.set_labels(github, ticket, add=(DONE,) if done else (), remove=(WORKING,))
+        writing.unassign_us(github, ticket)
         if holder is not None:
             remote.delete(where, branch, ours)
         return Posted()

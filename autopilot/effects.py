@@ -10,22 +10,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import anyio
 import anyio.to_thread
 import structlog
 
-from autopilot.at_origin import OriginEffects
 from autopilot.board import SessionRow
 from autopilot.feed import Feed
 from autopilot.projection import folder_of
 from autopilot.registry.port import CANDIDATE, Package, Registry, RegistryError
 from autopilot.signing import SignatureError, load_or_create_key, sign
-from autopilot.unreadable import Unreadable
 from bus.port import Ack, Bus, ConsumerSpec, Delivery, GiveUp, NoReceipt, Outcome, Retry
-from forge.client import GitHub
 from forge.errors import Ambiguous, ForgeError, RateLimited, Unavailable
 from schemas.commands import RecordEffect, RecordEffectFailure, ReportEdits
 from schemas.drive import SelectionRecorded
@@ -39,6 +37,11 @@ from workspace.folder import detect_edits, render
 from workspace.git import EFFECT, GitError, Repository, ticket_folder
 from workspace.pushing import RemoteAway
 from workspace.worktree import Worktree
+
+if TYPE_CHECKING:
+    from autopilot.at_origin import OriginEffects
+    from autopilot.unreadable import Unreadable
+    from forge.client import GitHub
 
 NAMED_EDITS = 100
 """The most files edited by hand that a report names."""
@@ -74,8 +77,7 @@ class EffectExecutor:
         self._worktrees = worktrees
         self._key = key
         self._registry = registry
-        self._origin = OriginEffects(connect or _nowhere, lambda: self._feed.board.sessions.values())
-        self._unreadable = Unreadable(self._origin.github)
+        self._connect = connect or _nowhere
         self._patience = patience
         self._trees: dict[str, Worktree] = {}
         """Checkouts that were made sure of in this process: looking again costs ten calls of git each time."""
@@ -87,7 +89,11 @@ class EffectExecutor:
             for row in list(self._feed.board.sessions.values()):
                 if row.status in ("completed", "aborted"):
                     await self._clear(row)  # ended while nobody was here, or a crash came between
-            yield
+            try:
+                yield
+            finally:
+                if "_origin" in self.__dict__:
+                    self._origin.close()
 
     async def handle(self, delivery: Delivery) -> Outcome:
         """One EffectRequested. Acknowledged only after the conductor's receipt."""
@@ -140,13 +146,26 @@ class EffectExecutor:
         if backlog is None:
             return Retry(min(0.2 * delivery.attempt, 10.0), f"drive {drive} has not been seen yet")
         try:
-            await anyio.to_thread.run_sync(self._unreadable.tell, backlog, event)
+            if backlog.startswith("github:"):
+                await anyio.to_thread.run_sync(lambda: self._unreadable.tell(backlog, event))
         except (Ambiguous, RateLimited, Unavailable) as problem:
             return self._later(problem, f"unreadable tickets of {backlog}")
         except ForgeError as problem:
             _log.warning("unreadable_not_told", backlog=backlog, reason=str(problem))
             return GiveUp(str(problem))
         return Ack()
+
+    @cached_property
+    def _origin(self) -> OriginEffects:
+        from autopilot.at_origin import OriginEffects  # PyGithub takes long to import
+
+        return OriginEffects(self._connect, lambda: list(self._feed.board.sessions.values()))
+
+    @cached_property
+    def _unreadable(self) -> Unreadable:
+        from autopilot.unreadable import Unreadable
+
+        return Unreadable(self._origin.github)
 
     def _later(self, problem: Exception, what: str) -> Retry:
         """Nobody knows whether it was done, or it cannot be done now: look again soon, or when the server lets us."""

@@ -7,11 +7,12 @@ text of theirs is not taken for us. A call whose answer was lost raises Ambiguou
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from urllib.parse import quote, urlsplit
 
 from forge.client import GitHub
 from forge.errors import ForgeError, NotFound, Refused
-from forge.reading import Comment, Pull, as_comment, as_pull, comments_on, pull, pulls
+from forge.reading import Comment, Issue, Pull, as_comment, as_pull, comments_on, pull, pulls
 
 LONGEST = 60_000
 """Characters of a comment or a pull request's text; GitHub takes 65,536."""
@@ -59,27 +60,27 @@ def _comment(github: GitHub, number: int) -> Comment | None:
         return None
 
 
-def set_labels(github: GitHub, issue: int, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
-    """Add and take away labels; those of others stay."""
-    if wanted := list(add):
-        github.send("POST", f"issues/{issue}/labels", {"labels": wanted})
+def set_labels(github: GitHub, now: Issue, add: Iterable[str] = (), remove: Iterable[str] = ()) -> None:
+    """Add and take away labels of an issue that is as `now` says; those of others stay."""
+    if wanted := [label for label in add if label not in now.labels]:
+        github.send("POST", f"issues/{now.number}/labels", {"labels": wanted})
     for label in remove:
-        try:
-            github.send("DELETE", f"issues/{issue}/labels/{quote(label, safe='')}")
-        except NotFound:
-            continue  # it was not there
+        if label not in now.labels:
+            continue
+        with suppress(NotFound):  # somebody was faster
+            github.send("DELETE", f"issues/{now.number}/labels/{quote(label, safe='')}")
 
 
-def assign_us(github: GitHub, issue: int) -> None:
+def assign_us(github: GitHub, now: Issue) -> None:
     """Put us among the issue's assignees. GitHub does not take the bot of an App: then the label has to do."""
-    if not github.me.bot:
-        github.send("POST", f"issues/{issue}/assignees", {"assignees": [github.me.login]})
+    if not github.me.bot and github.me not in now.assignees:
+        github.send("POST", f"issues/{now.number}/assignees", {"assignees": [github.me.login]})
 
 
-def unassign_us(github: GitHub, issue: int) -> None:
+def unassign_us(github: GitHub, now: Issue) -> None:
     """Take us off the issue; other people stay."""
-    if not github.me.bot:
-        github.send("DELETE", f"issues/{issue}/assignees", {"assignees": [github.me.login]})
+    if github.me in now.assignees:
+        github.send("DELETE", f"issues/{now.number}/assignees", {"assignees": [github.me.login]})
 
 
 def our_pull(github: GitHub, branch: str, name: str) -> Pull | None:

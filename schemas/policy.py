@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -82,6 +82,12 @@ class Policy(Value):
     accounts: tuple[Account, ...] = later(())
     """Accounts of operators and admins who are no approvers; an approver's stand with the approver."""
 
+    label_permission: Literal["read", "triage", "write", "maintain", "admin"] = later("triage")
+    """What whoever labels an issue for Auto-Pilot must at least be allowed to do in its repository."""
+    wip_per_repository: Annotated[int, Field(ge=1)] | None = later(None)
+    """How many sessions may work on one repository at once, over all drives of the record."""
+    max_open_pull_requests: Annotated[int, Field(ge=1)] | None = later(None)
+    """How many pull requests of its own Auto-Pilot may have open in a repository; at that many it takes no ticket."""
     max_pushed_bytes: Annotated[int, Field(gt=0)] = later(20_000_000)
     """Largest file that is pushed to a forge, in bytes."""
     models: ModelPolicy | None = later(None)

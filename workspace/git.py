@@ -64,6 +64,12 @@ def branch_name(ticket: int, token: str, stage: str = "delivery") -> str:
     return f"phase/{stage}_{ticket}-{token}"
 
 
+def claim_branch(ticket: int) -> str:
+    """The branch whose existence at a forge means that the ticket is taken: the same for every Auto-Pilot, and named so
+    that each backlog source sees that the ticket is served."""
+    return f"phase/claim_{ticket}"
+
+
 def ticket_folder(ticket: int, stage: str = "delivery") -> str:
     """Where a ticket's files lie on its branch: `tickets/delivery_12`."""
     return f"tickets/{stage}_{ticket}"
@@ -109,7 +115,7 @@ def _call(
     environment: Mapping[str, str] | None,
     seconds: float,
 ) -> subprocess.CompletedProcess[bytes]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "VALUETRAIN_"))}
     clean |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     clean |= {"GIT_AUTHOR_NAME": AUTHOR_NAME, "GIT_AUTHOR_EMAIL": AUTHOR_EMAIL}
     clean |= {"GIT_COMMITTER_NAME": AUTHOR_NAME, "GIT_COMMITTER_EMAIL": AUTHOR_EMAIL}

@@ -7,11 +7,11 @@ credential helper, redirect or rewritten address of the user's settings takes pa
 from __future__ import annotations
 
 import re
-from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from workspace.cloning import login_environment
 from workspace.git import GitError, Repository, run_git
 from workspace.protected import is_protected
 
@@ -91,7 +91,9 @@ class Remote:
     def _git(self, where: Repository, *arguments: str) -> str:
         secret = self.secret()
         try:
-            return run_git(where.path, *arguments, environment=_login(self.url, secret), seconds=PUSH_SECONDS)
+            return run_git(
+                where.path, *arguments, environment=login_environment(self.url, secret), seconds=PUSH_SECONDS
+            )
         except GitError as problem:
             said = problem.problem.replace(secret, "***")
             if _LOCKED_OUT.search(said):
@@ -100,24 +102,6 @@ class Remote:
             if _REJECTED.search(said):
                 raise GitError(said, "see the rules for branches at the server") from None
             raise RemoteAway(said, "check the server and the network") from None
-
-
-def _login(url: str, secret: str) -> Mapping[str, str]:
-    """Settings for one call of git, in its environment. The empty header takes away those of the user's settings."""
-    basic = b64encode(f"x-access-token:{secret}".encode()).decode()
-    settings = (
-        (f"http.{url}.extraHeader", ""),
-        (f"http.{url}.extraHeader", f"Authorization: Basic {basic}"),
-        ("http.followRedirects", "false"),
-        ("credential.helper", ""),
-        (f"url.{url}.insteadOf", url),
-        (f"url.{url}.pushInsteadOf", url),
-        ("push.recurseSubmodules", "no"),
-        ("push.followTags", "false"),
-    )
-    numbered = {f"GIT_CONFIG_KEY_{n}": key for n, (key, _) in enumerate(settings)}
-    numbered |= {f"GIT_CONFIG_VALUE_{n}": value for n, (_, value) in enumerate(settings)}
-    return {"GIT_CONFIG_COUNT": str(len(settings)), **numbered}
 
 
 def is_ancestor(where: Repository, commit: str, tip: str) -> bool:
