@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tests.github_server import git, issues, repositories  # noqa: F401  (registers operations)
+from tests.github_server import comments, git, issues, repositories  # noqa: F401  (registers operations)
 from tests.github_server.faults import Fault
 from tests.github_server.routes import HANDLERS, PLAIN, Call, Refusal, Reply
 from tests.github_server.state import Account, State
