@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -43,6 +44,7 @@ REMEDIES = {
 }
 NOT_WRITTEN = frozenset({"checkout", "origin", "requester_id", "labeller_id"})
 """Fields of a ticket that the system sets; an author who writes one is told so."""
+OWN_REMEDY = "leave it out: the issue's own counts"
 _FENCE = re.compile(r"^(---|\.\.\.)[ \t]*$")
 
 
@@ -60,26 +62,41 @@ class TicketError(ValueError):
         return " · ".join(str(problem) for problem in self.problems)
 
 
-def parse_ticket(text: str, source: str) -> Ticket:
+def parse_ticket(text: str, source: str, own: Mapping[str, Any] | None = None) -> Ticket:
     """The ticket in `text` (Markdown, front matter first). `source` names it in errors, for example its file.
 
     A single value stands for a list of one; `labels` and `blocked_by` may also be separated by commas. A field without
-    a value counts as left out. Raises TicketError with all problems found.
+    a value counts as left out. `own` are the values of fields that the source itself knows (an issue's title) and that
+    the text may therefore not name. Raises TicketError with all problems found.
     """
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         problem = Problem(
             "file", f"is larger than {MAX_BYTES // 1000} kB", "keep data out of the ticket and name its file"
         )
         raise TicketError(source, [problem])
-    front, body = _split(text, source)
+    front, body = split(text, source)
     try:
         document = read(front, first_line=2)
     except Unreadable as error:
         raise TicketError(source, [error.problem]) from error
-    problems = _traps(document, front)
-    data = {name: _friendly(name, value) for name, value in document.data.items() if value is not None}
+    return build(document, body, source, _traps(document, front), own)
+
+
+def build(
+    document: Document,
+    body: str,
+    source: str,
+    problems: list[Problem],
+    own: Mapping[str, Any] | None = None,
+) -> Ticket:
+    """The ticket of a document's fields. `problems` are those found so far; `own` as in `parse_ticket`. Raises
+    TicketError with all of them."""
+    own = own or {}
+    for name in sorted((set(own) - NOT_WRITTEN) & set(document.data)):
+        problems.append(Problem(name, "is not a field to write here", OWN_REMEDY, document.line((name,))))
+    data = {name: friendly(name, value) for name, value in document.data.items() if value is not None}
     try:
-        ticket = Ticket.model_validate({**data, "body": body})
+        ticket = Ticket.model_validate({**data, "body": body, **own})
     except ValidationError as error:
         problems += problems_of(error, document, Ticket, REMEDIES)
         raise TicketError(source, sorted(problems, key=lambda p: p.line or 0)) from error
@@ -88,8 +105,8 @@ def parse_ticket(text: str, source: str) -> Ticket:
     return ticket
 
 
-def _split(text: str, source: str) -> tuple[str, str]:
-    """Front matter and body."""
+def split(text: str, source: str) -> tuple[str, str]:
+    """Front matter and body. Raises TicketError when there is none, or no end of it."""
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if lines[0].rstrip() != "---":
         problem = Problem("file", "does not begin with front matter", REMEDIES["file"], 1)
@@ -116,7 +133,7 @@ def _traps(document: Document, front: str) -> list[Problem]:
     return found
 
 
-def _friendly(name: str, value: Any) -> Any:
+def friendly(name: str, value: Any) -> Any:
     """A single value for a list of one; numbers of tickets with or without `#`."""
     if name in ("labels", "blocked_by", "acceptance", "acceptance_tests"):
         if isinstance(value, str):

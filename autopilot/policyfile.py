@@ -24,6 +24,9 @@ REMEDIES = {
     "usd_per_cpu_hour": "write US dollars, for example `usd_per_cpu_hour: 0.05`",
     "escalate_to": "write a list of approvers' names, for example `escalate_to: [alice]`",
     "max_consecutive_failures": "write a whole number from 1, for example `max_consecutive_failures: 3`",
+    "label_permission": "write `label_permission: triage`, or `read`, `write`, `maintain`, `admin`",
+    "wip_per_repository": "write a whole number from 1, or leave the line out",
+    "max_open_pull_requests": "write a whole number from 1, or leave the line out",
     "signing_key": "name a file, or leave the line out",
     "repository_roots": "write a list of directories, for example `repository_roots: [../services]`",
     "admins": "write a list of names, for example `admins: [alice]`",
@@ -54,6 +57,11 @@ def load_policy(path: Path) -> tuple[Policy, str]:
     except OSError as problem:
         why = Problem("file", f"cannot be read ({problem.strerror})", "check the path and who may read it")
         raise PolicyError(path, [why]) from problem
+    return parse_policy(raw, path)
+
+
+def parse_policy(raw: bytes, path: Path) -> tuple[Policy, str]:
+    """The policy in the bytes of a file, as `load_policy`; `path` names it in errors. Raises PolicyError."""
     if len(raw) > MAX_BYTES:
         raise PolicyError(path, [Problem("file", f"is larger than {MAX_BYTES // 1000} kB", "a policy is a short file")])
     try:

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from autopilot.sources.port import Entry, Snapshot
+from autopilot.sources.port import Entry, Labeller, Snapshot
 from schemas.policy import Policy
 from schemas.ticket import Ticket
 
 REQUIRED_LABELS = ("Task", "auto")
+ROLES = ("none", "read", "triage", "write", "maintain", "admin")
+"""What people may do in a repository, each more than the one before."""
 HOLD_LABEL = "hold"
 PRIORITIES = ("now", "next", "future")
 PROMOTION = timedelta(days=7)
@@ -36,6 +38,8 @@ class TicketHistory:
     session: str | None = None
     status: str = ""
     branch: str | None = None
+    pull: str | None = None
+    """An open pull request that serves it, in words."""
     priority: str = ""
     """What a person said of its newest session; it counts instead of the label and the age."""
 
@@ -113,8 +117,12 @@ def _unfit(entry: Entry, policy: Policy, past: TicketHistory) -> str | None:
         return f"held by its label `{HOLD_LABEL}`"
     if past.session is not None:
         return f"session {past.session} already serves it ({past.status or 'open'})"
+    if entry.claimed:
+        return f"assigned to {entry.claimed}, so another Auto-Pilot took it; unassign it if that one is gone"
     if digest in past.completed:
         return "completed by an earlier session; edit the ticket to have it done again"
+    if past.pull is not None:
+        return f"{past.pull} already serves it; close it to start afresh"
     if past.branch is not None:
         return f"the branch {past.branch} already serves it; delete or rename it to start afresh"
     failures = past.failures.get(digest, 0)
@@ -123,6 +131,52 @@ def _unfit(entry: Entry, policy: Policy, past: TicketHistory) -> str | None:
         return f"failed {times} since its last edit (limit {policy.max_failures}); edit the ticket to try again"
     if ticket.risk.rank > policy.max_risk.rank:
         return f"its risk is {ticket.risk.value}, and the policy allows at most {policy.max_risk.value}"
+    if entry.labellers is not None and (reason := _mislabelled(entry, entry.labellers, policy)):
+        return reason
+    if entry.waits_for:
+        return f"blocked by {entry.waits_for}, which is open"
+    return None
+
+
+def _mislabelled(entry: Entry, labellers: Mapping[str, Labeller], policy: Policy) -> str | None:
+    """Why the labels do not count, where others than a ticket's author set them."""
+    again = "somebody who may label has to take it off and set it again"
+    for label in REQUIRED_LABELS:
+        who = labellers.get(label.lower())
+        if who is None:
+            return f"nobody is known to have set its label `{label}`; {again}"
+        if who.own:
+            return f"its label `{label}` was set by {who.login}, which is Auto-Pilot itself; {again}"
+        if ROLES.index(who.role) < ROLES.index(policy.label_permission):
+            may = "has no permission" if who.role == "none" else f"may only {who.role}"
+            return (
+                f"its label `{label}` was set by {who.login}, who {may} (the policy asks for {policy.label_permission})"
+            )
+    for editor in entry.editors:
+        if not editor.own and ROLES.index(editor.role) < ROLES.index(policy.label_permission):
+            return f"{editor.login}, who may not label, changed it after it was labelled; {again}"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What runs now: sessions in work, those of them in the ticket's repository, and open pull requests of our own
+    (with those that sessions under way will still open)."""
+
+    sessions: int
+    in_repository: int = 0
+    pulls: int = 0
+
+
+def full(policy: Policy, wip: int, load: Load) -> str | None:
+    """Why no further ticket may be started, or None when there is room. Pull requests come first, because only people
+    make room there."""
+    if policy.max_open_pull_requests is not None and load.pulls >= policy.max_open_pull_requests:
+        return f"{load.pulls} pull requests of Auto-Pilot are open (the policy allows {policy.max_open_pull_requests})"
+    if policy.wip_per_repository is not None and load.in_repository >= policy.wip_per_repository:
+        return f"{load.in_repository} sessions work on the repository (the policy allows {policy.wip_per_repository})"
+    if load.sessions >= wip:
+        return f"{load.sessions} sessions are in work (the limit is {wip})"
     return None
 
 

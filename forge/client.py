@@ -1,4 +1,4 @@
-"""The connection to GitHub: log-in, limits, retries, conditional requests, typed errors. Synchronous; run it in threads.
+"""The connection to GitHub: log-in, limits, retries, conditional requests, typed errors. Synchronous: run in threads.
 
 PyGithub carries the requests and makes the tokens of an App. What comes of an answer is decided here, because the rules
 differ for reads (asked again) and writes (never blindly).

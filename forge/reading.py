@@ -1,4 +1,4 @@
-"""What is read from GitHub, as values of our own: issues, dependencies, labels, pull requests, branches, permissions."""
+"""What is read from GitHub, as values of our own: issues, labels, pull requests, branches, permissions, files."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from forge.client import Account, GitHub
 from forge.errors import ForgeError, NotFound
 
+ROLES = ("none", "read", "triage", "write", "maintain", "admin")
+
 
 @dataclass(frozen=True, slots=True)
 class Issue:
     """An issue, or what the issue endpoints tell of a pull request. `author` is None when the account is gone;
-    `dependencies` counts the issues it is blocked by, None on servers that do not say."""
+    `dependencies` counts the issues it is blocked by, None on servers that do not say; `repository` is
+    `OWNER/REPO`."""
 
     number: int
     title: str
@@ -31,6 +34,7 @@ class Issue:
     url: str
     pull: bool
     dependencies: int | None
+    repository: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +58,13 @@ class Pull:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelling:
-    """That somebody set a label (or took it away). `by` is None when the account is gone."""
+class Change:
+    """A label set or taken away, or a new title. `by` is None when the account is gone."""
 
+    kind: Literal["labeled", "unlabeled", "renamed"]
     label: str
     by: Account | None
     when: datetime
-    added: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,7 @@ def as_issue(told: dict[str, Any]) -> Issue:
         url=told["html_url"],
         pull="pull_request" in told,
         dependencies=None if summary is None else summary["total_blocked_by"],
+        repository="/".join(told["repository_url"].split("/")[-2:]),
     )
 
 
@@ -151,6 +156,44 @@ def issues(github: GitHub, *, state: str = "open", since: datetime | None = None
         yield tuple(as_issue(told) for told in answer.body) if answer.changed else ()
 
 
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A change of an issue's text; `by` is None when the account is gone."""
+
+    by: Account | None
+    when: datetime
+
+
+_EDITS = """query($owner: String!, $name: String!, $number: Int!) {
+  repository(owner: $owner, name: $name) {
+    issue(number: $number) {
+      userContentEdits(first: 100) {
+        totalCount
+        nodes { editedAt editor { login ... on User { databaseId } ... on Bot { databaseId } } }
+      }
+    }
+  }
+}"""
+
+
+def edits(github: GitHub, number: int) -> tuple[Edit, ...]:
+    """Who changed the issue's text and when; REST does not tell this, GraphQL does. Of more than 100 changes the newest
+    100, and one by nobody for the rest, at the time of the oldest of these."""
+    owner, name = github.repository.split("/")
+    data = github.graphql(_EDITS, {"owner": owner, "name": name, "number": number}, write=False)
+    told = (data.get("repository") or {}).get("issue")
+    if told is None:
+        raise NotFound(f"{github.repository} has no issue {number} that GraphQL tells of")
+    found = []
+    for node in told["userContentEdits"]["nodes"]:
+        who = node["editor"]
+        by = Account(who["login"], who.get("databaseId") or 0) if who else None
+        found.append(Edit(by, moment(node["editedAt"])))
+    if told["userContentEdits"]["totalCount"] > len(found) and found:
+        found.append(Edit(None, min(edit.when for edit in found)))
+    return tuple(found)
+
+
 def issue(github: GitHub, number: int) -> Issue:
     """One issue. Raises NotFound."""
     return as_issue(github.get(f"issues/{number}").body)
@@ -161,13 +204,17 @@ def blocked_by(github: GitHub, number: int) -> tuple[Issue, ...]:
     return tuple(as_issue(told) for told in github.rows(f"issues/{number}/dependencies/blocked_by"))
 
 
-def labellings(github: GitHub, number: int) -> tuple[Labelling, ...]:
-    """Who set and took away the issue's labels, oldest first."""
+def changes(github: GitHub, number: int) -> tuple[Change, ...]:
+    """Who set and took away the issue's labels and changed its title, oldest first."""
     return tuple(
-        Labelling(told["label"]["name"], account(told["actor"]), moment(told["created_at"]), told["event"] == "labeled")
+        Change(told["event"], (told.get("label") or {}).get("name", ""), account(told["actor"]), _created(told))
         for told in github.rows(f"issues/{number}/events")
-        if told["event"] in ("labeled", "unlabeled")
+        if told["event"] in ("labeled", "unlabeled", "renamed")
     )
+
+
+def _created(told: dict[str, Any]) -> datetime:
+    return moment(told["created_at"])
 
 
 def pull(github: GitHub, number: int) -> Pull:
@@ -181,11 +228,9 @@ def pulls(github: GitHub, *, state: str = "open", head: str | None = None) -> It
     return (as_pull(told) for told in github.rows("pulls", parameters))
 
 
-def branches(github: GitHub, prefix: str = "") -> dict[str, str] | None:
-    """The commits of all branches whose name begins so; None when nothing changed since the last time."""
+def branches(github: GitHub, prefix: str = "") -> dict[str, str]:
+    """The commits of all branches whose name begins so; unchanged ones cost nothing of the hourly limit."""
     answer = github.get(f"git/matching-refs/heads/{quote(prefix)}", conditional=True)
-    if not answer.changed:
-        return None
     return {told["ref"].removeprefix("refs/heads/"): told["object"]["sha"] for told in answer.body}
 
 
@@ -198,7 +243,8 @@ def role(github: GitHub, login: str) -> str:
         told = github.get(f"collaborators/{quote(login, safe='')}/permission").body
     except NotFound:
         return "none"
-    return str(told.get("role_name") or told["permission"])
+    exact = str(told.get("role_name"))
+    return exact if exact in ROLES else str(told["permission"])  # an organisation's own roles have names of their own
 
 
 def default_branch(github: GitHub) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -80,6 +80,13 @@ class Policy(Value):
     """Names that may override a gate, with a reason; never one of a ticket they requested or released themselves."""
     accounts: tuple[Account, ...] = later(())
     """Accounts of operators and admins who are no approvers; an approver's stand with the approver."""
+
+    label_permission: Literal["read", "triage", "write", "maintain", "admin"] = later("triage")
+    """What whoever labels an issue for Auto-Pilot must at least be allowed to do in its repository."""
+    wip_per_repository: Annotated[int, Field(ge=1)] | None = later(None)
+    """How many sessions may work on one repository at once, over all drives of the record."""
+    max_open_pull_requests: Annotated[int, Field(ge=1)] | None = later(None)
+    """How many pull requests of its own Auto-Pilot may have open in a repository; at that many it takes no ticket."""
 
     @model_validator(mode="after")
     def _escalation_goes_to_approvers(self) -> Self:

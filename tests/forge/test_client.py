@@ -1,4 +1,4 @@
-"""The client against a server that answers over real HTTP: pages, limits, errors, lost answers, conditional requests."""
+"""The client against real HTTP: pages, limits, errors, lost answers, conditional requests."""
 
 from __future__ import annotations
 

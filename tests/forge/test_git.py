@@ -45,7 +45,8 @@ def test_clone_push_and_read_back(server: GitHubServer, repository: Repository, 
     sha = git(work, "rev-parse", "HEAD", token=token).stdout.strip()
     github = client()
     assert reading.branches(github, "phase/") == {"phase/delivery_7": sha}
-    assert reading.branches(github, "phase/") is None  # unchanged
+    assert reading.branches(github, "phase/") == {"phase/delivery_7": sha}
+    assert server.log.count("get", "/matching-refs/", 304) == 1
     assert reading.file_at(github, "README.md", "main") == b"# wine\n"
     assert github.get(f"commits/{sha}").body["commit"]["message"] == "Data"
     assert [row["name"] for row in github.rows("branches")] == ["main", "phase/delivery_7"]

@@ -18,9 +18,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tests.github_server import comments, git, issues, repositories  # noqa: F401  (registers operations)
+from tests.github_server import (  # noqa: F401  (registers operations)
+    comments,
+    git,
+    issues,
+    pull_reads,
+    repositories,
+)
 from tests.github_server.faults import Fault
-from tests.github_server.routes import HANDLERS, PLAIN, Call, Refusal, Reply
+from tests.github_server.routes import GRAPHQL, HANDLERS, PLAIN, Call, Refusal, Reply
 from tests.github_server.state import Account, State
 from tests.github_server.validation import Operation, Unfit, check_answer, check_request, match
 
@@ -73,6 +79,7 @@ class App:
         request = Request(scope, receive)
         body = await request.body()
         path = unquote(scope["path"]).removeprefix("/api/v3") or "/"
+        path = "/graphql" if path == "/api/graphql" else path
         fault = self._fault(request.method, path)
         if fault is not None and fault.kind == "slow":
             await anyio.sleep(fault.seconds)
@@ -129,7 +136,10 @@ class App:
             raise Refusal(400, "Problems parsing JSON") from None
         query = dict(parse_qsl(request.url.query, keep_blank_values=True))
         headers = {name.lower(): value for name, value in request.headers.items()}
-        if (handler := PLAIN.get((verb, path))) is not None:
+        handler = PLAIN.get((verb, path))
+        if path == "/graphql" and isinstance(body, dict):
+            handler = next((each for word, each in GRAPHQL.items() if word in str(body.get("query"))), handler)
+        if handler is not None:
             reply = handler(Call(self.state, actor, {}, query, body, headers, self.address))
             return _json(reply.body, reply.status, reply.headers)
         found = match(verb, path)

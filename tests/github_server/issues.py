@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from tests.github_server import shapes
-from tests.github_server.routes import Call, Refusal, Reply, operation
+from tests.github_server.routes import Call, Refusal, Reply, graphql, operation
 from tests.github_server.state import Issue
 
 REPO = "/repos/{owner}/{repo}"
@@ -59,7 +59,9 @@ def update_issue(call: Call) -> Reply:
     changes: dict[str, Any] = call.body or {}
     if unknown := set(changes) - {"title", "body", "state", "state_reason"}:
         raise Refusal(422, f"this stand-in does not set {', '.join(sorted(unknown))} here")
-    it.title, it.body = changes.get("title", it.title), changes.get("body", it.body)
+    it.title = changes.get("title", it.title)
+    if "body" in changes:
+        call.state.edit(it, changes["body"], call.actor.login)
     if changes.get("state") == "closed" and it.state == "open":
         call.state.close(it, call.actor.login, changes.get("state_reason") or "completed")
     elif changes.get("state") == "open" and it.state == "closed":
@@ -113,3 +115,20 @@ def timeline(call: Call) -> Reply:
     """What happened to an issue, with references."""
     it = the_issue(call)
     return Reply([shapes.event(call.repository, it, each, call.url) for each in it.events])
+
+
+@graphql("userContentEdits")
+def edits(call: Call) -> Reply:
+    """Who changed an issue's text and when, which REST does not tell. The newest first."""
+    asked = call.body["variables"]
+    repo = call.state.repositories.get(f"{asked['owner']}/{asked['name']}".lower())
+    it = repo.issues.get(asked["number"]) if repo else None
+    if it is None:
+        error = {"type": "NOT_FOUND", "message": "Could not resolve to an Issue"}
+        return Reply({"data": {"repository": None}, "errors": [error]})
+    nodes = [
+        {"editedAt": shapes.moment(when), "editor": {"login": by.login, "databaseId": by.id}}
+        for when, by in reversed(it.edits)
+    ]
+    told = {"userContentEdits": {"totalCount": len(nodes), "nodes": nodes[:100]}}
+    return Reply({"data": {"repository": {"issue": told}}})

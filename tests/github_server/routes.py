@@ -58,6 +58,8 @@ Handler = Callable[[Call], Reply]
 HANDLERS: dict[tuple[str, str], Handler] = {}
 PLAIN: dict[tuple[str, str], Handler] = {}
 """Paths outside the description, such as `/graphql`; their handlers check what they get themselves."""
+GRAPHQL: dict[str, Handler] = {}
+"""What answers a GraphQL query, by a word in it; others go to the plain path `/graphql`."""
 
 
 def operation(verb: str, template: str) -> Callable[[Handler], Handler]:
@@ -75,6 +77,16 @@ def plain(verb: str, path: str) -> Callable[[Handler], Handler]:
 
     def registered(handler: Handler) -> Handler:
         PLAIN[verb, path] = handler
+        return handler
+
+    return registered
+
+
+def graphql(word: str) -> Callable[[Handler], Handler]:
+    """Register a function for the GraphQL queries that hold a word."""
+
+    def registered(handler: Handler) -> Handler:
+        GRAPHQL[word] = handler
         return handler
 
     return registered

@@ -69,7 +69,7 @@ def public_user(account: Account, url: str) -> dict[str, Any]:
 def repository(repo: Repository, actor: Account, url: str) -> dict[str, Any]:
     """A full repository."""
     own = f"{url}/repos/{repo.full_name}"
-    times = {name: "2026-01-01T00:00:00Z" for name in ("pushed_at", "created_at", "updated_at")}
+    times = dict.fromkeys(("pushed_at", "created_at", "updated_at"), "2026-01-01T00:00:00Z")
     counts = ("forks_count", "stargazers_count", "watchers_count", "size", "open_issues_count", "subscribers_count",
               "network_count", "forks", "open_issues", "watchers")  # fmt: skip
     return {

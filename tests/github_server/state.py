@@ -100,6 +100,7 @@ class Issue:
     comments: list[Comment] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     pull: Pull | None = None
+    edits: list[tuple[datetime, Account]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -244,6 +245,13 @@ class State:
             issue.events.append(made)
             self.touch(issue)
             return made
+
+    def edit(self, issue: Issue, body: str | None, by: str) -> None:
+        """Change an issue's text, as that login."""
+        with self.lock:
+            issue.body = body
+            issue.edits.append((self.now(), self.account(by)))
+            self.touch(issue)
 
     def label(self, issue: Issue, label: str, by: str) -> None:
         """Set a label, as that login."""
