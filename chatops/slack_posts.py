@@ -45,7 +45,8 @@ class Poster:
 
     def __init__(self, client: WebClient, channel: str, path: Path) -> None:
         """`path` remembers what was posted. Raises BadPosition when it cannot be read."""
-        client.retry_handlers.append(RateLimitErrorRetryHandler(max_retry_count=2))
+        # Its own handler would post a second time after a broken connection, which may have come after the first.
+        client.retry_handlers[:] = [RateLimitErrorRetryHandler(max_retry_count=2)]
         self._client = client
         self._channel = channel
         self._path = path
