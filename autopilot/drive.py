@@ -10,6 +10,7 @@ from typing import Any
 
 from autopilot.board import Board, SessionRow
 from autopilot.feed import Feed
+from autopilot.select import Load, full
 from bus.port import Bus
 from schemas.commands import EndDrive, OpenBreaker, RecordSelection, StartDrive, StartSession
 from schemas.envelope import CommandEnvelope, StreamId
@@ -33,6 +34,8 @@ class Choice:
     unreadable: Mapping[str, str]
     tickets: Mapping[int, Ticket]
     digests: Mapping[int, str]
+    own_pulls: frozenset[str] = frozenset()
+    """The branches of Auto-Pilot's own open pull requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class Drive:
         self._failed: list[str] = []
         self._said: dict[int, str] = {}
         self._breaker = ""
+        self._known_completed: set[str] = set()
 
     async def run(self) -> Summary:
         """Drive until nothing is left to do without a person (with `wait`: nothing at all)."""
@@ -179,7 +183,9 @@ class Drive:
     async def _select(self) -> Choice:
         """Read the backlog again and record what will be done with it, when that is news."""
         self._said = self._priorities()
+        completed = {row.id for row in self._rows() if row.status == "completed"}
         choice = await self._choose(self._feed.board)
+        self._known_completed = completed
         recorded = RecordSelection(
             order=choice.order, passed_over=dict(choice.passed_over), unreadable=dict(choice.unreadable)
         )
@@ -191,16 +197,37 @@ class Drive:
     def _next(self, choice: Choice) -> int | None:
         """The ticket to take now, or None: the queue is empty or a limit is reached."""
         limit = self._settings.max_tickets
-        if self._stopped:
+        if self._stopped or self._too_many_pulls(choice):
             return None
         if limit is not None and len(self._started) >= limit:
             return None
         served = {row.ticket.id for row in self._rows() if row.id in self._started}
         return next((t for t in choice.order if t not in served and t not in self._refused), None)
 
+    def _load(self, choice: Choice, repository: str = "") -> Load:
+        """What runs now, and which pull requests are open or will be: those that were seen, and those of sessions that
+        were not yet completed when they were looked for."""
+        rows = self._rows()
+        unseen = {row.id for row in rows if row.status == "completed"} - self._known_completed
+        coming = {
+            row.branch
+            for row in rows
+            if row.ticket.origin is not None and (row.status in ("active", "waiting") or row.id in unseen)
+        }
+        working = [row for row in rows if row.in_work]
+        here = sum(row.repository == repository for row in working)
+        return Load(len(working), here, len(choice.own_pulls | coming))
+
+    def _too_many_pulls(self, choice: Choice) -> str | None:
+        """Why pull requests keep this drive from taking another ticket, which only people can change."""
+        origin = any(ticket.origin is not None for ticket in choice.tickets.values())
+        load = Load(0, 0, self._load(choice).pulls)
+        return full(self._settings.policy, 1, load) if origin else None
+
     async def _start_next(self, choice: Choice) -> bool:
         """Start one session if there is room and a ticket. Whether it did something."""
-        if sum(row.in_work for row in self._rows()) >= self._settings.wip:
+        settings = self._settings
+        if full(settings.policy, settings.wip, Load(sum(row.in_work for row in self._rows()))):
             return False
         number = self._next(choice)
         if number is None:
@@ -212,11 +239,12 @@ class Drive:
         except ValueError as problem:
             self._refused[number] = str(problem)
             return True
+        if full(settings.policy, settings.wip, self._load(choice, place.repository)):
+            return False
         if pipeline.changes_code:
             ticket = ticket.model_copy(update={"checkout": place})
         token = short_token()
         session = f"s{number}-{token}"
-        settings = self._settings
         command = StartSession(
             ticket=ticket,
             ticket_digest=digest,
@@ -275,9 +303,11 @@ class Drive:
         skipped = {**choice.passed_over, **self._refused}
         summary.skipped += [{"ticket": t, "reason": why} for t, why in sorted(skipped.items()) if t not in told]
         summary.skipped += [{"ticket": name, "reason": why} for name, why in sorted(choice.unreadable.items())]
-        if self._stopped or self._settings.max_tickets is not None:
+        many = self._too_many_pulls(choice)
+        if self._stopped or many or self._settings.max_tickets is not None:
             left = [t for t in choice.order if t not in told and t not in skipped]
-            why = f"not started: {self._stopped or f'this drive takes at most {self._settings.max_tickets} tickets'}"
+            most = f"this drive takes at most {self._settings.max_tickets} tickets"
+            why = f"not started: {self._stopped or many or most}"
             summary.skipped += [{"ticket": t, "reason": why} for t in left]
         return summary
 

@@ -31,7 +31,7 @@ from cli.options import say, show_json
 from cli.pipelines import skills
 from cli.progress import Progress
 from cli.reading import reading
-from cli.selecting import backlog_at, chooser, data_roots, place_of
+from cli.selecting import GITHUB, backlog_at, chooser, data_roots, place_of
 from cli.settings import Settings, load
 from conductor.pipelines import load as load_pipeline
 from schemas.pipeline import PipelineDefinition
@@ -51,6 +51,8 @@ class Ground:
     policy: Policy
     source: Backlog
     drive: DriveSettings
+    renew: Callable[[], Ground] | None = None
+    """Read repository and policy anew, for a backlog whose base branch goes on without us. Raises as `ground`."""
 
     def make(self, bus: Bus, feed: Feed, trouble: Callable[[], Exception | None] = lambda: None) -> Drive:
         """A new drive over it."""
@@ -83,17 +85,28 @@ def ground(
     max_tickets: int | None = None,
     concurrency: int | None = None,
     wait: bool = False,
+    source: Backlog | None = None,
 ) -> Ground:
     """Read everything a drive needs. Raises CliError, GitError, BacklogError, PolicyError."""
     if wrong := misplaced():
         raise CliError(f"{'; '.join(wrong)}: install valuetrain into an environment of its own")
     place = Home(home.resolve())
     settings = load(place.config)
-    repository = _repository(repo or Path.cwd())
     place.prepare()
     configure(place.log)
-    policy, version = load_policy(place.policy)
-    source = backlog_at(backlog)
+    source = source or backlog_at(backlog, settings)
+    renew = None
+    if backlog.startswith(GITHUB):
+        from cli.forging import prepared  # PyGithub takes long to import
+
+        base = prepared(place, backlog, settings, repo)
+        repository, policy, version = _repository(base.repository.path), base.policy, base.version
+        renew = partial(
+            ground, home, backlog, repo, max_tickets=max_tickets, concurrency=concurrency, wait=wait, source=source
+        )
+    else:
+        repository = _repository(repo or Path.cwd())
+        policy, version = load_policy(place.policy)
     drive_settings = DriveSettings(
         backlog=backlog,
         repository=str(repository.path),
@@ -105,7 +118,7 @@ def ground(
         max_tickets=max_tickets,
         wait=wait,
     )
-    return Ground(place, settings, repository, policy, source, drive_settings)
+    return Ground(place, settings, repository, policy, source, drive_settings, renew)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +253,8 @@ def _warn(on: Ground) -> None:
     if dirty:
         more = f" and {len(dirty) - 3} more" if len(dirty) > 3 else ""
         say(f"note: uncommitted changes ({', '.join(dirty[:3])}{more}) are not part of the branches made here")
-    for sentence in advice(on.policy, on.home.policy):
+    where = on.home.policy if on.renew is None else Path(f"{on.source.name}/.valuetrain/policy.yaml")
+    for sentence in advice(on.policy, where):
         say(f"note: {sentence}")
 
 

@@ -88,6 +88,7 @@ _NAMED = frozenset(
         "BlobError",
         "TicketError",
         "BacklogError",
+        "ForgeError",
         "PolicyError",
         "PipelineError",
         "SignatureError",

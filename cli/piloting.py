@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import structlog
 
 from autopilot.board import SessionRow
@@ -27,19 +28,21 @@ from schemas.envelope import EventEnvelope
 from schemas.messages import Event
 from schemas.values import Sender
 
+FOLDER_SECONDS = 10.0
 _log = structlog.get_logger("autopilot")
 
 
 def run_autopilot(
-    home_path: Path, backlog: str, repo: Path | None, concurrency: int | None, every: float, as_json: bool
+    home_path: Path, backlog: str, repo: Path | None, concurrency: int | None, every: float | None, as_json: bool
 ) -> None:
-    """Carry out effects and take tickets until stopped, looking at the backlog every `every` seconds. Raises CliError,
-    HomeBusy, GitError, BacklogError, PolicyError."""
+    """Carry out effects and take tickets until stopped, looking at the backlog every `every` seconds (left out: 10 for
+    a folder, as the settings say for GitHub). Raises CliError, HomeBusy, GitError, BacklogError, PolicyError."""
     on = ground(home_path, backlog, repo, concurrency=concurrency)
+    pause = every or (FOLDER_SECONDS if on.renew is None else on.settings.github_poll_seconds)
 
     @asynccontextmanager
     async def component(home: Home, settings: Settings, server: Server) -> AsyncIterator[None]:
-        async with patient(partial(_pilot, on, server, every, as_json)):
+        async with patient(partial(_pilot, on, server, pause, as_json)):
             yield
 
     serve(home_path, as_json, "autopilot", component)
@@ -72,6 +75,8 @@ async def _keep_driving(on: Ground, bus: Bus, feed: Feed, every: float) -> None:
         try:
             choice = await on.choose(feed.board)
             if choice.order and choice != fruitless:
+                if on.renew is not None:
+                    on = await anyio.to_thread.run_sync(on.renew)
                 summary = await on.make(bus, feed).run()
                 _log.info("drive_ended", drive=summary.drive, completed=len(summary.completed))
                 after = await on.choose(feed.board)

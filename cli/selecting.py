@@ -20,11 +20,11 @@ from autopilot.registry.mlflow_registry import MISSING
 from autopilot.select import Selection, TicketHistory, select
 from autopilot.sources.folder import FolderBacklog
 from autopilot.sources.port import Backlog, Snapshot
-from cli.errors import CliError, Exit
+from cli.errors import CliError
 from cli.home import Home
 from cli.opening import has_record
 from cli.reading import reading
-from cli.settings import load
+from cli.settings import Settings, load
 from conductor.gates import unjudged
 from conductor.pipelines import PipelineError
 from conductor.pipelines import load as load_pipeline
@@ -33,20 +33,25 @@ from schemas.policy import Policy
 from schemas.ticket import Checkout, Ticket
 from workspace.git import GitError, Repository
 
+GITHUB = "github:"
+"""How the name of a GitHub backlog begins."""
 DELIVERY = "phase/delivery_"
 """How `workspace.git.branch_name` begins the branches of sessions."""
 
 
-def backlog_at(name: str) -> Backlog:
-    """The backlog called `name`. Raises CliError for a source this version does not have."""
-    if name.startswith("github:"):
-        raise CliError("GitHub backlogs are not in this version yet; use a folder of Markdown tickets", Exit.USAGE)
+def backlog_at(name: str, settings: Settings) -> Backlog:
+    """The backlog called `name`: a folder, or `github:OWNER/REPO`. Raises CliError."""
+    if name.startswith(GITHUB):
+        from cli.forging import source_at  # PyGithub takes long to import
+
+        return source_at(name, settings)
     return FolderBacklog(Path(name))
 
 
 def data_roots(backlog: Backlog, policy: Policy, repository: Path) -> tuple[str, ...]:
-    """The directories ticket data may lie in: the backlog's folder, then the policy's."""
-    roots = [Path(backlog.directory)] if isinstance(backlog, FolderBacklog) else []
+    """The directories ticket data may lie in: the backlog's folder, or for issues the repository's checkout; then the
+    policy's."""
+    roots = [Path(backlog.directory) if isinstance(backlog, FolderBacklog) else repository]
     roots += [repository / root for root in policy.data_roots]
     return tuple(str(root.resolve()) for root in roots)
 
@@ -115,11 +120,31 @@ def chooser(
         branches = await anyio.to_thread.run_sync(strangers, repository, known)
         said = {row.ticket.id: row.priority for row in board.sessions.values() if row.priority}
         past_of = history(past, snapshot.digests, branches, said)
+        past_of = served(past_of, snapshot, known)
         wrong = await anyio.to_thread.run_sync(unfit, snapshot.tickets, pipelines)
         selection = select(snapshot, policy, past_of, datetime.now(UTC), wrong)
-        return Choice(selection.order, selection.passed_over, snapshot.unreadable, snapshot.tickets, snapshot.digests)
+        return Choice(
+            selection.order,
+            selection.passed_over,
+            snapshot.unreadable,
+            snapshot.tickets,
+            snapshot.digests,
+            snapshot.own_pulls,
+        )
 
     return choose
+
+
+def served(past: Mapping[int, TicketHistory], snapshot: Snapshot, known: Collection[str]) -> dict[int, TicketHistory]:
+    """`past` with what serves tickets at the forge: open pull requests, and branches that no session of the record
+    accounts for (`known` are those of sessions)."""
+    found = dict(past)
+    for number, rows in snapshot.serving.items():
+        before = found.get(number, TicketHistory())
+        pull = next((f"pull request #{row.pull} by {row.by}" for row in rows if row.pull is not None), None)
+        branch = next((row.branch for row in rows if row.pull is None and row.branch not in known), before.branch)
+        found[number] = replace(before, pull=pull, branch=branch)
+    return found
 
 
 def strangers(repository: Repository, known: Collection[str]) -> dict[int, str]:
@@ -176,9 +201,11 @@ def explain_ticket(home_path: Path, backlog: str, number: int) -> dict[str, Any]
     """One ticket's verdict and its sessions. Raises CliError when the backlog does not have it."""
     snapshot, selection, rows = _look(home_path, backlog)
     ticket = snapshot.tickets.get(number)
+    if ticket is None and (why := snapshot.unreadable.get(f"#{number}")):
+        raise CliError(f"{backlog}: #{number} cannot be read: {why}")
     if ticket is None:
         known = ", ".join(map(str, sorted(snapshot.tickets))) or "none"
-        unreadable = f"; {len(snapshot.unreadable)} files cannot be read, see `valuetrain ticket list`"
+        unreadable = f"; {len(snapshot.unreadable)} cannot be read, see `valuetrain ticket list`"
         hint = unreadable if snapshot.unreadable else ""
         raise CliError(f"{backlog} has no ticket {number}; it has {known}{hint}")
     if number in selection.order:
@@ -199,15 +226,25 @@ def _row(ticket: Ticket, order: int | None, reason: str) -> dict[str, Any]:
 
 def _look(home_path: Path, backlog: str) -> tuple[Snapshot, Selection, list[dict[str, Any]]]:
     home = Home(home_path.resolve())
-    policy, _ = load_policy(home.policy)
-    snapshot = anyio.run(backlog_at(backlog).snapshot)
+    settings = load(home.config)
+    source = backlog_at(backlog, settings)
+    if backlog.startswith(GITHUB):
+        from cli.forging import base_policy
+
+        policy = base_policy(home, backlog, settings)
+    else:
+        policy, _ = load_policy(home.policy)
+    snapshot = anyio.run(source.snapshot)
     rows: list[dict[str, Any]] = []
-    if has_record(home, load(home.config)):
+    if has_record(home, settings):
         with reading(home_path) as record:
             rows = record.sessions()
     past = [(row["ticket"], row["ticket_digest"], row["status"], row["session"]) for row in rows]
     repository = Repository(Path.cwd())
-    branches = strangers(repository, {row["branch"] for row in rows}) if repository.is_repository() else {}
+    known = {row["branch"] for row in rows}
+    here = isinstance(source, FolderBacklog) and repository.is_repository()
+    branches = strangers(repository, known) if here else {}
     said = {row["ticket"]: row["priority"] for row in rows if row.get("priority")}
-    past_of, wrong = history(past, snapshot.digests, branches, said), unfit(snapshot.tickets, home.pipelines)
+    past_of = served(history(past, snapshot.digests, branches, said), snapshot, known)
+    wrong = unfit(snapshot.tickets, home.pipelines)
     return snapshot, select(snapshot, policy, past_of, datetime.now(UTC), wrong), rows

@@ -57,6 +57,35 @@ class Settings(BaseSettings):
     (`sqlite:////path/registry.db`, a server) without a password. Needs the extra `tracking`. Left out: nothing is
     registered."""
 
+    github_url: str = "https://api.github.com"
+    """The API of GitHub; of a GitHub Enterprise server `https://HOST/api/v3`."""
+    github_token: SecretStr | None = None
+    """A token for GitHub, only from the environment (`VALUETRAIN_GITHUB_TOKEN`); in a file: `github_token_file`."""
+    github_token_file: Path | None = None
+    """A file that only you may read, with the token."""
+    github_read_token: SecretStr | None = None
+    """Another token to read the backlog with, only from the environment; left out, the same one reads and writes."""
+    github_read_token_file: Path | None = None
+    """A file that only you may read, with that token."""
+    github_app_id: int | None = None
+    """Instead of a token: the id of a GitHub App."""
+    github_app_installation: int | None = None
+    """The id of the App's installation in the repository's organisation or account."""
+    github_app_key_file: Path | None = None
+    """A file that only you may read, with the App's private key in PEM."""
+    github_poll_seconds: Annotated[float, Field(ge=1, le=86400)] = 60.0
+    """How often a running Auto-Pilot looks at a GitHub backlog, unless `--every` says otherwise."""
+
+    @field_validator("github_url")
+    @classmethod
+    def _encrypted(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.username or parts.password or parts.query or not parts.hostname:
+            raise ValueError("must be https://HOST or https://HOST/api/v3, without user and password")
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")):
+            raise ValueError("must begin with https://, or the token could be read on its way")
+        return url.rstrip("/")
+
     @field_validator("store_url")
     @classmethod
     def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
@@ -138,6 +167,9 @@ def load(config: Path) -> Settings:
             raise CliError(f"{config} cannot be read: {problem}") from problem
         if not isinstance(values, dict):
             raise CliError(f"{config} must be a list of `name: value` lines")
+        for name in ("github_token", "github_read_token"):
+            if name in values:  # every component reads this file, and only one of them may have the token
+                raise CliError(f"{config}: {name} belongs into the environment, or into a file: set {name}_file")
     try:
         return Settings(**values)
     except ValidationError as problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -108,6 +109,7 @@ class Supervisor:
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in the terminal is for us; we end the children in their order
             limit=_LONGEST_LINE,
+            env=_environment(child.kind),
         )
         child.process = process
         self._set(child, "starting", process.pid)
@@ -148,3 +150,9 @@ def _signal(send: Callable[[], None]) -> None:
         send()
     except ProcessLookupError:
         pass
+
+
+def _environment(kind: str) -> dict[str, str]:
+    """Ours; what logs in at GitHub goes only to those who speak to it."""
+    speaks = kind in ("autopilot", "effects")
+    return {name: value for name, value in os.environ.items() if speaks or not name.startswith("VALUETRAIN_GITHUB_")}

@@ -42,7 +42,7 @@ def replicas_of(texts: Sequence[str]) -> dict[Role, int]:
 
 
 def components(
-    home: Home, conductors: int, replicas: dict[Role, int], backlog: str | None, repo: Path | None, every: float
+    home: Home, conductors: int, replicas: dict[Role, int], backlog: str | None, repo: Path | None, every: float | None
 ) -> tuple[list[Child], list[Child]]:
     """The conductors, and those who work for them. Names are unique: `conductor-1`, `training-2`."""
     at = ("--home", str(home.path))
@@ -55,7 +55,7 @@ def components(
     if backlog is None:
         rest.append(Child("effects", "effects", ("effects", "run", *at)))
     else:
-        words = ["autopilot", "run", "--backlog", backlog, "--every", str(every), *at]
+        words = ["autopilot", "run", "--backlog", backlog, *at] + (["--every", str(every)] if every else [])
         rest.append(Child("autopilot", "autopilot", words + (["--repo", str(repo)] if repo else [])))
     return first, rest
 
@@ -66,7 +66,7 @@ def run_up(
     repo: Path | None,
     conductors: int,
     replicas: Sequence[str],
-    every: float,
+    every: float | None,
     as_json: bool,
 ) -> None:
     """Run everything until SIGTERM or Ctrl-C. Raises CliError when a component cannot start or dies again and again,

@@ -164,7 +164,7 @@ class GitHubBacklog:
 
     def _drop(self, number: int) -> None:
         for known in (self._issues, self._details, self._entries):
-            known.pop(number, None)  # type: ignore[attr-defined]
+            known.pop(number, None)
 
     def _wants_details(self, number: int) -> bool:
         issue = self._issues[number]

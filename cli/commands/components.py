@@ -14,7 +14,13 @@ conductor_app = typer.Typer(no_args_is_help=True, help="Run a conductor as a pro
 autopilot_app = typer.Typer(no_args_is_help=True, help="Run Auto-Pilot as a process of its own.")
 effects_app = typer.Typer(no_args_is_help=True, help="Run the effect executor as a process of its own.")
 EveryOption = Annotated[
-    float, typer.Option("--every", metavar="SECONDS", min=0.1, help="How often to look at the backlog again.")
+    float | None,
+    typer.Option(
+        "--every",
+        metavar="SECONDS",
+        min=0.1,
+        help="How often to look at the backlog again [default: 10 for a folder, github_poll_seconds for GitHub].",
+    ),
 ]
 RepoOption = Annotated[
     Path | None,
@@ -94,7 +100,7 @@ def autopilot_run(
             "--concurrency", metavar="N", min=1, help="Work on N sessions at once [default: the policy's wip]."
         ),
     ] = None,
-    every: EveryOption = 10.0,
+    every: EveryOption = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
@@ -125,7 +131,7 @@ def up(
         list[str] | None,
         typer.Option("--replicas", metavar="ROLE=N", help="N agents of this role; may be given for each role."),
     ] = None,
-    every: EveryOption = 10.0,
+    every: EveryOption = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON document once everything serves: url, components, pids.")

@@ -44,7 +44,11 @@ def drive(
     ] = None,
     repo: Annotated[
         Path | None,
-        typer.Option("--repo", metavar="DIR", help="The git repository to work in [default: the one here]."),
+        typer.Option(
+            "--repo",
+            metavar="DIR",
+            help="The git repository to work in [default: the one here; for GitHub a clone in the home].",
+        ),
     ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,

@@ -10,7 +10,9 @@ from cli.options import DEFAULT_HOME, HomeOption, JsonOption, guard, say, show_j
 
 app = typer.Typer(no_args_is_help=True, help="See which tickets would be taken, and why others are not.")
 
-BacklogOption = Annotated[str, typer.Option("--backlog", metavar="DIR", help="Where the tickets are.")]
+BacklogOption = Annotated[
+    str, typer.Option("--backlog", metavar="DIR|github:OWNER/REPO", help="Where the tickets are.")
+]
 
 
 @app.command("list")
@@ -19,7 +21,11 @@ def list_tickets(
 ) -> None:
     """List all tickets: first those that would be taken, in order, then the others with the reason.
 
-    Example: `valuetrain ticket list --backlog examples/backlog`
+    Examples:
+
+    `valuetrain ticket list --backlog examples/backlog`
+
+    `valuetrain ticket list --backlog github:acme/wine`
     """
     with guard(home, as_json):
         from cli.selecting import ticket_rows
