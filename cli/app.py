@@ -14,6 +14,7 @@ from cli.commands import (
     model,
     operate,
     pipeline,
+    repository,
     schema,
     session,
     skill,
@@ -38,6 +39,8 @@ app.command("init")(operate.init)
 app.command("doctor")(operate.doctor)
 app.command("up")(components.up)
 app.command("tail")(operate.tail)
+app.command("check")(repository.check)
+app.add_typer(repository.hooks_app, name="hooks")
 app.add_typer(driving.app, name="drive")
 app.add_typer(ticket.app, name="ticket")
 app.add_typer(pipeline.app, name="pipeline")

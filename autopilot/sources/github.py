@@ -289,8 +289,11 @@ class GitHubBacklog:
             except TicketError as problem:
                 return problem.reason
         blockers = tuple(sorted({*ticket.blocked_by, *details.blocked_by} - {issue.number}))
+        labeller = details.labellers.get(REQUIRED_LABELS[-1].lower())
         return Entry(
-            ticket.model_copy(update={"blocked_by": blockers}),
+            ticket.model_copy(
+                update={"blocked_by": blockers, "labeller_id": labeller.id or None if labeller else None}
+            ),
             hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
             issue.updated,
             issue.url,

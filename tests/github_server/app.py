@@ -18,7 +18,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tests.github_server import git, issues, pull_reads, pulls, repositories, writes  # noqa: F401  (registers operations)  # noqa: F401  (registers operations)
+from tests.github_server import (  # noqa: F401  (registers operations)
+    comments,
+    git,
+    issues,
+    pull_reads,
+    pulls,
+    repositories,
+    writes,
+)
 from tests.github_server.faults import Fault
 from tests.github_server.routes import GRAPHQL, HANDLERS, PLAIN, Call, Refusal, Reply
 from tests.github_server.state import Account, State

@@ -198,7 +198,24 @@ def comment(repo: Repository, on: Issue, it: Comment, url: str) -> dict[str, Any
         "updated_at": moment(it.updated),
         "author_association": "NONE",
         "reactions": reactions(it, own),
-        "performed_via_github_app": None,
+        "performed_via_github_app": _app(it.app, it.author, url) if it.app else None,
+    }
+
+
+def _app(slug: str, owner: Account, url: str) -> dict[str, Any]:
+    return {
+        "id": 7,
+        "slug": slug,
+        "node_id": node("A", 7),
+        "owner": user(owner, url),
+        "name": slug,
+        "description": None,
+        "external_url": url,
+        "html_url": f"{url}/apps/{slug}",
+        "created_at": "2026-01-01T00:00:00Z",
+        "updated_at": "2026-01-01T00:00:00Z",
+        "permissions": {"issues": "write", "metadata": "read"},
+        "events": [],
     }
 
 

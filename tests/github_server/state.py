@@ -45,6 +45,8 @@ class Comment:
     created: datetime
     updated: datetime
     reactions: list[tuple[int, Account, str]] = field(default_factory=list)
+    app: str = ""
+    """The app through which it was written, with its author's permission."""
 
 
 @dataclass(slots=True)
