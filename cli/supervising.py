@@ -16,6 +16,7 @@ import structlog
 
 from bus.processes import tied_to_parent
 from cli.errors import CliError
+from cli.gateways import GATEWAY, KEY_VARIABLE
 
 _log = structlog.get_logger("up")
 BACKOFF = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -109,7 +110,7 @@ class Supervisor:
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in the terminal is for us; we end the children in their order
             limit=_LONGEST_LINE,
-            env=_environment(child.kind),
+            env=environment_of(child),
         )
         child.process = process
         self._set(child, "starting", process.pid)
@@ -152,7 +153,12 @@ def _signal(send: Callable[[], None]) -> None:
         pass
 
 
-def _environment(kind: str) -> dict[str, str]:
-    """Ours; what logs in at GitHub goes only to those who speak to it."""
-    speaks = kind in ("autopilot", "effects")
-    return {name: value for name, value in os.environ.items() if speaks or not name.startswith("VALUETRAIN_GITHUB_")}
+_FOR = {"VALUETRAIN_GITHUB_": ("autopilot", "effects", "chatops"), KEY_VARIABLE: (GATEWAY,)}
+"""By the beginning of a variable's name, the kinds of components that get it: whoever has no use for a secret has
+none to lose."""
+
+
+def environment_of(child: Child) -> dict[str, str]:
+    """Ours, without the secrets of others."""
+    withheld = tuple(name for name, kinds in _FOR.items() if child.kind not in kinds)
+    return {name: value for name, value in os.environ.items() if not name.startswith(withheld)}
