@@ -83,12 +83,15 @@ def ground(
     max_tickets: int | None = None,
     concurrency: int | None = None,
     wait: bool = False,
+    planner: str | None = None,
 ) -> Ground:
     """Read everything a drive needs. Raises CliError, GitError, BacklogError, PolicyError."""
     if wrong := misplaced():
         raise CliError(f"{'; '.join(wrong)}: install valuetrain into an environment of its own")
     place = Home(home.resolve())
     settings = load(place.config)
+    if planner is not None:
+        settings = settings.model_copy(update={"planner": planner})
     repository = _repository(repo or Path.cwd())
     place.prepare()
     configure(place.log)
@@ -156,12 +159,18 @@ async def _joined(on: Ground, server: Server) -> AsyncIterator[_Running]:
         raise
 
 
-def _system(on: Ground, agents: bool | None) -> AbstractAsyncContextManager[_Running]:
+def _system(on: Ground, agents: bool | None, planner: str | None) -> AbstractAsyncContextManager[_Running]:
     server: Server | None = given(on.home, on.settings)
     if server is None and up_runs(on.home):
         server = RunningServer(on.home.bus)
     if server is None:
         return _own(on, agents is not False)
+    if planner is not None:
+        raise CliError(
+            f"a system runs at {server.url} with agents of its own: leave out --planner, and set `planner` where they "
+            f"run",
+            Exit.USAGE,
+        )
     if agents:
         raise CliError(
             f"a system runs at {server.url} with agents of its own: leave out --agents, or run one beside them with "
@@ -180,13 +189,14 @@ def run_drive(
     wait: bool,
     agents: bool | None,
     repo: Path | None,
+    planner: str | None,
     as_json: bool,
 ) -> Exit:
     """Run one drive and print what it came to; the exit code."""
-    on = ground(home, backlog, repo, max_tickets=max_tickets, concurrency=concurrency, wait=wait)
+    on = ground(home, backlog, repo, max_tickets=max_tickets, concurrency=concurrency, wait=wait, planner=planner)
     if not as_json:
         _warn(on)
-    system_ = _system(on, agents)
+    system_ = _system(on, agents, planner)
 
     async def main() -> tuple[Summary, list[dict[str, Any]]]:
         progress = Progress(quiet=as_json)

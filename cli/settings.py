@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     sandbox_environments: tuple[Path, ...] = ()
     """Directories (a virtual environment) that contained commands may read and run besides the system's programs; their
     `bin` comes first on the path."""
+    planner: Literal["playbook", "llm"] = "playbook"
+    """Who plans the phases that a pipeline marks `planned`: the playbook, or a language model."""
     skill_processes: Annotated[int, Field(ge=1, le=64)] = 2
     """How many skills may run at once."""
     tracking_uri: str | None = None
