@@ -14,6 +14,7 @@ from bus.nats_bus import connect
 from bus.port import Bus
 from bus.server import EmbeddedServer
 from cli.errors import CliError
+from cli.gateways import model_gateway
 from cli.home import Home
 from cli.opening import open_store
 from cli.parts import check_tenant, conducting, executing, serving
@@ -88,6 +89,8 @@ async def system(
         server = await stack.enter_async_context(embedded(home, settings))
         operator = await stack.enter_async_context(await connect(server.login(Sender.OPERATOR.value), name="operator"))
         parts = await stack.enter_async_context(conducting(home, settings, server, store, lease, alone=True))
+        if agents and settings.model_base_url is not None:
+            await stack.enter_async_context(model_gateway(home, settings, server))
         if agents:
             await _start_agents(stack, home, settings, server)
         if effects:

@@ -1,4 +1,5 @@
-"""Components as processes of their own: `conductor run`, `agent run`, `effects run`, `autopilot run`.
+"""Components as processes of their own: `conductor run`, `agent run`, `effects run`, `gateway run`,
+`autopilot run`.
 
 Each serves until it is told to stop. What it needs and is away, it waits for; what no waiting puts right ends it.
 """
@@ -17,6 +18,7 @@ import anyio.to_thread
 
 from cli.checks import misplaced
 from cli.errors import CliError, Exit
+from cli.gateways import GATEWAY, KEY_VARIABLE, model_gateway
 from cli.home import Home, HomeBusy
 from cli.joining import TRY_EVERY, RunningServer, Server, joined, patiently
 from cli.logs import configure
@@ -38,6 +40,8 @@ def serve(home_path: Path, as_json: bool, name: str, component: Component) -> No
     own errors for what no waiting puts right."""
     if wrong := misplaced():
         raise CliError(f"{'; '.join(wrong)}: install valuetrain into an environment of its own")
+    if name != GATEWAY:
+        os.environ.pop(KEY_VARIABLE, None)  # the key is the gateway's alone
     home = Home(home_path.resolve())
     settings = load(home.config)
     home.prepare()
@@ -169,3 +173,15 @@ def run_effects(home_path: Path, as_json: bool) -> None:
             yield
 
     serve(home_path, as_json, "effects", component)
+
+
+def run_gateway(home_path: Path, as_json: bool) -> None:
+    """`valuetrain gateway run`. Raises HomeBusy when another process asks models on this home, CliError without a model
+    in the settings."""
+
+    @asynccontextmanager
+    async def component(home: Home, settings: Settings, server: Server) -> AsyncIterator[None]:
+        async with patient(partial(model_gateway, home, settings, server)):
+            yield
+
+    serve(home_path, as_json, GATEWAY, component)

@@ -104,6 +104,11 @@ class Home:
         return self.path / "components.json"
 
     @property
+    def gateway(self) -> Path:
+        """The name of this home's model gateway, by which the conductor knows its lost calls."""
+        return self.path / "gateway"
+
+    @property
     def log(self) -> Path:
         """What went wrong inside, for a bug report."""
         return self.path / "valuetrain.log"
@@ -154,6 +159,10 @@ class Home:
     def executing(self, purpose: str) -> contextlib.AbstractContextManager[None]:
         """Be the one process that writes to git and signs. As `locked`."""
         return self._hold("effects.lock", purpose)
+
+    def asking_models(self, purpose: str) -> contextlib.AbstractContextManager[None]:
+        """Be the one process that asks language models. As `locked`."""
+        return self._hold("gateway.lock", purpose)
 
     @contextlib.contextmanager
     def _hold(self, name: str, purpose: str) -> Iterator[None]:

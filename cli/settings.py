@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cli.errors import CliError
+from schemas.model_policy import ModelName
 from schemas.values import Tenant
 
 if TYPE_CHECKING:
@@ -58,6 +59,36 @@ class Settings(BaseSettings):
     """The MLflow model registry in which packages become versions: `home` (`registry.db` in the home), or a URI
     (`sqlite:////path/registry.db`, a server) without a password. Needs the extra `tracking`. Left out: nothing is
     registered."""
+
+    model_base_url: str | None = None
+    """The OpenAI-compatible endpoint of a language model (`http://127.0.0.1:11434/v1`); left out: no model is asked."""
+    model_name: ModelName | None = None
+    """The model, as the endpoint calls it; the policy's `models` must have its price."""
+    model_key: SecretStr | None = None
+    """The endpoint's key, only as VALUETRAIN_MODEL_KEY in the environment. The model gateway alone gets it."""
+    model_key_file: Path | None = None
+    """A file with the key, readable for you only, instead of the environment."""
+    model_output_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the endpoint calls the most tokens of a reply: the newest hosted models want `max_completion_tokens`."""
+
+    @field_validator("model_base_url")
+    @classmethod
+    def _endpoint(cls, url: str | None) -> str | None:
+        if url is not None:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError("must be like https://HOST/v1 or http://127.0.0.1:PORT/v1")
+            if parts.username or parts.password or parts.query:
+                raise ValueError("must hold no user, password or query: the key belongs into VALUETRAIN_MODEL_KEY")
+        return url
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if (self.model_base_url is None) != (self.model_name is None):
+            raise ValueError("model_base_url and model_name belong together: set both, or neither")
+        if self.model_key is not None and self.model_key_file is not None:
+            raise ValueError("the model's key comes from VALUETRAIN_MODEL_KEY or model_key_file, not from both")
+        return self
 
     @field_validator("store_url")
     @classmethod
@@ -140,6 +171,8 @@ def load(config: Path) -> Settings:
             raise CliError(f"{config} cannot be read: {problem}") from problem
         if not isinstance(values, dict):
             raise CliError(f"{config} must be a list of `name: value` lines")
+        if "model_key" in values:
+            raise CliError(f"{config} must not hold model_key: export VALUETRAIN_MODEL_KEY, or name a model_key_file")
     try:
         return Settings(**values)
     except ValidationError as problem:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import structlog
 
 from bus.processes import tied_to_parent
 from cli.errors import CliError
+from cli.gateways import GATEWAY, KEY_VARIABLE
 
 _log = structlog.get_logger("up")
 BACKOFF = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -108,6 +110,7 @@ class Supervisor:
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in the terminal is for us; we end the children in their order
             limit=_LONGEST_LINE,
+            env=environment_of(child),
         )
         child.process = process
         self._set(child, "starting", process.pid)
@@ -137,6 +140,11 @@ class Supervisor:
     def _set(self, child: Child, status: str, pid: int | None) -> None:
         child.status, child.pid = status, pid
         self._changed()
+
+
+def environment_of(child: Child) -> dict[str, str]:
+    """Ours, the model's key only for the gateway."""
+    return {name: value for name, value in os.environ.items() if name != KEY_VARIABLE or child.kind == GATEWAY}
 
 
 def _meaning(code: int) -> str:

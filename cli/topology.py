@@ -17,6 +17,7 @@ from bus.credentials import write_private
 from cli.bootstrap import embedded
 from cli.driving import ground
 from cli.errors import CliError, Exit
+from cli.gateways import GATEWAY
 from cli.home import Home
 from cli.joining import UP, Server, given
 from cli.logs import configure
@@ -42,7 +43,13 @@ def replicas_of(texts: Sequence[str]) -> dict[Role, int]:
 
 
 def components(
-    home: Home, conductors: int, replicas: dict[Role, int], backlog: str | None, repo: Path | None, every: float
+    home: Home,
+    conductors: int,
+    replicas: dict[Role, int],
+    backlog: str | None,
+    repo: Path | None,
+    every: float,
+    gateway: bool = False,
 ) -> tuple[list[Child], list[Child]]:
     """The conductors, and those who work for them. Names are unique: `conductor-1`, `training-2`."""
     at = ("--home", str(home.path))
@@ -52,6 +59,8 @@ def components(
         for role, count in replicas.items()
         for n in range(1, count + 1)
     ]
+    if gateway:
+        rest.insert(0, Child(GATEWAY, GATEWAY, (GATEWAY, "run", *at)))
     if backlog is None:
         rest.append(Child("effects", "effects", ("effects", "run", *at)))
     else:
@@ -83,7 +92,7 @@ def run_up(
         ground(home_path, backlog, repo)  # what is wrong with it is said now, not by a component that dies
     home.prepare()
     configure(home.log)
-    first, rest = components(home, conductors, counts, backlog, repo, every)
+    first, rest = components(home, conductors, counts, backlog, repo, every, settings.model_base_url is not None)
     try:
         anyio.run(_up, home, settings, first, rest, as_json)
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
 """The model gateway: it alone holds the key. Agents ask it over the bus; it asks the conductor, then the endpoint.
 
-Ask → read the prompt → may it be asked? (the conductor's word, recorded) → the endpoint → record → answer. Killed before
-the record, the call counts at its upper bound and is made again; after it, the record answers.
+Ask → read the prompt → may it be asked? (the conductor's word, recorded) → the endpoint → record → answer. Killed
+before the record, the call counts at its upper bound and is made again; after it, the record answers.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ PATIENCE = 5.0
 
 LOOK_AGAIN = 2.0
 """Seconds until the conductor is asked again about a call that another gateway may still be waiting for."""
+
+KEPT_SECONDS = 60.0
+"""How long an answer waits for its asker to ask again."""
 
 MOST_PROMPT = 64 * 1024 * 1024
 """Bytes of a prompt's blob; a larger one is no conversation."""
@@ -121,7 +124,7 @@ class Gateway:
         except UnreadableMessage as problem:
             _log.error("event_not_understood", subject=subject, reason=str(problem))
             return
-        self._ledger.add(envelope.event, envelope.time.date())
+        self._ledger.add(envelope.event)
 
     async def _answer(self, subject: str, raw: bytes) -> bytes:
         """The bus handler: the answer, or after a while that it is being worked on."""
@@ -140,7 +143,7 @@ class Gateway:
             await call.done.wait()
         if call.answer is None:
             return Answer(status="working").model_dump_json().encode()
-        self._calls.pop(key, None)  # repeated after this, the record answers
+        self._forget(key, call)
         return call.answer.model_dump_json().encode()
 
     async def _work(self, key: tuple[_Asker, Question], call: _Call) -> None:
@@ -153,6 +156,13 @@ class Gateway:
             _log.exception("model_call_broke", session=asker.session, phase=question.phase)
             call.answer = _unavailable(f"the model gateway failed: {type(problem).__name__}")
         call.done.set()
+        await anyio.sleep(KEPT_SECONDS)  # whoever asked may be gone
+        self._forget(key, call)
+
+    def _forget(self, key: tuple[_Asker, Question], call: _Call) -> None:
+        """Asked again after this, the record answers; what failed is tried anew."""
+        if self._calls.get(key) is call:
+            del self._calls[key]
 
     async def _settle(self, asker: _Asker, question: Question) -> Answer:
         raw = await anyio.to_thread.run_sync(self._prompt, question.prompt)

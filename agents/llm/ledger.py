@@ -31,7 +31,7 @@ class Ledger:
             self._recorded.add(call)
             self._spent = self._spent.plus(spend)
 
-    def add(self, event: Event, day: date) -> None:
+    def add(self, event: Event) -> None:
         """Take an event into account; others than those of model calls are none of its matter."""
         if isinstance(event, ModelCallRequested):
             tokens = event.input_tokens + event.output_tokens
@@ -41,9 +41,8 @@ class Ledger:
             self.recorded(event.call, ModelSpend(tokens=event.usage.total, usd=event.usd, seconds=event.seconds))
 
     def on(self, day: date) -> ModelSpend:
-        """What was used on `day`; nothing on a day before the newest one it has heard of."""
-        if not self._begin(day):
-            return ModelSpend()
+        """What was used on `day`, or on the newest day it has heard of: a clock that goes back frees nothing."""
+        self._begin(day)
         total = self._spent
         for most in self._open.values():
             total = total.plus(most)

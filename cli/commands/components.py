@@ -1,4 +1,5 @@
-"""The components as commands: `up`, `conductor run`, `agent run`, `effects run`, `autopilot run`."""
+"""The components as commands: `up`, `conductor run`, `agent run`, `effects run`, `gateway run`,
+`autopilot run`."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ agent_app = typer.Typer(no_args_is_help=True, help="Run an agent as a process of
 conductor_app = typer.Typer(no_args_is_help=True, help="Run a conductor as a process of its own.")
 autopilot_app = typer.Typer(no_args_is_help=True, help="Run Auto-Pilot as a process of its own.")
 effects_app = typer.Typer(no_args_is_help=True, help="Run the effect executor as a process of its own.")
+gateway_app = typer.Typer(no_args_is_help=True, help="Run the model gateway as a process of its own.")
 EveryOption = Annotated[
     float, typer.Option("--every", metavar="SECONDS", min=0.1, help="How often to look at the backlog again.")
 ]
@@ -26,6 +28,7 @@ RepoOption = Annotated[
 @conductor_app.callback()
 @autopilot_app.callback()
 @effects_app.callback()
+@gateway_app.callback()
 def _group() -> None:
     """Keeps `run` a command of its own."""
 
@@ -60,6 +63,20 @@ def effects_run(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) ->
         from cli.components import run_effects
 
         run_effects(home, as_json)
+
+
+@gateway_app.command("run")
+def gateway_run(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Run the model gateway, the only component that holds the language model's key. One runs on a home.
+
+    Needs model_base_url and model_name; the endpoint's key comes from VALUETRAIN_MODEL_KEY or model_key_file.
+
+    Example: `valuetrain gateway run`
+    """
+    with guard(home, as_json):
+        from cli.components import run_gateway
+
+        run_gateway(home, as_json)
 
 
 @agent_app.command("run")
