@@ -164,6 +164,8 @@ def _system(on: Ground, agents: bool | None, planner: str | None) -> AbstractAsy
     if server is None and up_runs(on.home):
         server = RunningServer(on.home.bus)
     if server is None:
+        if agents is not False and on.settings.planner == "llm" and on.settings.model_base_url is None:
+            raise CliError("planner llm asks a model and none is set: name model_base_url and model_name (docs/llm.md)")
         return _own(on, agents is not False)
     if planner is not None:
         raise CliError(
