@@ -43,8 +43,10 @@ def model_key(settings: Settings) -> str | None:
     return key
 
 
-def _name(path: Path) -> str:
+def _name(directory: Path) -> str:
     """Kept over restarts: a call that this gateway no longer waits for is then known to be lost."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    path = directory / "name"
     if not path.exists():
         write_private(path, f"gateway-{short_token(8)}\n")
     return path.read_text("utf-8").strip()

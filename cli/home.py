@@ -105,7 +105,7 @@ class Home:
 
     @property
     def gateway(self) -> Path:
-        """The name of this home's model gateway, by which the conductor knows its lost calls."""
+        """What the model gateway keeps: its name, by which the conductor knows its lost calls."""
         return self.path / "gateway"
 
     @property

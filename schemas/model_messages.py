@@ -21,7 +21,7 @@ Counted = Literal["reported", "bound"]
 
 
 class RequestModelCall(Command, stream="session", senders=(Sender.GATEWAY,)):
-    """May a model be asked, in this attempt, by this agent? The gateway asks before each call.
+    """Let a model be asked, in this attempt, by this agent: the gateway wants to know before each call.
 
     `agent` is whose login spoke to the gateway; `number` counts the attempt's replies from 1; `prompt` is the SHA-256
     of the conversation and its tools, and the blob of that name holds them. `input_tokens` is the most the prompt can

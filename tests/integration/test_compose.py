@@ -45,7 +45,7 @@ def test_everything_that_runs_apart_is_there() -> None:
     agents = {command[2] for command in COMMANDS.values() if command[:2] == ["agent", "run"]}
     assert agents == {role.value for role in Role}
     assert SERVICES["conductor"]["deploy"]["replicas"] == 2
-    assert {"nats", "postgres", "autopilot", "logins", "database-login"} <= set(SERVICES)
+    assert {"nats", "postgres", "autopilot", "gateway", "logins", "database-login"} <= set(SERVICES)
 
 
 def test_services_and_volumes_fit_together() -> None:
@@ -66,7 +66,7 @@ def test_each_role_has_its_own_login_and_no_other() -> None:
         t.removeprefix("/init/logins/"): s for t, s in _mounts(SERVICES["database-login"]).items() if "logins" in t
     }
     for name, service in SERVICES.items():
-        if name.startswith("agent-") or name == "autopilot":
+        if name.startswith("agent-") or name in ("autopilot", "gateway"):
             role = name.removeprefix("agent-")
             mounts = _mounts(service)
             assert mounts["/train/bus/credentials"] == handed[role]
@@ -82,6 +82,10 @@ def test_no_container_may_more_than_it_needs(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert "ports" not in service, "nothing is open to the outside"
     assert PINNED.fullmatch(service["image"]), "no registry's host, an exact version"
+
+
+def test_only_the_gateway_gets_the_models_key() -> None:
+    assert [name for name, service in SERVICES.items() if "model" in str(service)] == ["gateway"]
 
 
 def test_no_secret_is_written_down() -> None:
