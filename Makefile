@@ -25,7 +25,7 @@ define step
 	@$(2) || { status=$$?; printf '\nFAILED: %s (exit status %s)\n' '$(1)' "$$status" >&2; exit "$$status"; }
 endef
 
-.PHONY: help setup demo test check chaos bench clean
+.PHONY: help setup demo test check chaos bench eval clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,10 @@ chaos: $(STAMP) ## the long proof by crashes: 200 kills while 50 sessions run, o
 
 bench: $(STAMP) ## measure
 	@$(BIN)/python -m benchmarks
+
+# EVAL passes options on: make eval EVAL="--runs 5 csv-last-row"
+eval: $(STAMP) ## measure the configured language model on small code tickets
+	@$(BIN)/python -m benchmarks.tickets $(EVAL)
 
 clean: ## remove .venv, caches, build products and the demo's folder
 	rm -rf $(VENV) .demo build dist htmlcov coverage.xml .coverage .coverage.* \

@@ -23,6 +23,7 @@ from benchmarks import (
     latency,
     orchestration,
     overhead,
+    planner,
     relay,
     replay,
     rules,
@@ -43,6 +44,7 @@ PARTS = {
     "rules": rules.figures,
     "orchestration": orchestration.figures,
     "waiting": waiting.figures,
+    "planner": planner.figures,
 }
 
 

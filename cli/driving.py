@@ -87,13 +87,17 @@ def ground(
     concurrency: int | None = None,
     wait: bool = False,
     source: Backlog | None = None,
+    planner: str | None = None,
 ) -> Ground:
-    """Read everything a drive needs; `source` is the backlog if it is known already. Raises CliError, GitError, BacklogError, PolicyError."""
+    """Read everything a drive needs; `source` is the backlog if it is known already. Raises CliError, GitError,
+    BacklogError, PolicyError."""
     if wrong := misplaced():
         raise CliError(f"{'; '.join(wrong)}: install valuetrain into an environment of its own")
     place = Home(home.resolve())
     settings = load(place.config)
     use_plugins(place)
+    if planner is not None:
+        settings = settings.model_copy(update={"planner": planner})
     place.prepare()
     if source is None:
         configure(place.log)
@@ -104,9 +108,8 @@ def ground(
 
         base = prepared(place, backlog, settings, repo)
         repository, policy, version = _repository(base.repository.path), base.policy, base.version
-        renew = partial(
-            ground, home, backlog, repo, max_tickets=max_tickets, concurrency=concurrency, wait=wait, source=source
-        )
+        limits = {"max_tickets": max_tickets, "concurrency": concurrency}
+        renew = partial(ground, home, backlog, repo, wait=wait, source=source, planner=planner, **limits)
     else:
         repository = _repository(repo or Path.cwd())
         policy, version = load_policy(place.policy)
@@ -172,12 +175,20 @@ async def _joined(on: Ground, server: Server) -> AsyncIterator[_Running]:
         raise
 
 
-def _system(on: Ground, agents: bool | None) -> AbstractAsyncContextManager[_Running]:
+def _system(on: Ground, agents: bool | None, planner: str | None) -> AbstractAsyncContextManager[_Running]:
     server: Server | None = given(on.home, on.settings)
     if server is None and up_runs(on.home):
         server = RunningServer(on.home.bus)
     if server is None:
+        if agents is not False and on.settings.planner == "llm" and on.settings.model_base_url is None:
+            raise CliError("planner llm asks a model and none is set: name model_base_url and model_name (docs/llm.md)")
         return _own(on, agents is not False)
+    if planner is not None:
+        raise CliError(
+            f"a system runs at {server.url} with agents of its own: leave out --planner, and set `planner` where they "
+            f"run",
+            Exit.USAGE,
+        )
     if agents:
         raise CliError(
             f"a system runs at {server.url} with agents of its own: leave out --agents, or run one beside them with "
@@ -196,13 +207,14 @@ def run_drive(
     wait: bool,
     agents: bool | None,
     repo: Path | None,
+    planner: str | None,
     as_json: bool,
 ) -> Exit:
     """Run one drive and print what it came to; the exit code."""
-    on = ground(home, backlog, repo, max_tickets=max_tickets, concurrency=concurrency, wait=wait)
+    on = ground(home, backlog, repo, max_tickets=max_tickets, concurrency=concurrency, wait=wait, planner=planner)
     if not as_json:
         _warn(on)
-    system_ = _system(on, agents)
+    system_ = _system(on, agents, planner)
 
     async def main() -> tuple[Summary, list[dict[str, Any]]]:
         progress = Progress(quiet=as_json)

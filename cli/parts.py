@@ -34,6 +34,7 @@ from store.relay import HOLD_SECONDS, Relay
 from workspace.blobs import Blobs
 
 if TYPE_CHECKING:
+    from agents.port import Planner
     from forge.client import GitHub
     from workspace.children import ForkServer
 
@@ -184,7 +185,9 @@ async def serving(
     from agents.loop import Agent
 
     async with await connect(server.login(role.value), name=f"agent-{role.value}") as bus:
-        agent = Agent(role, bus, Blobs(home.blobs), children, home.attempts, places, facts=settings.facts)
+        blobs = Blobs(home.blobs)
+        planner = _planner(role, bus, blobs, settings)
+        agent = Agent(role, bus, blobs, children, home.attempts, places, planner, facts=settings.facts)
         async with agent.running(replace(agent_consumer(role), max_in_flight=settings.skill_processes)):
             yield
 
@@ -198,6 +201,19 @@ def _writing(settings: Settings, repository: str) -> GitHub:
         return github_at(f"github:{repository}", settings, read_only=False)
     except CliError as problem:
         raise ForgeError(str(problem)) from problem
+
+
+def _planner(role: Role, bus: NatsBus, blobs: Blobs, settings: Settings) -> Planner | None:
+    """The planner the settings name; None for the agent's own, the playbook. Its model is asked through the gateway."""
+    if settings.planner == "playbook":
+        return None
+    from agents.llm.asking import GatewayModel
+    from agents.planner import LlmPlanner
+    from agents.planning.session import Means
+
+    return LlmPlanner(
+        Means(lambda attempt, task: GatewayModel(bus, blobs, settings.tenant, role, attempt), blobs, settings.facts)
+    )
 
 
 @asynccontextmanager

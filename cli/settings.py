@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     sandbox_environments: tuple[Path, ...] = ()
     """Directories (a virtual environment) that contained commands may read and run besides the system's programs; their
     `bin` comes first on the path."""
+    planner: Literal["playbook", "llm"] = "playbook"
+    """Who plans the phases that a pipeline marks `planned`: the playbook, or a language model."""
     skill_processes: Annotated[int, Field(ge=1, le=64)] = 2
     """How many skills may run at once."""
     skill_folders: tuple[Path, ...] = ()
@@ -91,6 +93,7 @@ class Settings(BaseSettings):
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")):
             raise ValueError("must begin with https://, or the token could be read on its way")
         return url.rstrip("/")
+
     model_base_url: str | None = None
     """The OpenAI-compatible endpoint of a language model (`http://127.0.0.1:11434/v1`); left out: no model is asked."""
     model_name: ModelName | None = None

@@ -6,8 +6,7 @@ It ends by the tool that submits, or at a limit, in a circle, by a refusal, or w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
 
 from agents.llm.port import BadReply, BudgetReached, Model, ModelError, ModelRefused
 from agents.planning.context import MOST, fitted
@@ -77,32 +76,31 @@ class Conversation:
         sent = fitted(self.messages, self.characters)
         if sent is None:
             raise self.ended("limit_reached", f"the conversation has more than {self.characters:,} characters")
-
-        async def ask() -> dict[str, Any]:
-            try:
-                reply = await self.model.reply(sent, self.toolbox.specs)
-            except BadReply as problem:
-                return {"unreadable": problem.reason[:500]}
-            return {"reply": reply.model_dump(mode="json")}
-
+        self.steps.replies += 1
+        asked = digest(f"{len(sent)}\0{sent[-1].content}")
+        if (known := self.journal.next_is("unreadable", asked)) is not None:
+            self._unread(known["reason"])
+            return None
         try:
-            entry = await self.journal.once("reply", ask)
+            reply = await self.model.reply(sent, self.toolbox.specs)
         except BudgetReached as problem:
             raise self.ended("limit_reached", problem.reason) from problem
         except ModelRefused as problem:
             raise self.ended("refused", problem.reason, problem.failure) from problem
-        except ModelError as problem:
-            raise AttemptError(
-                problem.failure, problem.reason, self.steps.detail("unavailable", problem.reason)
-            ) from problem
-        self.steps.replies += 1
-        if "unreadable" in entry:
-            self._count_unreadable(str(entry["unreadable"]))
-            self.messages.append(Message(role="user", content=f"Your last reply could not be read. {REMINDER}"))
+        except BadReply as problem:
+            reason = problem.reason[:500]
+            self.journal.add("unreadable", asked, {"reason": reason})
+            self._unread(reason)
             return None
-        reply = Reply.model_validate(entry["reply"])
+        except ModelError as problem:
+            detail = self.steps.detail("unavailable", problem.reason)
+            raise AttemptError(problem.failure, problem.reason, detail) from problem
         self.steps.models.add(f"{reply.provider}/{reply.model}")
         return reply
+
+    def _unread(self, reason: str) -> None:
+        self._count_unreadable(reason)
+        self.messages.append(Message(role="user", content=f"Your last reply could not be read. {REMINDER}"))
 
     def _remind(self, reply: Reply) -> None:
         if why := self._circles.talked():
@@ -132,27 +130,17 @@ class Conversation:
     async def _observe(self, call: ToolCall, *, too_many: bool) -> Observation:
         if too_many:
             return Observation("failed", f"at most {CALLS} calls in one reply: call it again")
-        if self.journal.goes_on and self.toolbox.again(call):
-            await self.toolbox.call(call)
-        fresh: list[Observation] = []
-
-        async def observe() -> dict[str, Any]:
-            fresh.append(await self.toolbox.call(call))
-            each = fresh[0]
-            if each.outcome == "submitted":
-                raise _Submission
-            return {"outcome": each.outcome, "text": each.text, "note": each.note, "raw": each.raw}
-
-        try:
-            return Observation(**await self.journal.once("observation", observe))
-        except _Submission:  # never from the journal: what it made is needed again
-            return fresh[0]
+        asked = digest(f"{call.id}\0{call.name}\0{call.arguments}")
+        if (known := self.journal.next_is("observation", asked)) is not None:
+            if self.toolbox.again(call):
+                await self.toolbox.call(call)
+            return Observation(**known)
+        observation = await self.toolbox.call(call)
+        if observation.outcome != "submitted":  # what a submission made is needed again
+            self.journal.add("observation", asked, asdict(observation))
+        return observation
 
     def _count_unreadable(self, why: str) -> None:
         self._unreadable += 1
         if self._unreadable >= UNREADABLE:
             raise self.ended("format_error", f"{UNREADABLE} times in a row: {why[:300]}")
-
-
-class _Submission(Exception):
-    """Leaves the journal without an entry."""

@@ -1,7 +1,9 @@
-"""What an attempt's conversation came to so far, on the disk: an agent that was killed goes on where it was.
+"""What tools gave in an attempt's conversation so far, on the disk: an agent that was killed goes on where it was.
 
-One JSON document a line, in the order in which things happened: replies of the model and observations of tools. It lies
-beside the files the tools work on and dies with them. It is not the record: that is the gateway's and the store's.
+One JSON document a line, in the order in which things happened. The model's replies are not in it: the record has them,
+and gives them to whoever asks the same again. The same is asked only if every observation is the same to the byte, and
+what a command prints (times, addresses) never is twice: that is what this is for. It lies beside the files the tools
+work on and dies with them.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +25,26 @@ class Journal:
         self._entries: list[dict[str, Any]] = known if known and known[0] == first else [dict(first)]
         self._rewrite()  # without a torn last line, which would become the beginning of the next one
 
-    @property
-    def goes_on(self) -> bool:
-        """Whether there is anything left of an earlier run that was not asked for yet."""
-        return self._at < len(self._entries)
+    def next_is(self, kind: str, of: str) -> dict[str, Any] | None:
+        """What an earlier run wrote down next, if it was of `kind` and about `of` (a digest of what was asked)."""
+        if self._at >= len(self._entries):
+            return None
+        entry = self._entries[self._at]
+        if (entry.get("kind"), entry.get("of")) != (kind, of):
+            return None
+        self._at += 1
+        value: dict[str, Any] = entry["value"]
+        return value
 
-    async def once(self, kind: str, make: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-        """The next entry, of `kind`: from the journal if it is there, else made and written down."""
-        if self.goes_on:
-            entry = self._entries[self._at]
-            if entry.get("kind") == kind:
-                self._at += 1
-                found: dict[str, Any] = entry["value"]
-                return found
-            del self._entries[self._at :]  # it went another way after all: from here on it is new
+    def add(self, kind: str, of: str, value: dict[str, Any]) -> None:
+        """Write down what happened. Had an earlier run gone another way from here on, that is forgotten."""
+        if self._at < len(self._entries):
+            del self._entries[self._at :]
             self._rewrite()
-        value = await make()
-        self._entries.append({"kind": kind, "value": value})
+        self._entries.append({"kind": kind, "of": of, "value": value})
         self._at = len(self._entries)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(self._entries[-1]) + "\n")
-        return value
 
     def _rewrite(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

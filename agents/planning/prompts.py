@@ -56,5 +56,5 @@ def task(what: str, phase: PhaseStarted, material: Mapping[str, str], notes: Ite
     ticket = phase.ticket
     parts = [what, "", f"Phase {phase.phase} of pipeline {phase.pipeline}, ticket {ticket.id}.", *notes, ""]
     parts.append(wrapped(f"{ticket.title}\n\n{shortened(ticket.body, 12_000, 4_000)}", f"ticket {ticket.id}"))
-    parts += [wrapped(shortened(text, 12_000, 4_000), f"artifact {name}") for name, text in material.items()]
+    parts += [wrapped(text, f"artifact {name}") for name, text in material.items()]
     return "\n".join(parts)

@@ -16,6 +16,7 @@ from agents.planning.journal import Journal
 from agents.planning.prompts import system, task
 from agents.planning.steps import Steps, digest
 from agents.planning.tools import Tool, Toolbox
+from agents.planning.untrusted import shortened
 from agents.planning.workplace import Workplace
 from agents.port import Attempt, AttemptError, RunSkill, SkillRun
 from schemas.model_calls import Message
@@ -49,6 +50,8 @@ class Session:
     attempt: Attempt
     run_skill: RunSkill
     steps: Steps = field(default_factory=lambda: Steps(""))
+    doubts: tuple[str, ...] = ()
+    """What a reviewer should know of where the tools ran."""
     _began: float = field(default_factory=time.monotonic)
 
     def left(self) -> float:
@@ -71,11 +74,15 @@ class Session:
         """Where the attempt's files lie, those of a killed run of it included."""
         return Workplace(self.attempt.directory, self.attempt.phase.phase)
 
+    def read(self, name: str) -> str:
+        """The text of an artifact that an earlier phase left and that is no secret of the harness; empty if there is
+        none."""
+        refs = [ref for ref in self.attempt.phase.artifacts if ref.name == name and not ref.sealed]
+        return self.means.blobs.read(refs[0].sha256).decode("utf-8", "replace") if refs else ""
+
     def material(self, *names: str) -> dict[str, str]:
-        """The texts of artifacts that earlier phases left, of those that are there and open."""
-        refs = {ref.name: ref for ref in self.attempt.phase.artifacts if not ref.sealed}
-        there = [refs[name] for name in names if name in refs]
-        return {ref.name: self.means.blobs.read(ref.sha256).decode("utf-8", "replace") for ref in there}
+        """What a model is shown of such artifacts: beginning and end of the long ones."""
+        return {name: shortened(text, 12_000, 4_000) for name in names if (text := self.read(name))}
 
     async def talk(
         self, what: str, role: str, order: str, material: Mapping[str, str], tools: tuple[Tool, ...], most: int = 0
@@ -125,7 +132,7 @@ class Session:
             ticked=(),
             measurements=(),
             acceptance=(),
-            warnings=(*self.steps.warnings(), *warnings),
+            warnings=(*self.doubts, *self.steps.warnings(), *warnings),
             usage=Usage(),
         )
 

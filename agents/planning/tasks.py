@@ -52,7 +52,7 @@ async def build(session: Session) -> list[SkillRun]:
     """The change: written in a checkout of its own, taken as a patch, tested by the skill. Raises AttemptError."""
     desk = await _desk(session)
     material = session.material("change-brief.json", "change-design.md", "test-plan.md", "design-note.md")
-    brief = ChangeBrief.model_validate_json(session.material("change-brief.json")["change-brief.json"])
+    brief = ChangeBrief.model_validate_json(session.read("change-brief.json"))
     done: list[SkillRun] = []
 
     async def submit(given: Summary) -> str | Submitted:
@@ -102,9 +102,9 @@ async def design(session: Session) -> list[SkillRun]:
 async def review(session: Session) -> list[SkillRun]:
     """A second look at the patch by a model: an artifact and warnings, never the decision. What goes wrong with it is a
     warning, since the harness's own review stands without it."""
-    if "change.patch" not in {ref.name for ref in session.attempt.phase.artifacts}:
+    patch = session.read("change.patch")
+    if not patch:
         return []
-    patch = session.material("change.patch")["change.patch"]
     material = {**session.material("change-brief.json"), "change.patch": _most_of(patch)}
     said: list[Remarks] = []
 
@@ -184,7 +184,7 @@ async def _desk(session: Session) -> Desk:
         raise AttemptError(FailureClass.INPUT, f"{reason}; use a pipeline with a phase that has `apply`")
     place = ticket.checkout
     try:
-        sandbox, _ = sandbox_from(session.means.facts)
+        sandbox, session.doubts = sandbox_from(session.means.facts)
         made = await anyio.to_thread.run_sync(session.workplace.checkout, Path(place.repository), place.commit)
     except InputError as problem:
         raise AttemptError(FailureClass.INPUT, str(problem)) from problem

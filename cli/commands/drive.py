@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -42,6 +42,13 @@ def drive(
             "runs already].",
         ),
     ] = None,
+    planner: Annotated[
+        Literal["playbook", "llm"] | None,
+        typer.Option(
+            "--planner",
+            help="Who plans the phases that a pipeline marks `planned` [default: the setting `planner`].",
+        ),
+    ] = None,
     repo: Annotated[
         Path | None,
         typer.Option(
@@ -63,6 +70,8 @@ def drive(
 
     `valuetrain drive --backlog backlog --max-tickets 1 --json`
 
+    `valuetrain drive --planner llm`
+
     Exit codes: 0 all done, 3 a person is waited for, 4 something is blocked, 1 error, 2 usage.
     """
     if context.invoked_subcommand is not None:
@@ -78,6 +87,7 @@ def drive(
             wait=wait,
             agents=agents,
             repo=repo,
+            planner=planner,
             as_json=as_json,
         )
         raise typer.Exit(int(code))

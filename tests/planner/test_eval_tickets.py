@@ -11,7 +11,9 @@ import pytest
 
 from agents.skills.change.junit import read_junit
 from benchmarks.tickets.loading import CodeTicket, tickets
+from benchmarks.tickets.running import Run, summary
 
+ROOT = Path(__file__).resolve().parents[2]
 TICKETS = tickets()
 
 
@@ -43,3 +45,31 @@ def test_the_hidden_test_tells_done_from_not_done(ticket: CodeTicket, tmp_path: 
     assert before[1] != set(), "the hidden test fails"
     assert outcomes(ticket, tmp_path / "after", done=True) == (set(), set())
     assert set(ticket.reference) <= set(ticket.files)
+
+
+def test_without_an_endpoint_nothing_is_measured_and_it_says_so(tmp_path: Path) -> None:
+    def said() -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.tickets", "--home", str(tmp_path)],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+            env={name: value for name, value in os.environ.items() if not name.startswith("VALUETRAIN_")},
+        )  # fmt: skip
+        assert done.stdout == ""
+        return done.returncode, done.stderr
+
+    code, why = said()
+    assert (code, "no endpoint is configured, so nothing is measured" in why) == (2, True)
+    (tmp_path / "config.yaml").write_text("model_base_url: http://127.0.0.1:9/v1\nmodel_name: none\n")
+    code, why = said()
+    assert (code, "no price is configured, so nothing is measured" in why) == (2, True)
+
+
+def test_what_several_runs_come_to() -> None:
+    chosen = TICKETS[:4]
+    names = [ticket.name for ticket in chosen]
+    runs = [Run(frozenset(names[:n]), {}, 0.0) for n in (1, 2, 3)]
+    lines = summary(chosen, runs)
+    assert lines[0].split() == [names[0], "3", "of", "3"]
+    assert lines[3].split() == [names[3], "0", "of", "3"]
+    assert lines[-1] == "solved: 50.0% ± 14.4% (mean ± SEM over 3 runs)"
+    assert summary(chosen, runs[:1])[-1] == "solved: 25.0% (one run: no standard error)"

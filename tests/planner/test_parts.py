@@ -151,37 +151,32 @@ def test_protected_paths_and_the_tickets_folder_are_not_written(files: Files, pa
         files.write("tickets/delivery_7/ticket.yml", "x")
 
 
-async def test_a_torn_journal_goes_on_before_the_tear(tmp_path: Path) -> None:
+def test_a_torn_journal_goes_on_before_the_tear(tmp_path: Path) -> None:
     path = tmp_path / "build.jsonl"
-
-    async def made(value: int) -> dict[str, int]:
-        return {"n": value}
-
     journal = Journal(path, "task")
     for number in range(3):
-        await journal.once("reply", lambda n=number: made(n))  # type: ignore[misc]
+        journal.add("observation", str(number), {"n": number})
     path.write_bytes(path.read_bytes()[:-5])
     again = Journal(path, "task")
-    values = [(await again.once("reply", lambda n=number: made(n)))["n"] for number in (10, 11, 12)]  # type: ignore[misc]
-    assert values == [0, 1, 12]
+    assert [again.next_is("observation", str(n)) for n in range(3)] == [{"n": 0}, {"n": 1}, None]
+    again.add("observation", "2", {"n": 12})
     third = Journal(path, "task")
-    assert [(await third.once("reply", lambda: made(99)))["n"] for _ in range(4)] == [0, 1, 12, 99]
+    assert [third.next_is("observation", str(n)) for n in range(4)] == [{"n": 0}, {"n": 1}, {"n": 12}, None]
 
 
-async def test_a_journal_that_went_another_way_is_cut_there(tmp_path: Path) -> None:
+def test_a_journal_that_went_another_way_is_cut_there(tmp_path: Path) -> None:
     path = tmp_path / "build.jsonl"
-
-    async def made(value: int) -> dict[str, int]:
-        return {"n": value}
-
     first = Journal(path, "task")
-    for number, kind in enumerate(("reply", "observation", "observation")):
-        await first.once(kind, lambda n=number: made(n))  # type: ignore[misc]
+    for number in range(3):
+        first.add("observation", str(number), {"n": number})
     second = Journal(path, "task")
-    assert (await second.once("reply", lambda: made(7)))["n"] == 0
-    assert (await second.once("reply", lambda: made(7)))["n"] == 7
+    assert second.next_is("observation", "0") == {"n": 0}
+    assert second.next_is("observation", "other") is None
+    assert second.next_is("unreadable", "1") is None
+    second.add("observation", "other", {"n": 7})
     third = Journal(path, "task")
-    assert [(await third.once("reply", lambda: made(8)))["n"] for _ in range(3)] == [0, 7, 8]
+    assert [third.next_is("observation", of) for of in ("0", "other", "2")] == [{"n": 0}, {"n": 7}, None]
+    assert Journal(path, "another").next_is("observation", "0") is None
 
 
 def test_what_a_model_is_told_of_parameters_is_plain_json_schema() -> None:

@@ -110,25 +110,44 @@ async def test_an_endpoint_that_is_away_is_tried_again(bench: Bench) -> None:
     assert gone.value.failure is FailureClass.TRANSIENT
 
 
-async def test_an_attempt_that_was_killed_goes_on_where_it_was(bench: Bench) -> None:
-    """The process dies while the model is asked a third time; another holder of the attempt takes over."""
-    with pytest.raises(AssertionError, match="asked for one more"):
-        await bench.build(LOOK, FIX)
-    built = await bench.build(TEST, SUBMIT, lease=2)
+@pytest.mark.parametrize("bad", [False, True])
+async def test_an_attempt_that_was_killed_goes_on_where_it_was(bench: Bench, bad: bool) -> None:
+    """The process dies while the model is asked once more. Whoever takes over asks the same to the byte (so that the
+    record answers), and runs nothing again."""
+    clock = call("run_command", command="date +%s%N; cat /proc/sys/kernel/random/uuid")
+    begun = [clock, *([BadReply("no JSON")] if bad else []), FIX]
+    with pytest.raises(AssertionError, match="asked for one more") as died:
+        await bench.build(*begun)
+    first = died.traceback[-1].frame.f_locals["self"].asked
+    built = await bench.build(clock, FIX, TEST, SUBMIT, lease=2)
     built.script.assert_used_up()
-    conversation = built.script.asked[0].messages
-    assert [m.role for m in conversation] == ["system", "user", "assistant", "tool", "assistant", "tool"]
+    known = [each for at, each in enumerate(first) if not (bad and at == 1)]
+    assert [each.messages for each in built.script.asked[:2]] == [each.messages for each in known]
     assert "+    lines = text.splitlines()" in built.read("change.patch"), "what was written is still there"
-    assert [step["tool"] for step in built.steps] == ["read_file", "write_file", "write_file", "submit"]
+    assert [step["tool"] for step in built.steps] == ["run_command", "write_file", "write_file", "submit"]
+    assert len(bench.used) == 1, "the command ran once"
     assert not (bench.place / "attempts" / "build-1-1" / "planner").exists(), "moved, not shared"
+
+
+async def test_what_ended_for_a_reason_is_not_gone_on_with(bench: Bench) -> None:
+    with pytest.raises(Ended):
+        await bench.build(FIX, *[LOOK] * 3)
+    with pytest.raises(Ended, match="nothing left"):
+        await bench.build(SUBMIT, BudgetReached("nothing left"), lease=2)
+    with pytest.raises(AttemptError, match="away"):
+        await bench.build(FIX, ModelUnavailable("the endpoint is away"), lease=3)
+    built = await bench.build(FIX, SUBMIT, lease=4)
+    assert built.steps[0]["outcome"] == "done"
+    left = {each.parent.name for each in (bench.place / "attempts").glob("*/planner-ended")}
+    assert left == {"build-1-1", "build-1-2"}
 
 
 async def test_a_journal_of_another_task_is_not_believed(bench: Bench) -> None:
     with pytest.raises(AssertionError):
-        await bench.build(LOOK)
+        await bench.build(call("run_command", command="true"))
     bench.ticket = bench.ticket.model_copy(update={"body": "Something else."})
-    built = await bench.build(FIX, SUBMIT, lease=2)
-    assert len(built.script.asked[0].messages) == 2
+    await bench.build(call("run_command", command="true"), FIX, SUBMIT, lease=2)
+    assert len(bench.used) == 2
 
 
 async def test_what_is_not_left_to_a_planner_goes_on_by_rule(bench: Bench) -> None:
