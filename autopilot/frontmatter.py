@@ -34,6 +34,7 @@ REMEDIES = {
     "change": "name a patch file below the backlog folder, for example `change: patches/12.patch`",
     "repository": "name a git repository below one of the policy's `repository_roots`, or leave the line out",
     "acceptance_tests": "write a list of test files below the backlog folder, for example `- tests/test_12.py`",
+    "sensitive": "write a list of columns that make groups of people, for example `sensitive: [sex, age]`",
     "checkout": "leave it out: the drive sets it, to the commit it starts from",
     "created": "write date, time and zone, for example `created: 2026-11-01T09:00:00Z`",
     "file": "begin with a line `---`, then `field: value` lines, then another line `---`, then the free text",
