@@ -22,7 +22,7 @@ from workspace.blobs import BlobError, Blobs
 from workspace.children import ForkServer
 from workspace.outcomes import ChildOutOfMemory, ChildResult, ChildTimeout, ServerLost
 
-HARNESS_SCOPES = frozenset({"metrics", "baseline", "champion", "review", "audit"})
+HARNESS_SCOPES = frozenset({"metrics", "baseline", "champion", "review", "audit", "robustness", "fairness"})
 """What acceptance criteria read: only skills of the harness, which see the sealed labels, may measure it."""
 
 MEMORY_LIMIT = 8 * 1024**3

@@ -35,6 +35,7 @@ REMEDIES = {
     "change": "name a patch file below the backlog folder, for example `change: patches/12.patch`",
     "repository": "name a git repository below one of the policy's `repository_roots`, or leave the line out",
     "acceptance_tests": "write a list of test files below the backlog folder, for example `- tests/test_12.py`",
+    "sensitive": "write a list of columns that make groups of people, for example `sensitive: [sex, age]`",
     "checkout": "leave it out: the drive sets it, to the commit it starts from",
     "origin": "leave it out: the source of the ticket sets it",
     "requester_id": "leave it out: the source of the ticket sets it",

@@ -75,7 +75,23 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "evaluation.predict": ("serving.batch_ms_per_row", "serving.single_row_ms"),
     "evaluation.measure": _measured_on_the_holdout(),
     "evaluation.audit": ("audit.findings",),
+    "evaluation.stress": (
+        "robustness.worst_loss",
+        "robustness.worst_loss_upper",
+        "robustness.changed",
+        "serving.p95_ms",
+        "serving.row_megabytes",
+    ),
+    "evaluation.fairness": (
+        "fairness.columns",
+        "fairness.clear_differences",
+        "fairness.parity_difference",
+        "fairness.odds_difference",
+        "fairness.accuracy_difference",
+        "fairness.error_difference",
+    ),
     "risk.profile": ("risk.tier", "risk.score", "risk.veto"),
+    "risk.compliance": ("compliance.ml_test_score",),
     "risk.data": ("risk.tier", "risk.score", "risk.veto"),
     "devsecops.canary": ("canary.requests", "canary.challenger_requests", "canary.breach"),
     "devsecops.monitor": (

@@ -63,6 +63,8 @@ class Ticket(Value):
     """The git repository the change is for, below one of the policy's `repository_roots`."""
     acceptance_tests: tuple[str, ...] = later(())
     """Test files below the backlog folder that must pass on the changed code; whoever builds does not see them."""
+    sensitive: tuple[str, ...] = later(())
+    """Columns that make groups of people, between whom the model's figures are compared."""
     checkout: Checkout | None = later(None)
     """Set by the drive, never by the author."""
     origin: Annotated[str, Field(pattern=r"^github:[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")] | None = later(None)

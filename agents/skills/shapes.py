@@ -37,7 +37,7 @@ class SourceSpec(Value):
     """`data-source.json`: where the rows came from."""
 
     uri: str
-    kind: Literal["csv", "parquet", "sklearn", "statsmodels", "synthetic"]
+    kind: Literal["csv", "parquet", "sqlite", "sklearn", "statsmodels", "synthetic"]
     rows: int
     columns: tuple[str, ...]
     sha256: str

@@ -70,13 +70,21 @@ def test_an_engagement_has_every_phase_of_the_train_in_order() -> None:
 
 
 def test_the_default_pipeline_is_the_one_that_was_always_recorded() -> None:
-    """Its file was divided into checklists since; sessions must not notice. Version 2 registers its package."""
+    """Its file was divided into checklists since; sessions must not notice. Version 2 registers its package; version 3
+    measures robustness, compares groups and writes the compliance bundle, and is otherwise the same."""
     history = (ROOT / "tests" / "golden" / "ml-delivery.history.jsonl").read_text("utf-8").splitlines()
     started = next(line for line in map(json.loads, history) if line["type"] == "session_started")
     recorded = PipelineDefinition.model_validate(started["data"]["pipeline"])
-    *before, deployment = recorded.phases
-    deployment = deployment.model_copy(update={"registers": "model-package.zip"})
-    assert load("ml-delivery") == recorded.model_copy(update={"version": 2, "phases": (*before, deployment)})
+    now = load("ml-delivery")
+    assert now.version == 3
+    added = {"validation": ("skills", "artifacts", "checklist"), "risk-review": ("skills", "artifacts")}
+    for before, phase in zip(recorded.phases, now.phases, strict=True):
+        same = {name: getattr(before, name) for name in added.get(phase.name, ())}
+        for name, was in same.items():
+            assert getattr(phase, name)[: len(was)] == was
+            assert len(getattr(phase, name)) > len(was)
+        registers = {"registers": before.registers} if phase.name == "deployment" else {}
+        assert phase.model_copy(update=same | registers) == before
 
 
 def test_no_checklist_lies_about_unused() -> None:

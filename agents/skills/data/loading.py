@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from agents.skill import InputError
-from agents.skills.data import files, packaged, refills, tables
+from agents.skills.data import database, files, packaged, refills, tables
 from agents.skills.shapes import SourceSpec
 from schemas.ticket import Ticket
 
@@ -27,6 +27,7 @@ MAX_MISSING_TARGET = 0.2
 
 KNOWN = (
     "a CSV or Parquet file below an allowed root",
+    "sql:PATH/TABLE of a SQLite file below an allowed root",
     f"sklearn:{'|'.join(packaged.SKLEARN)}",
     f"statsmodels:{'|'.join(packaged.STATSMODELS)}",
     "synthetic:refills",
@@ -59,7 +60,7 @@ class _Raw:
     """A source as it was read, before anything of the ticket but `data` is looked at."""
 
     frame: pd.DataFrame
-    kind: Literal["csv", "parquet", "sklearn", "statsmodels", "synthetic"]
+    kind: Literal["csv", "parquet", "sqlite", "sklearn", "statsmodels", "synthetic"]
     uri: str
     shown: str
     sha256: str
@@ -80,6 +81,8 @@ def load(ticket: Ticket, roots: Sequence[Path], max_data_bytes: int) -> Loaded:
     for field, name in (("groups", ticket.groups), ("time", ticket.time)):
         if name is not None:
             _check_column(field, name, target, names, raw.shown)
+    for name in ticket.sensitive:
+        _check_column("sensitive", name, target, names, raw.shown)
     if len(names) < 2:
         raise InputError(f"{raw.shown} has no column besides the target {target!r}", "add columns to predict it from")
     kept, more = _with_target(frame, target, raw.shown)
@@ -123,6 +126,8 @@ def _read(ticket: Ticket, roots: Sequence[Path], max_data_bytes: int) -> _Raw:
     scheme, _, name = data.partition(":")
     if ticket.data_scheme == "file":
         return _file(data, roots, max_data_bytes)
+    if scheme == "sql":
+        return _table(data, name, roots, max_data_bytes)
     if scheme == "sklearn" and name in packaged.SKLEARN:
         frame, description = packaged.load_sklearn(name)
         return _packaged(frame, "sklearn", data, description)
@@ -144,6 +149,15 @@ def _file(data: str, roots: Sequence[Path], max_data_bytes: int) -> _Raw:
         frame, warnings = tables.read_csv(content, file.shown)
     digest = hashlib.sha256(content).hexdigest()
     return _Raw(frame, kind, data, file.shown, digest, len(content), f"File {file.shown} of the requester.", warnings)
+
+
+def _table(data: str, name: str, roots: Sequence[Path], max_data_bytes: int) -> _Raw:
+    """A table's digest is that of its canonical CSV: other tables of the file may change."""
+    frame, shown, warnings = database.read_table(name, roots, max_data_bytes)
+    content = frame.to_csv(index=False, lineterminator="\n").encode()
+    digest = hashlib.sha256(content).hexdigest()
+    description = f"Table or view {shown} of the requester."
+    return _Raw(frame, "sqlite", data, shown, digest, len(content), description, warnings)
 
 
 def _packaged(

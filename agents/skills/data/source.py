@@ -33,7 +33,11 @@ class DataSource(Skill[Parameters, SkillOutput]):
         source = loaded.source
         context.write_json("data-source.json", source.model_dump(mode="json"))
         context.write_text("data-sources.md", _document(context.ticket, loaded))
-        allowed = "a file below an allowed root" if source.kind in ("csv", "parquet") else f"a known {source.kind} set"
+        allowed = (
+            "a file below an allowed root"
+            if source.kind in ("csv", "parquet", "sqlite")
+            else f"a known {source.kind} set"
+        )
         generated = "generated rows; every document says so" if source.synthetic else "not generated"
         return SkillOutput(
             summary=f"{source.uri}: {source.rows:,} rows, {len(source.columns)} columns, sha256 {source.sha256[:12]}",

@@ -34,6 +34,10 @@ class Delivery:
     metrics: Mapping[str, Any]
     risk: Mapping[str, Any]
     """The risk profile; empty in a pipeline without a risk review."""
+    robustness: Mapping[str, Any]
+    """What spoilt rows did to the figures; empty in a pipeline without `evaluation.stress`."""
+    fairness: Mapping[str, Any]
+    """The groups of people compared; empty in a pipeline without `evaluation.fairness`."""
     acceptance: tuple[str, ...]
     measured: Mapping[str, Mapping[str, float]]
     digests: Mapping[str, str]
@@ -104,7 +108,9 @@ def read_delivery(context: SkillContext) -> Delivery:
         features=FeatureMap.model_validate(context.read_json("feature-map.json")),
         log=log,
         metrics=context.read_json("metrics.json"),
-        risk=context.read_json("risk-profile.json") if "risk-profile.json" in context.inputs else {},
+        risk=_if_there(context, "risk-profile.json"),
+        robustness=_if_there(context, "robustness.json"),
+        fairness=_if_there(context, "fairness.json"),
         acceptance=context.acceptance,
         measured=context.measured,
         digests=digests,
@@ -115,3 +121,8 @@ def read_delivery(context: SkillContext) -> Delivery:
         pipeline=str(context.facts.get("pipeline") or context.ticket.pipeline),
         now=context.now,
     )
+
+
+def _if_there(context: SkillContext, name: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = context.read_json(name) if name in context.inputs else {}
+    return found

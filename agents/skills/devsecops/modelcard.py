@@ -70,7 +70,22 @@ def _factors(delivery: Delivery) -> list[str]:
     ]
     if delivery.source.group_column:
         lines.append(f"- Rows belong to groups by {code(delivery.source.group_column)}.")
+    lines += [_groups(each) for each in delivery.fairness.get("columns", [])]
+    if delivery.fairness and not delivery.fairness["columns"]:
+        lines.append("- No column was named that makes groups of people, so none were compared.")
     return [*lines, f"- {PERSON} groups of people or circumstances that are not columns of the data."]
+
+
+def _groups(compared: Mapping[str, Any]) -> str:
+    """One column's comparison in a line: its largest difference, and whether any is more than chance."""
+    judged = sum(group["judged"] for group in compared["groups"])
+    head = f"- Groups of {code(compared['column'])}: {judged} large enough to compare"
+    if not compared["differences"]:
+        return f"{head}."
+    name, worst = max(compared["differences"].items(), key=lambda item: item[1]["value"])
+    interval = f"{number(worst['value'])} [{number(worst['lower'])}, {number(worst['upper'])}]"
+    clear = f"clearly more than chance in {', '.join(compared['clear'])}" if compared["clear"] else "none clear"
+    return f"{head}; largest difference in {name}: {interval}; {clear} (`fairness.md`)."
 
 
 def _metrics(delivery: Delivery) -> list[str]:
@@ -152,6 +167,12 @@ def _caveats(delivery: Delivery) -> list[str]:
         else f"- No risk review in this pipeline; the ticket's own level is {delivery.ticket.risk.value}."
     ]
     lines += [f"- {risk['title']}: {cell(risk['evidence'], 200)}. {risk['mitigation']}." for risk in raised]
+    if damages := delivery.robustness.get("damages"):
+        lines.append(
+            f"- Spoilt inputs: worst where {damages[0]['what']}; there {delivery.scope.metric} is "
+            f"{number(damages[0]['metric']['value'])}, and {damages[0]['changed']:.1%} of the answers change "
+            "(`robustness.md`)."
+        )
     return [
         *lines,
         "- The figures hold for rows like the hold-out rows; measure again where and when it is used.",

@@ -52,7 +52,7 @@ def read_holdout(predictions: Path, labels: Path, features: Path, scope: ScopeSp
             raise SkillError(f"{name} and the sealed labels differ in {strange} rows", _REMEDY)
     target = truth[TARGET_COLUMN]
     if scope.classes:
-        known = _class_indices(target, scope)
+        known = class_indices(target, scope)
         model, floor = (ClassOutcome(known, _probabilities(predicted, prefix, scope)) for prefix in ("p_", "b_"))
         constant = bool(np.ptp(floor.probabilities, axis=0).max() < 1e-9)
         return HoldOut(model, _constant(floor, constant), columns)
@@ -73,7 +73,8 @@ def _by_row(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return indexed
 
 
-def _class_indices(target: pd.Series[Any], scope: ScopeSpec) -> Integers:
+def class_indices(target: pd.Series[Any], scope: ScopeSpec) -> Integers:
+    """The labels as places in `scope.classes`. Raises SkillError for a class the scope does not name."""
     import numpy as np
 
     lookup = {label: index for index, label in enumerate(scope.classes)}

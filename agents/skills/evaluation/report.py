@@ -109,6 +109,10 @@ def _slices(found: Evaluation) -> list[str]:
         lines.append(f"{report.columns_left_out} further columns were not sliced.")
     if not report.worst:
         return [*lines, "No slice can be judged: a weakness of a part would not be seen here.", ""]
+    whole = found.model.get(report.metric)
+    if whole is not None and report.worst[0].interval.value == whole.value:
+        same = f"The worst of the {report.judged} does as well as all rows: {report.metric} {number(whole.value)}."
+        return [*lines, same, ""]
     lines += [
         f"The worst of {report.judged} compared; clearly worse than all rows means more than chance among so many:",
         "",

@@ -1,0 +1,104 @@
+"""Skill `risk.compliance`: what the record proves to whom: Annex IV, NIST AI RMF, SR 26-2, and the ML Test Score."""
+
+from __future__ import annotations
+
+from agents.skill import Parameters, Skill, SkillContext, SkillOutput
+from agents.skills.data.markdown import cell, origin_note
+from agents.skills.risk.dossier import Dossier, Statement, as_json, read_dossier, table
+from agents.skills.risk.frameworks import annex_iv, nist_rmf, sr_26_2
+from agents.skills.risk.testscore import SECTIONS, Item, items, meaning, totals
+from schemas.values import Measurement, Mode, Role
+
+FRAMEWORKS = (
+    ("annex_iv", "EU AI Act, Annex IV (technical documentation)", annex_iv),
+    ("nist_ai_rmf", "NIST AI Risk Management Framework 1.0", nist_rmf),
+    ("sr_26_2", "SR 26-2, model risk management (the trained model, not what planned the work)", sr_26_2),
+)
+
+
+class RiskCompliance(Skill[Parameters, SkillOutput]):
+    """Put the evidence of the session into the order of Annex IV, NIST AI RMF and SR 26-2; score the ML Test Score."""
+
+    name = "risk.compliance"
+    role = Role.RISK
+    modes = frozenset({Mode.EVALUATE})
+    needs = (
+        "scope.json", "data-source.json", "split.json", "feature-map.json", "experiment-log.json", "metrics.json",
+        "risk-profile.json",
+    )  # fmt: skip
+    optional = (
+        "data-contract.yaml", "data-quality.json", "leakage.json", "robustness.json", "fairness.json",
+        "experiment-plan.json", "evaluation-report.md",
+    )  # fmt: skip
+    produces = ("compliance.json", "compliance.md")
+    seconds = 60.0
+
+    def run(self, parameters: Parameters, context: SkillContext) -> SkillOutput:
+        """Write the bundle. Raises SkillError when `metrics.json` is not what the harness writes."""
+        dossier = read_dossier(context)
+        parts = {key: make(dossier) for key, _, make in FRAMEWORKS}
+        tests = items(dossier)
+        score, sums = totals(tests)
+        everything = [each for statements in parts.values() for each in statements]
+        people = sum(each.by == "person" for each in everything)
+        drafts = sum(each.by == "draft" for each in everything)
+        context.write_json(
+            "compliance.json",
+            {
+                "session": dossier.session,
+                "frameworks": {key: as_json(statements, dossier) for key, statements in parts.items()},
+                "ml_test_score": {"score": score, "sections": sums, "tests": [vars(test) for test in tests]},
+                "left_to_people": people,
+                "drafts": drafts,
+                "evidence": dict(dossier.digests),
+            },
+        )
+        context.write_text("compliance.md", _document(context, dossier, parts, tests, people, drafts))
+        return SkillOutput(
+            summary=f"{len(everything)} statements, {people} left to people; ML Test Score {score:g}",
+            measurements=(Measurement(scope="compliance", name="ml_test_score", value=score),),
+        )
+
+
+def _document(
+    context: SkillContext,
+    dossier: Dossier,
+    parts: dict[str, list[Statement]],
+    tests: list[Item],
+    people: int,
+    drafts: int,
+) -> str:
+    lines = [f"# Compliance: {cell(context.ticket.title, 300)}", "", *origin_note(context.ticket)]
+    lines += [
+        f"What the record of session `{dossier.session}` proves, in the order in which three frameworks ask. "
+        f"{people} statements are left to people and {drafts} are drafts to confirm. This page states what was done; "
+        "whether that fulfils a duty is for people to judge.",
+        "",
+        "Package, bill of materials, model card, signatures and the decision at this phase's gate come after "
+        "this page; "
+        "they are in the deployment phase's folder and in the event record (`valuetrain audit export`).",
+        "",
+    ]
+    for key, title, _ in FRAMEWORKS:
+        lines += [f"## {title}", "", *table(parts[key], dossier), ""]
+    score, sums = totals(tests)
+    lines += [
+        "## ML Test Score",
+        "",
+        f"**{score:g}: {meaning(score)}.** The score is the least of the sections: "
+        + ", ".join(f"{section} {sums[section]:g}" for section in SECTIONS)
+        + ", of 7 each. A test gives 1 when automated, ½ when done once and written down, 0 without evidence here.",
+        "",
+        "| section | test | points | evidence |",
+        "|---|---|---|---|",
+        *(f"| {test.section} | {test.text} | {test.points:g} | {test.evidence} |" for test in tests),
+        "",
+        "## Evidence",
+        "",
+        "Each artifact is in the session's record under its digest; `valuetrain audit verify` checks them all.",
+        "",
+        "| artifact | SHA-256 |",
+        "|---|---|",
+        *(f"| {name} | `{digest}` |" for name, digest in dossier.digests.items()),
+    ]
+    return "\n".join(lines)
