@@ -119,6 +119,7 @@ def ground(
         wip=concurrency or policy.wip,
         max_tickets=max_tickets,
         wait=wait,
+        look_seconds=settings.github_poll_seconds if renew is not None else None,
     )
     return Ground(place, settings, repository, policy, source, drive_settings, renew)
 
