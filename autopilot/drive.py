@@ -51,6 +51,8 @@ class DriveSettings:
     wip: int
     max_tickets: int | None = None
     wait: bool = False
+    look_seconds: float | None = None
+    """With `wait`, how often the backlog is looked at while people are waited for; None: only when something ended."""
 
 
 @dataclass(slots=True)
@@ -103,6 +105,7 @@ class Drive:
         self._said: dict[int, str] = {}
         self._breaker = ""
         self._known_completed: set[str] = set()
+        self._looked = 0.0
 
     async def run(self) -> Summary:
         """Drive until nothing is left to do without a person (with `wait`: nothing at all)."""
@@ -129,6 +132,8 @@ class Drive:
             await self._watch()
             if self._said != self._priorities():
                 choice = await self._select()  # a person wants another order
+            if settings.wait and settings.look_seconds and time.monotonic() - self._looked >= settings.look_seconds:
+                choice = await self._select()
             if await self._start_next(choice):
                 continue
             if not self._anything_left():
@@ -185,7 +190,7 @@ class Drive:
         self._said = self._priorities()
         completed = {row.id for row in self._rows() if row.status == "completed"}
         choice = await self._choose(self._feed.board)
-        self._known_completed = completed
+        self._known_completed, self._looked = completed, time.monotonic()
         recorded = RecordSelection(
             order=choice.order, passed_over=dict(choice.passed_over), unreadable=dict(choice.unreadable)
         )

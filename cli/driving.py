@@ -89,7 +89,7 @@ def ground(
     source: Backlog | None = None,
     planner: str | None = None,
 ) -> Ground:
-    """Read everything a drive needs; `source` is the backlog if it is known already. Raises CliError, GitError,
+    """Read everything a drive needs; `source` is the backlog when it is open already. Raises CliError, GitError,
     BacklogError, PolicyError."""
     if wrong := misplaced():
         raise CliError(f"{'; '.join(wrong)}: install valuetrain into an environment of its own")
@@ -123,6 +123,7 @@ def ground(
         wip=concurrency or policy.wip,
         max_tickets=max_tickets,
         wait=wait,
+        look_seconds=settings.github_poll_seconds if renew is not None else None,
     )
     return Ground(place, settings, repository, policy, source, drive_settings, renew)
 

@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     github_app_key_file: Path | None = None
     """A file that only you may read, with the App's private key in PEM."""
     github_poll_seconds: Annotated[float, Field(ge=1, le=86400)] = 60.0
-    """How often a running Auto-Pilot looks at a GitHub backlog, unless `--every` says otherwise."""
+    """How often a running Auto-Pilot, or a drive that waits, looks at a GitHub backlog; `--every` comes first."""
 
     @field_validator("github_url")
     @classmethod
