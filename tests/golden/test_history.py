@@ -38,11 +38,21 @@ from schemas.pipeline import PipelineDefinition
 from schemas.registry import COMMANDS, EVENTS
 from schemas.values import FailureClass
 from store.sqlite import SqliteStore
-from tests.golden import make_change_history, make_data_histories, make_engagement_history, make_history
+from tests.golden import (
+    make_change_history,
+    make_data_histories,
+    make_engagement_history,
+    make_history,
+    make_origin_history,
+)
 from tests.golden.make_history import HISTORY, RESTORED, STREAM
 
 TOLD = (
-    make_history.STORIES | make_change_history.STORIES | make_data_histories.STORIES | make_engagement_history.STORIES
+    make_history.STORIES
+    | make_change_history.STORIES
+    | make_data_histories.STORIES
+    | make_engagement_history.STORIES
+    | make_origin_history.STORIES
 )
 LINES = {path: path.read_bytes().splitlines() for path in TOLD}
 STORIES = pytest.mark.parametrize("lines", LINES.values(), ids=[path.name.split(".history")[0] for path in LINES])
