@@ -17,6 +17,7 @@ import structlog
 
 from benchmarks import (
     append,
+    backlog,
     cli_start,
     flat,
     floor,
@@ -33,6 +34,7 @@ from benchmarks.measure import Figure
 OUTPUT = Path("benchmarks/results.json")
 PARTS = {
     "cli_start": cli_start.figures,
+    "backlog": backlog.figures,
     "append": append.figures,
     "replay": replay.figures,
     "relay": relay.figures,

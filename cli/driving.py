@@ -87,13 +87,15 @@ def ground(
     wait: bool = False,
     source: Backlog | None = None,
 ) -> Ground:
-    """Read everything a drive needs. Raises CliError, GitError, BacklogError, PolicyError."""
+    """Read everything a drive needs; `source` is the backlog when it is open already. Raises CliError, GitError,
+    BacklogError, PolicyError."""
     if wrong := misplaced():
         raise CliError(f"{'; '.join(wrong)}: install valuetrain into an environment of its own")
     place = Home(home.resolve())
     settings = load(place.config)
     place.prepare()
-    configure(place.log)
+    if source is None:
+        configure(place.log)
     source = source or backlog_at(backlog, settings)
     renew = None
     if backlog.startswith(GITHUB):

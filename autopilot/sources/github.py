@@ -28,6 +28,7 @@ from forge.reading import Issue, Pull
 from forge.waiting import patiently
 from schemas.ticket import Ticket
 
+_SECOND = timedelta(seconds=1)
 _OVERLAP = timedelta(minutes=1)
 """How much of the past is asked for again: GitHub's copies of the data may lag behind each other."""
 REREAD = 3600.0
@@ -60,6 +61,8 @@ class GitHubBacklog:
         self._read_at: float | None = None
         self._complete = False
         self._newest: datetime | None = None
+        self._advanced_at = 0.0
+        self._settled = False
         self._issues: dict[int, Issue] = {}
         self._pulls: dict[int, Pull] = {}
         self._pulls_due: dict[int, datetime] = {}
@@ -132,10 +135,14 @@ class GitHubBacklog:
                 self._take(issue)
         self._newest = max((issue.updated for issue in found), default=self._newest)
         self._entries.clear()
-        self._read_at = self._clock()
+        self._read_at = self._advanced_at = self._clock()
+        self._settled = False
 
     def _read_changes(self) -> None:
-        since = (self._newest - _OVERLAP) if self._newest is not None else None
+        """What changed. A while after the last change, when every copy must have it, nothing older is asked for: many
+        changes at once would else make every poll long."""
+        now, newest = self._clock(), self._newest
+        since = None if newest is None else newest + _SECOND if self._settled else newest - _OVERLAP
         for page in reading.issues(self.github, state="all", since=since):
             for issue in page:
                 if not issue.pull:
@@ -145,6 +152,10 @@ class GitHubBacklog:
                 elif self._pulls_seen.get(issue.number) != issue.updated:
                     self._pulls_due[issue.number] = issue.updated
                 self._newest = max(self._newest or issue.updated, issue.updated)
+        if self._newest != newest:
+            self._advanced_at, self._settled = now, False
+        elif now - self._advanced_at > _OVERLAP.total_seconds():
+            self._settled = True
 
     def _take(self, issue: Issue) -> None:
         if self._issues.get(issue.number) != issue:

@@ -100,6 +100,22 @@ def test_a_poll_without_news_is_two_requests_answered_not_modified(
     assert server.log.statuses == {304: 2}
 
 
+def test_many_changes_at_once_do_not_make_every_later_poll_long(
+    server: GitHubServer, repository: Repository, source: GitHubBacklog, clock: Clock
+) -> None:
+    for number in range(1, 121):
+        server.state.issue(repository, f"Note {number}")
+    for _ in range(4):
+        source.read()
+        clock.now += 61
+    server.forget()
+    source.read()
+    assert server.log.statuses == {304: 2}
+    server.state.late += 5
+    task(server, repository)
+    assert chosen(source.read()).order == (121,)
+
+
 def test_what_changed_is_asked_again_and_nothing_else(
     server: GitHubServer, repository: Repository, source: GitHubBacklog
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,12 +30,19 @@ BACKLOG = "github:acme/wine"
 
 
 @pytest.fixture
-def home(tmp_path: Path, server: GitHubServer, repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Home:
+def home(
+    tmp_path: Path, server: GitHubServer, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Home]:
+    before = logging.getLogger().handlers[:]
     monkeypatch.setenv("VALUETRAIN_GITHUB_URL", server.url)
     monkeypatch.setenv("VALUETRAIN_GITHUB_TOKEN", server.state.account(BOT).token)
     home = Home(tmp_path / "home")
     home.prepare()
-    return home
+    yield home
+    for handler in logging.getLogger().handlers:
+        if handler not in before:
+            handler.close()
+    logging.getLogger().handlers[:] = before
 
 
 def files_with(folder: Path, text: str) -> list[Path]:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopilot.select import Selection, TicketHistory, priority, select
-from autopilot.sources.port import Entry, Snapshot
+from autopilot.select import Load, Selection, TicketHistory, full, priority, select
+from autopilot.sources.port import Entry, Labeller, Snapshot
 from cli.selecting import unfit
 from schemas.policy import Policy
 from schemas.ticket import Ticket
@@ -345,3 +345,89 @@ def test_only_criteria_of_the_ticket_itself_need_a_pipeline_that_judges_them(tmp
     (reason,) = (found := unfit(tickets, tmp_path)).values()
     assert set(found) == {1}
     assert reason.startswith("pipeline 'data-onboarding' judges no acceptance criteria (no phase has `acceptance: tru")
+
+
+# --- what forges know besides ----------------------------------------------------------------------------------------
+
+
+ROLE_NAMES = ("none", "read", "triage", "write", "maintain", "admin")
+LABELLERS = st.one_of(st.none(), st.builds(Labeller, st.just("ann"), st.sampled_from(ROLE_NAMES), st.booleans()))
+
+
+@settings(max_examples=200)
+@given(
+    who=st.fixed_dictionaries({"task": LABELLERS, "auto": LABELLERS}),
+    editor=LABELLERS,
+    asked=st.sampled_from(ROLE_NAMES[1:]),
+)
+def test_labels_count_exactly_when_who_set_them_and_who_edited_since_may_label(
+    who: dict[str, Labeller | None], editor: Labeller | None, asked: Any
+) -> None:
+    labellers = {name: each for name, each in who.items() if each is not None}
+    entry = Entry(ticket(1), digest(1), NOW, "#1", labellers=labellers, editors=(editor,) if editor else ())
+    selection = select(Snapshot("test", {1: entry}), Policy(label_permission=asked), {}, NOW)
+
+    def may(each: Labeller) -> bool:
+        return ROLE_NAMES.index(each.role) >= ROLE_NAMES.index(asked)
+
+    labelled = len(labellers) == 2 and all(may(each) and not each.own for each in labellers.values())
+    assert (selection.order == (1,)) is (labelled and (editor is None or editor.own or may(editor)))
+
+
+def test_what_holds_an_issue_back() -> None:
+    def said(past: TicketHistory | None = None, **more: Any) -> str:
+        entry = Entry(ticket(1), digest(1), NOW, "#1", **more)
+        return why(select(Snapshot("test", {1: entry}), Policy(), {1: past} if past else {}, NOW), 1)
+
+    assert "blocked by acme/other#3, which is open" in said(waits_for="acme/other#3")
+    assert "assigned to train[bot], so another Auto-Pilot took it" in said(claimed="train[bot]")
+    assert "session s1 already serves it" in said(TicketHistory(session="s1"), claimed="train[bot]")
+    assert "pull request #7 by eve already serves it; close it to start afresh" in said(
+        TicketHistory(pull="pull request #7 by eve", branch="x")
+    )
+
+
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=200)
+@given(
+    wip=st.integers(1, 4),
+    per_repository=st.none() | st.integers(1, 3),
+    pulls=st.none() | st.integers(1, 5),
+    steps=st.lists(
+        st.tuples(st.sampled_from(["start", "gate", "go on", "end", "merge"]), st.integers(0, 2)), max_size=40
+    ),
+)
+def test_no_limit_is_ever_exceeded(
+    wip: int, per_repository: int | None, pulls: int | None, steps: list[tuple[str, int]]
+) -> None:
+    """Sessions start wherever there is room; each opens one pull request, and one at a gate frees its place. Only what
+    was started counts against a limit: who goes on after a gate is not held back, and no start makes it worse."""
+    policy = Policy(wip_per_repository=per_repository, max_open_pull_requests=pulls)
+    working: list[int] = []
+    waiting: list[int] = []
+    opened = 0
+    for what, place in steps:
+        if what == "start":
+            load = Load(len(working), working.count(place), opened)
+            if full(policy, wip, load) is None:
+                working.append(place)
+                opened += 1
+                assert len(working) <= wip
+                assert per_repository is None or working.count(place) <= per_repository
+                assert pulls is None or opened <= pulls
+            else:
+                assert (
+                    len(working) >= wip
+                    or (per_repository is not None and working.count(place) >= per_repository)
+                    or (pulls is not None and opened >= pulls)
+                )
+        elif what == "gate" and working:
+            waiting.append(working.pop())
+        elif what == "go on" and waiting:
+            working.append(waiting.pop())
+        elif what == "end" and working:
+            working.pop()
+        elif what == "merge" and opened:
+            opened -= 1
