@@ -62,6 +62,10 @@ def show(session: SessionArgument, home: HomeOption = DEFAULT_HOME, as_json: Jso
         say(f"{row['session']}: {row['status']}" + (f" ({row['reason']})" if row["reason"] else ""))
         say(f"ticket {row['ticket']}: {row['title']} (risk {row['risk']})")
         say(f"branch {row['branch']} at {row['commit'][:12]}")
+        if row.get("pull"):
+            say(f"pull request {row['pull']}: {row['url']}")
+        if failed := row.get("not_done"):
+            say(f"could not be done at {row['origin']}: {', '.join(failed)} (see its effect_failed events)")
         say(f"${row['cost_usd']:.4f}, {row['seconds']:.1f} s of skill time")
         for phase in row["phases"]:
             mark = "done" if phase["completed"] else ("now " if phase["phase"] == row["phase"] else "    ")

@@ -74,7 +74,7 @@ def watched(train: Train, *words: str) -> tuple[Ran, set[str]]:
             except OSError:
                 continue
             assert TOKEN.encode() not in b" ".join(program), "the token is in the arguments of a process"
-            if TOKEN.encode() in environment and program != own:  # else it was forked and does not run yet
+            if TOKEN.encode() in environment and program not in (own, [b""]):  # those were forked and do not run yet
                 holders.add(Path(program[0].decode()).name)
     out, err = told[0]
     assert "Traceback" not in out + err, f"{out}\n{err}"

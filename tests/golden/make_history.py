@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from conductor.fold import handle
 from conductor.pipelines import load
@@ -22,7 +22,19 @@ from schemas.messages import Command
 from schemas.pipeline import PipelineDefinition
 from schemas.policy import Approver, Policy
 from schemas.ticket import Budget, Ticket
-from schemas.values import Actor, ArtifactRef, FailureClass, Measurement, Registered, RiskLevel, Task, TickedItem, Usage
+from schemas.values import (
+    Actor,
+    ArtifactRef,
+    FailureClass,
+    Measurement,
+    OriginKind,
+    Posted,
+    Registered,
+    RiskLevel,
+    Task,
+    TickedItem,
+    Usage,
+)
 
 HISTORY = Path(__file__).parent / "ml-delivery.history.jsonl"
 RESTORED = Path(__file__).parent / "ml-delivery.restored.history.jsonl"
@@ -193,12 +205,25 @@ class Recorder:
                     effect=effect.id, model=effect.target, version="7", alias="candidate", before="5", current="7"
                 )
                 registered = effect.registered or new
+            posted = None
+            if effect.kind in get_args(OriginKind):
+                commit = ""
+                posted = (
+                    Posted(claim="c1" * 20)
+                    if effect.kind == "claim"
+                    else Posted(
+                        pull=20 + self.state.at_origin.round,
+                        comment=31,
+                        url="https://github.example/octo/train/pull/20",
+                    )
+                )
             command = cmd.RecordEffect(
                 effect=effect.id,
                 kind=effect.kind,
                 commit=commit,
                 artifacts=signed,
                 registered=registered,  # type: ignore[arg-type]
+                posted=posted,
             )
             self.say(command, "autopilot", BUS["autopilot"])
 

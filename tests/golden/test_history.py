@@ -44,6 +44,7 @@ from tests.golden import (
     make_engagement_history,
     make_history,
     make_model_history,
+    make_origin_history,
 )
 from tests.golden.make_history import HISTORY, RESTORED, STREAM
 
@@ -53,6 +54,7 @@ TOLD = (
     | make_data_histories.STORIES
     | make_engagement_history.STORIES
     | make_model_history.STORIES
+    | make_origin_history.STORIES
 )
 LINES = {path: path.read_bytes().splitlines() for path in TOLD}
 STORIES = pytest.mark.parametrize("lines", LINES.values(), ids=[path.name.split(".history")[0] for path in LINES])
