@@ -104,6 +104,11 @@ class Home:
         return self.path / "components.json"
 
     @property
+    def chatops(self) -> Path:
+        """How far comments were heard, and what was posted to Slack."""
+        return self.path / "chatops"
+
+    @property
     def log(self) -> Path:
         """What went wrong inside, for a bug report."""
         return self.path / "valuetrain.log"
@@ -154,6 +159,10 @@ class Home:
     def executing(self, purpose: str) -> contextlib.AbstractContextManager[None]:
         """Be the one process that writes to git and signs. As `locked`."""
         return self._hold("effects.lock", purpose)
+
+    def talking(self, purpose: str) -> contextlib.AbstractContextManager[None]:
+        """Be the one process that hears people's commands on this home. As `locked`."""
+        return self._hold("chatops.lock", purpose)
 
     @contextlib.contextmanager
     def _hold(self, name: str, purpose: str) -> Iterator[None]:

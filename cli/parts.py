@@ -19,6 +19,7 @@ from bus.nats_bus import NatsBus, connect
 from bus.permissions import inbox_prefix
 from bus.port import BusError, Login
 from bus.streams import CONDUCTOR, EFFECTS, agent_consumer
+from cli.answering import answering
 from cli.checkpointing import Checkpointing
 from cli.errors import CliError
 from cli.home import Home
@@ -199,5 +200,5 @@ async def executing(home: Home, settings: Settings, server: Server) -> AsyncIter
         async with await connect(server.login(Sender.AUTOPILOT.value), name="effects") as bus:
             registry = MlflowRegistry(home.registry_at(settings.registry_uri))
             executor = EffectExecutor(bus, settings.tenant, Blobs(home.blobs), home.worktrees, home.key, registry)
-            async with executor.running(EFFECTS):
+            async with executor.running(EFFECTS), answering(settings, server):
                 yield

@@ -153,6 +153,11 @@ def _signal(send: Callable[[], None]) -> None:
 
 
 def _environment(kind: str) -> dict[str, str]:
-    """Ours; what logs in at GitHub goes only to those who speak to it."""
-    speaks = kind in ("autopilot", "effects")
-    return {name: value for name, value in os.environ.items() if speaks or not name.startswith("VALUETRAIN_GITHUB_")}
+    """Ours; what logs in at GitHub or Slack goes only to those who speak to them, and what can write to GitHub only to
+    the effect executor, where there is another token to read with."""
+    withheld = ["VALUETRAIN_SLACK_", "VALUETRAIN_GITHUB_WEBHOOK_"] if kind != "chatops" else []
+    if kind not in ("autopilot", "effects", "chatops"):
+        withheld.append("VALUETRAIN_GITHUB_")
+    if kind == "chatops" and any(name.startswith("VALUETRAIN_GITHUB_READ_TOKEN") for name in os.environ):
+        withheld += ["VALUETRAIN_GITHUB_TOKEN", "VALUETRAIN_GITHUB_APP_"]
+    return {name: value for name, value in os.environ.items() if not name.startswith(tuple(withheld))}
