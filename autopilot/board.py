@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from schemas import session as ev
-from schemas.drive import DriveDraining
+from schemas.drive import DriveDraining, DriveStarted
 from schemas.envelope import EventEnvelope
 from schemas.messages import Event
 from schemas.pipeline import PipelineDefinition
 from schemas.ticket import Ticket
-from schemas.values import ArtifactRef, Measurement, Usage
+from schemas.values import ASIDE, ArtifactRef, Measurement, OriginKind, Usage
 
 RowStatus = Literal["active", "waiting", "blocked", "rolled_back", "completed", "aborted"]
 
@@ -97,6 +97,7 @@ class SessionRow:
     base_commit: str
     drive: str
     signing_key: str | None = None
+    max_pushed_bytes: int = 0
     status: RowStatus = "active"
     phase: str = ""
     version: int = 0
@@ -112,6 +113,13 @@ class SessionRow:
     """In the order in which they were asked for; those of a rollback are carried out in it."""
     effects: dict[str, str] = field(default_factory=dict)
     """The phase of every effect that was asked for."""
+    pull: int = 0
+    url: str = ""
+    """Its pull request at the forge the ticket came from."""
+    taken_by: str = ""
+    """Who else has the ticket there: then the session ended before it began."""
+    not_done: dict[str, str] = field(default_factory=dict)
+    """By kind of effect, why it could not be done there."""
     paused: str = ""
     """By whom and why no phase starts."""
     priority: str = ""
@@ -148,9 +156,13 @@ class Board:
         self.sessions: dict[str, SessionRow] = {}
         self.draining: dict[str, str] = {}
         """Drives that were asked to take no more tickets, and by whom and why."""
+        self.backlogs: dict[str, str] = {}
+        """The backlog of each drive."""
 
     def apply(self, envelope: EventEnvelope[Event]) -> SessionRow | None:
         """Fold one event; the row it changed, or None."""
+        if isinstance(envelope.event, DriveStarted):
+            self.backlogs[envelope.stream.name] = envelope.event.backlog
         if isinstance(envelope.event, DriveDraining):
             by, why = envelope.event.by.name, envelope.event.reason
             self.draining[envelope.stream.name] = f"drained by {by}" + (f": {why}" if why else "")
@@ -168,6 +180,7 @@ class Board:
                 base_commit=event.base_commit,
                 drive=event.drive,
                 signing_key=event.policy.signing_key,
+                max_pushed_bytes=event.policy.max_pushed_bytes,
                 commit=event.base_commit,
                 started=envelope.time,
                 acceptance=event.ticket.acceptance,
@@ -184,6 +197,7 @@ class Board:
         self._control(row, event)
         self._ends(row, event)
         self._returns(row, event)
+        self._at_origin(row, event)
         if row.status in ("active", "waiting"):
             busy = any(phase.busy for phase in row.phases.values())
             row.status = "waiting" if row.open_gates and not busy else "active"
@@ -227,7 +241,7 @@ class Board:
                 for effect in [e for e in row.pending_effects if row.effects[e] in event.phases]:
                     del row.pending_effects[effect]
             case ev.EffectRequested():
-                row.effects[event.effect] = event.phase
+                row.effects[event.effect] = "" if event.kind in ASIDE else event.phase
                 row.pending_effects[event.effect] = None
             case ev.EffectRecorded():
                 row.pending_effects.pop(event.effect, None)
@@ -293,7 +307,7 @@ class Board:
             case ev.SessionCompleted():
                 row.status, row.commit, row.phase = "completed", event.commit, ""
             case ev.SessionAborted():
-                row.status, row.reason = "aborted", event.reason
+                row.status, row.reason, row.returning = "aborted", event.reason, None
                 row.pending_effects.clear()
             case ev.SessionRolledBack():
                 row.status = "rolled_back"
@@ -310,6 +324,22 @@ class Board:
                     if phase.status not in ("completed", "skipped"):
                         phase.status = "pending"
                 row.marks = {name: kept for name, kept in row.marks.items() if kept[0] <= reached}
+            case _:
+                pass
+
+    def _at_origin(self, row: SessionRow, event: Event) -> None:
+        match event:
+            case ev.EffectRecorded(posted=posted) if posted is not None:
+                row.not_done.pop(event.kind, None)
+                row.taken_by = posted.taken_by or row.taken_by
+                if event.kind == "publish":
+                    row.pull, row.url = posted.pull, posted.url
+                elif event.kind == "withdraw":
+                    row.pull, row.url = 0, ""
+            case ev.EffectFailed() if event.kind in get_args(OriginKind):
+                row.not_done[event.kind] = event.reason
+            case ev.SessionResumed() | ev.SessionRolledBack() | ev.SessionRestored():
+                row.not_done.clear()
             case _:
                 pass
 

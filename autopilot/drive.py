@@ -293,6 +293,8 @@ class Drive:
                 summary.waiting += [{**place, "gate": gate.id} for gate in row.open_gates]
             elif row.paused and row.status == "active":
                 summary.blocked.append({**place, "reason": row.paused})
+            elif row.status == "aborted" and row.taken_by and row.id in self._started:
+                summary.skipped.append({"ticket": row.ticket.id, "reason": row.reason})
             elif row.status in ("blocked", "rolled_back") and not self._replaced(row):
                 summary.blocked.append({**place, "reason": row.reason})
             else:

@@ -7,10 +7,12 @@ deterministic.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 import anyio
 import anyio.to_thread
@@ -22,36 +24,61 @@ from autopilot.projection import folder_of
 from autopilot.registry.port import CANDIDATE, Package, Registry, RegistryError
 from autopilot.signing import SignatureError, load_or_create_key, sign
 from bus.port import Ack, Bus, ConsumerSpec, Delivery, GiveUp, NoReceipt, Outcome, Retry
+from forge.errors import Ambiguous, ForgeError, RateLimited, Unavailable
 from schemas.commands import RecordEffect, RecordEffectFailure, ReportEdits
+from schemas.drive import SelectionRecorded
 from schemas.envelope import CommandEnvelope, EventEnvelope, UnreadableMessage, decode_event
 from schemas.ids import uuid7
 from schemas.messages import Command, Event
 from schemas.session import EffectRequested
-from schemas.values import Actor, ArtifactRef, Registered, Sender
+from schemas.values import Actor, ArtifactRef, OriginKind, Registered, Sender
 from workspace.blobs import BlobError, Blobs
 from workspace.folder import detect_edits, render
 from workspace.git import EFFECT, GitError, Repository, ticket_folder
+from workspace.pushing import RemoteAway
 from workspace.worktree import Worktree
+
+if TYPE_CHECKING:
+    from autopilot.at_origin import OriginEffects
+    from autopilot.unreadable import Unreadable
+    from forge.client import GitHub
 
 NAMED_EDITS = 100
 """The most files edited by hand that a report names."""
 _log = structlog.get_logger("effects")
+LONGEST_PAUSE = 900.0
+"""Seconds: a longer wait for a rate limit is cut into pieces, each of which is a delivery."""
 ACTOR = Actor(name="autopilot", channel="bus", verified_as=f"login:{Sender.AUTOPILOT.value}")
+
+
+def _nowhere(repository: str) -> GitHub:
+    raise ForgeError(f"{repository} is at GitHub and this effect executor has no credentials for it: set github_token")
 
 
 class EffectExecutor:
     """Carries out requested effects one at a time, each exactly once as far as the world can tell."""
 
     def __init__(
-        self, bus: Bus, tenant: str, blobs: Blobs, worktrees: Path, key: Path, registry: Registry | None = None
+        self,
+        bus: Bus,
+        tenant: str,
+        blobs: Blobs,
+        worktrees: Path,
+        key: Path,
+        registry: Registry | None = None,
+        connect: Callable[[str], GitHub] | None = None,
+        patience: float = 60.0,
     ) -> None:
-        """Without a `registry` the effects that need one fail with that reason."""
+        """Without a `registry` the effects that need one fail with that reason. `connect` gives the connection to the
+        GitHub repository `OWNER/REPO`, likewise. `patience`: seconds between tries while GitHub is away."""
         self._bus = bus
         self._feed = Feed(bus, tenant)
         self._blobs = blobs
         self._worktrees = worktrees
         self._key = key
         self._registry = registry
+        self._connect = connect or _nowhere
+        self._patience = patience
         self._trees: dict[str, Worktree] = {}
         """Checkouts that were made sure of in this process: looking again costs ten calls of git each time."""
 
@@ -59,10 +86,14 @@ class EffectExecutor:
     async def running(self, spec: ConsumerSpec) -> AsyncIterator[None]:
         """Carry out effects while the context is open."""
         async with self._feed.running(), self._bus.consume(spec, self.handle):
-            for row in self._feed.board.sessions.values():
+            for row in list(self._feed.board.sessions.values()):
                 if row.status in ("completed", "aborted"):
                     await self._clear(row)  # ended while nobody was here, or a crash came between
-            yield
+            try:
+                yield
+            finally:
+                if "_origin" in self.__dict__:
+                    self._origin.close()
 
     async def handle(self, delivery: Delivery) -> Outcome:
         """One EffectRequested. Acknowledged only after the conductor's receipt."""
@@ -71,6 +102,8 @@ class EffectExecutor:
         except UnreadableMessage as problem:
             return GiveUp(str(problem))
         effect = envelope.event
+        if isinstance(effect, SelectionRecorded):
+            return await self._tell_unreadable(effect, envelope.stream.name, delivery)
         if not isinstance(effect, EffectRequested):
             return GiveUp(f"{envelope.type} is no effect")
         row = await self._row(envelope)
@@ -79,7 +112,7 @@ class EffectExecutor:
         if effect.effect not in row.pending_effects:
             return Ack()  # done, or superseded, before we were asked again
         if row.status == "rolled_back" and next(iter(row.pending_effects)) != effect.effect:
-            return Retry(1.0, "another effect of the same rollback comes first")
+            return Retry(float(min(delivery.attempt, 60)), "another effect of the same rollback comes first")
         command: Command
         try:
             if edits := await anyio.to_thread.run_sync(self._edits, effect, row):
@@ -88,7 +121,9 @@ class EffectExecutor:
             command = await anyio.to_thread.run_sync(self._carry_out, effect, row, envelope.time)
         except NoReceipt as problem:
             return Retry(1.0, str(problem))
-        except (GitError, BlobError, SignatureError, RegistryError, OSError) as problem:
+        except (RemoteAway, Ambiguous, RateLimited, Unavailable) as problem:
+            return self._later(problem, effect.effect)
+        except (ForgeError, GitError, BlobError, SignatureError, RegistryError, OSError) as problem:
             self._trees.pop(row.id, None)
             _log.warning("effect_failed", effect=effect.effect, reason=str(problem))
             command = RecordEffectFailure(effect=effect.effect, kind=effect.kind, reason=str(problem))
@@ -102,6 +137,43 @@ class EffectExecutor:
             with anyio.CancelScope(shield=True):
                 await self._clear(row)
         return Ack()
+
+    async def _tell_unreadable(self, event: SelectionRecorded, drive: str, delivery: Delivery) -> Outcome:
+        """Comment on what could not be read; the backlog's name tells where that is."""
+        if not event.unreadable:
+            return Ack()
+        backlog = self._feed.board.backlogs.get(drive)
+        if backlog is None:
+            return Retry(min(0.2 * delivery.attempt, 10.0), f"drive {drive} has not been seen yet")
+        try:
+            if backlog.startswith("github:"):
+                await anyio.to_thread.run_sync(lambda: self._unreadable.tell(backlog, event))
+        except (Ambiguous, RateLimited, Unavailable) as problem:
+            return self._later(problem, f"unreadable tickets of {backlog}")
+        except ForgeError as problem:
+            _log.warning("unreadable_not_told", backlog=backlog, reason=str(problem))
+            return GiveUp(str(problem))
+        return Ack()
+
+    @cached_property
+    def _origin(self) -> OriginEffects:
+        from autopilot.at_origin import OriginEffects  # PyGithub takes long to import
+
+        return OriginEffects(self._connect, lambda: list(self._feed.board.sessions.values()))
+
+    @cached_property
+    def _unreadable(self) -> Unreadable:
+        from autopilot.unreadable import Unreadable
+
+        return Unreadable(self._origin.github)
+
+    def _later(self, problem: Exception, what: str) -> Retry:
+        """Nobody knows whether it was done, or it cannot be done now: look again soon, or when the server lets us."""
+        seconds = {Ambiguous: 0.2, RemoteAway: self._patience, Unavailable: self._patience}.get(type(problem), 1.0)
+        if isinstance(problem, RateLimited):
+            seconds = min(problem.seconds, LONGEST_PAUSE)
+        _log.warning("effect_waits", effect=what, seconds=round(seconds, 1), reason=str(problem))
+        return Retry(seconds, str(problem))
 
     async def _row(self, envelope: EventEnvelope[Event]) -> SessionRow | None:
         """The session's row, once the feed has read up to this event."""
@@ -126,6 +198,8 @@ class EffectExecutor:
     def _carry_out(self, effect: EffectRequested, row: SessionRow, when: datetime) -> RecordEffect:
         if effect.kind == "sign":
             return RecordEffect(effect=effect.effect, kind="sign", artifacts=(self._sign(effect.artifacts[0], row),))
+        if effect.kind in get_args(OriginKind):
+            return RecordEffect(effect=effect.effect, kind=effect.kind, posted=self._origin.carry_out(effect, row))
         if effect.kind in ("register", "unregister"):
             return RecordEffect(effect=effect.effect, kind=effect.kind, registered=self._in_registry(effect, row))
         tree = self._tree(row)

@@ -31,6 +31,7 @@ REMEDIES = {
     "repository_roots": "write a list of directories, for example `repository_roots: [../services]`",
     "admins": "write a list of names, for example `admins: [alice]`",
     "accounts": "write a list, for example `accounts: [{name: carol, github: 583231, slack: U024BE7LH}]`",
+    "max_pushed_bytes": "write a number of bytes above zero, for example `max_pushed_bytes: 20000000`",
     "test_command": "write one command, for example `test_command: python -m pytest`",
 }
 

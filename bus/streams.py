@@ -70,7 +70,9 @@ CONDUCTOR = ConsumerSpec("VT_COMMANDS", "conductor", (f"{ROOT}.*.cmd.>",), max_i
 RESTARTS = 64
 """Deliveries of long work before it is given up: each time a drive is stopped in the middle counts as one."""
 
-EFFECTS = ConsumerSpec("VT_EVENTS", "autopilot-effects", (f"{ROOT}.*.evt.*.effect_requested.*",), max_deliver=RESTARTS)
+_TO_DO = (f"{ROOT}.*.evt.*.effect_requested.*", f"{ROOT}.*.evt.*.selection_recorded.*")
+EFFECTS = ConsumerSpec("VT_EVENTS", "autopilot-effects", _TO_DO, max_deliver=RESTARTS)
+"""What is done outside the record: effects, and telling people which tickets of a selection cannot be read."""
 ANSWERS = ConsumerSpec("VT_EVENTS", "autopilot-answers", (f"{ROOT}.*.evt.*.answer_requested.*",), max_deliver=RESTARTS)
 """A consumer of its own: no person's answer waits behind an effect, nor an effect behind answers."""
 

@@ -87,7 +87,8 @@ def ground(
     wait: bool = False,
     source: Backlog | None = None,
 ) -> Ground:
-    """Read everything a drive needs; `source` is the backlog if it is known already. Raises CliError, GitError, BacklogError, PolicyError."""
+    """Read everything a drive needs; `source` is the backlog if it is known already. Raises CliError, GitError,
+    BacklogError, PolicyError."""
     if wrong := misplaced():
         raise CliError(f"{'; '.join(wrong)}: install valuetrain into an environment of its own")
     place = Home(home.resolve())

@@ -35,6 +35,7 @@ from store.relay import HOLD_SECONDS, Relay
 from workspace.blobs import Blobs
 
 if TYPE_CHECKING:
+    from forge.client import GitHub
     from workspace.children import ForkServer
 
 _log = structlog.get_logger("system")
@@ -189,6 +190,17 @@ async def serving(
             yield
 
 
+def _writing(settings: Settings, repository: str) -> GitHub:
+    """The connection that writes to the repository `OWNER/REPO`. Raises ForgeError without credentials."""
+    from cli.forging import github_at
+    from forge.errors import ForgeError
+
+    try:
+        return github_at(f"github:{repository}", settings, read_only=False)
+    except CliError as problem:
+        raise ForgeError(str(problem)) from problem
+
+
 @asynccontextmanager
 async def executing(home: Home, settings: Settings, server: Server) -> AsyncIterator[None]:
     """The effect executor, which alone holds the signing key and writes to git and to the model registry. Raises
@@ -199,6 +211,14 @@ async def executing(home: Home, settings: Settings, server: Server) -> AsyncIter
     with home.executing("an effect executor"):
         async with await connect(server.login(Sender.AUTOPILOT.value), name="effects") as bus:
             registry = MlflowRegistry(home.registry_at(settings.registry_uri))
-            executor = EffectExecutor(bus, settings.tenant, Blobs(home.blobs), home.worktrees, home.key, registry)
-            async with executor.running(EFFECTS), answering(settings, server):
+            executor = EffectExecutor(
+                bus,
+                settings.tenant,
+                Blobs(home.blobs),
+                home.worktrees,
+                home.key,
+                registry,
+                connect=partial(_writing, settings),
+            )
+            async with executor.running(EFFECTS), answering(server, partial(_writing, settings)):
                 yield

@@ -31,7 +31,7 @@ from conductor.pipelines import load as load_pipeline
 from schemas.pipeline import PipelineDefinition
 from schemas.policy import Policy
 from schemas.ticket import Checkout, Ticket
-from workspace.git import GitError, Repository
+from workspace.git import GitError, Repository, claim_branch
 
 GITHUB = "github:"
 """How the name of a GitHub backlog begins."""
@@ -115,8 +115,9 @@ def chooser(
 
     async def choose(board: Board) -> Choice:
         snapshot = await backlog.snapshot()
-        past = [(row.ticket.id, row.digest, row.status, row.id) for row in board.sessions.values()]
-        known = {row.branch for row in board.sessions.values()}
+        tried = [row for row in board.sessions.values() if not row.taken_by]
+        past = [(row.ticket.id, row.digest, row.status, row.id) for row in tried]
+        known = {row.branch for row in board.sessions.values()} | {claim_branch(row.ticket.id) for row in tried}
         branches = await anyio.to_thread.run_sync(strangers, repository, known)
         said = {row.ticket.id: row.priority for row in board.sessions.values() if row.priority}
         past_of = history(past, snapshot.digests, branches, said)
@@ -239,9 +240,10 @@ def _look(home_path: Path, backlog: str) -> tuple[Snapshot, Selection, list[dict
     if has_record(home, settings):
         with reading(home_path) as record:
             rows = record.sessions()
-    past = [(row["ticket"], row["ticket_digest"], row["status"], row["session"]) for row in rows]
+    tried = [row for row in rows if not row.get("taken_by")]
+    past = [(row["ticket"], row["ticket_digest"], row["status"], row["session"]) for row in tried]
     repository = Repository(Path.cwd())
-    known = {row["branch"] for row in rows}
+    known = {row["branch"] for row in rows} | {claim_branch(row["ticket"]) for row in tried}
     here = isinstance(source, FolderBacklog) and repository.is_repository()
     branches = strangers(repository, known) if here else {}
     said = {row["ticket"]: row["priority"] for row in rows if row.get("priority")}

@@ -12,7 +12,8 @@ from conductor.state import SessionState
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One thing that changed. `before` or `after` is None where it did not exist; `kind` is `session`, `phase`, `gate`,
-    `artifact`, `version` (of a model in the registry), `figure`, `acceptance`, `effect` or `cost`."""
+    `artifact`, `version` (of a model in the registry), `figure`, `acceptance`, `effect`, `origin` (what the session has
+    there) or `cost`."""
 
     kind: str
     name: str
@@ -104,6 +105,12 @@ def _acceptance(state: SessionState) -> Mapping[str, Any]:
     return dict.fromkeys(state.acceptance, True)
 
 
+def _at_origin(state: SessionState) -> Mapping[str, Any]:
+    here = state.at_origin
+    facts = {"claim": here.claim, "pull request": here.pull, "ready": here.ready, "finished": here.finished}
+    return {name: value for name, value in facts.items() if value}
+
+
 def _effects(state: SessionState) -> Mapping[str, Any]:
     return {effect.id: effect.kind for effect in state.effects}
 
@@ -128,6 +135,7 @@ _LOOKS = {
     "figure": _figures,
     "acceptance": _acceptance,
     "effect": _effects,
+    "origin": _at_origin,
     "cost": _costs,
 }
 

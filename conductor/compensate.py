@@ -1,11 +1,12 @@
 """What going back means outside the record: effects that undo what was done there, in reverse order. Pure.
 
-First the registry is taken back, newest version first, then the branch; what a rollback of a rollback brings back comes
-after the branch.
+First the registry is taken back, newest version first, then the pull request, then the branch; what a rollback of a
+rollback brings back comes after the branch.
 """
 
 from __future__ import annotations
 
+from conductor.origin import known
 from conductor.state import SessionState
 from schemas import session as ev
 from schemas.values import EffectKind, Registered
@@ -28,6 +29,8 @@ def compensations(
     plan: list[tuple[EffectKind, Registered | None]] = [
         ("unregister", done) for done in reversed(now) if done.effect not in stay
     ]
+    if state.at_origin.pushed:
+        plan.append(("withdraw", None))
     plan.append(("restore", None))
     plan += [("register", done) for done in wanted if doubtful or done.effect not in have]
     return tuple(
@@ -36,16 +39,20 @@ def compensations(
             kind=kind,
             phase=phase,
             attempt=state.phases[phase].attempt,
-            target=commit if done is None else done.model,
+            target=(commit if kind == "restore" else "") if done is None else done.model,
             registered=done,
+            posted=known(state.at_origin) if kind == "withdraw" else None,
         )
         for number, (kind, done) in enumerate(plan)
     )
 
 
 def consequence(effect: ev.EffectRequested) -> str:
-    """What an effect of a rollback does to the registry, for people; "" for one that does nothing to it."""
+    """What an effect of a rollback does to the registry or at the ticket's origin, for people; "" for neither."""
     done = effect.registered
+    if effect.kind == "withdraw":
+        pull = f"pull request {effect.posted.pull}" if effect.posted and effect.posted.pull else "its pull request"
+        return f"{pull} is closed and the branch deleted there, unless somebody merged it or committed to it"
     if done is None:
         return ""
     if not done.version:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, get_args
 
-from conductor import criteria, gate_rules, gates, operating
+from conductor import criteria, gate_rules, gates, operating, origin
 from conductor.process import block, fail, start_phase
 from conductor.refusal import Decision, Refusal
 from conductor.state import Effect, PhaseState, SessionState, Stage, Status
@@ -19,9 +19,10 @@ from schemas import commands as cmd
 from schemas import session as ev
 from schemas.envelope import CommandEnvelope
 from schemas.messages import Command
-from schemas.values import SIGNATURE, TAKEN_AWAY, FailureClass, Mode, Usage
+from schemas.values import SIGNATURE, TAKEN_AWAY, FailureClass, Mode, OriginKind, Usage
 
 _AFTER_THE_END = cmd.RollbackSession | cmd.RestoreSession | cmd.RecordEffect
+_RECEIPT = cmd.RecordEffect | cmd.RecordEffectFailure
 _Leased = cmd.ReportWork | cmd.ReportFailure | cmd.ExtendAttempt | cmd.ExpireIdle
 C = TypeVar("C", bound=Command)
 
@@ -38,9 +39,10 @@ def decide(state: SessionState, envelope: CommandEnvelope) -> Decision:
         return rule(state, command, envelope)
     if state.status is Status.NEW:
         return Refusal("unknown_session", f"there is no session {state.id}; `valuetrain session list` shows them")
-    if state.status is Status.ABORTED:
+    awaited = isinstance(command, _RECEIPT) and state.effects
+    if state.status is Status.ABORTED and not awaited:
         return Refusal("session_over", f"session {state.id} was aborted; nothing can be done to it any more")
-    if state.status is Status.COMPLETED and not isinstance(command, _AFTER_THE_END):
+    if state.status is Status.COMPLETED and not (awaited or isinstance(command, _AFTER_THE_END)):
         return Refusal("session_over", f"session {state.id} is completed; only a rollback is possible")
     return rule(state, command, envelope)
 
@@ -210,23 +212,32 @@ def _effect_done(state: SessionState, command: cmd.RecordEffect, at: CommandEnve
         return Refusal("unknown_effect", f"session {state.id} does not wait for effect {command.effect}")
     if wrong := _incomplete_receipt(effect, command):
         return Refusal("bad_receipt", wrong)
-    return (
-        ev.EffectRecorded(
-            effect=effect.id,
-            kind=command.kind,
-            phase=effect.phase,
-            attempt=effect.attempt,
-            commit=command.commit,
-            artifacts=command.artifacts,
-            registered=command.registered,
-        ),
+    recorded = ev.EffectRecorded(
+        effect=effect.id,
+        kind=command.kind,
+        phase=effect.phase,
+        attempt=effect.attempt,
+        commit=command.commit,
+        artifacts=command.artifacts,
+        registered=command.registered,
+        posted=command.posted,
     )
+    if command.posted is not None and command.posted.taken_by:
+        reason = f"somebody else has the ticket: {command.posted.taken_by}"
+        return (recorded, ev.SessionAborted(by=at.actor, reason=reason))
+    return (recorded,)
 
 
 def _incomplete_receipt(effect: Effect, command: cmd.RecordEffect) -> str | None:
     """What the receipt of an effect lacks; without it a gate would be bound to something else."""
     names = [a.name for a in command.artifacts]
     done = command.registered
+    if effect.kind in get_args(OriginKind):
+        if names or command.commit or done is not None:
+            return f"the receipt of {effect.id} says what was done at the ticket's origin and nothing else"
+        return origin.incomplete(effect, command.posted)
+    if command.posted is not None:
+        return f"a {effect.kind} does nothing at the ticket's origin, but the receipt of {effect.id} says so"
     if effect.kind in ("register", "unregister"):
         made = effect.id if effect.registered is None else effect.registered.effect
         if done is None or (done.effect, done.model) != (made, effect.target) or names or command.commit:
@@ -247,6 +258,8 @@ def _effect_failed(state: SessionState, command: cmd.RecordEffectFailure, at: Co
     if effect is None or effect.kind != command.kind:
         return Refusal("unknown_effect", f"session {state.id} does not wait for effect {command.effect}")
     failed = ev.EffectFailed(effect=effect.id, kind=command.kind, phase=effect.phase, reason=command.reason)
+    if state.ended or (effect.aside and effect.kind != "claim"):
+        return (failed,)  # it is told; what the session itself came to stays
     return (failed, block(state, effect.phase, FailureClass.POLICY, f"{command.kind} failed: {command.reason}"))
 
 

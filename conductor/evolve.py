@@ -11,13 +11,14 @@ from datetime import UTC, datetime, timedelta
 from functools import singledispatch
 from types import MappingProxyType
 
+from conductor import effect_rules
 from conductor.change import artifacts_of, copied, figures_of, put, still, with_phase
-from conductor.goback import repeated, restored, returned, rolled_back
+from conductor.goback import repeated, restored, rolled_back
 from conductor.rests import kept
-from conductor.state import NOTHING, Effect, GateState, PhaseState, SessionState, Stage, Status, replace
+from conductor.state import NOTHING, GateState, PhaseState, SessionState, Stage, Status, replace
 from schemas import session as ev
 from schemas.messages import Event
-from schemas.values import Approval, Registered
+from schemas.values import Approval
 
 BARRED_SECONDS = 30.0
 """How long the holder from whom an attempt was taken away may not claim the phase again, if no other one does."""
@@ -167,53 +168,17 @@ def _(event: ev.RetryScheduled, state: SessionState) -> SessionState:
 
 @_evolve.register
 def _(event: ev.EffectRequested, state: SessionState) -> SessionState:
-    effect = Effect(
-        event.effect, event.kind, event.phase, event.attempt, event.artifacts, event.target, event.registered
-    )
-    phases = state.phases if effect.undoes else with_phase(state, event.phase, stage=Stage.EFFECT)
-    return replace(state, phases=phases, effects=(*state.effects, effect))
+    return effect_rules.requested(state, event)
 
 
 @_evolve.register
 def _(event: ev.EffectRecorded, state: SessionState) -> SessionState:
-    left = tuple(e for e in state.effects if e.id != event.effect)
-    phases = state.phases
-    if event.kind == "sign":
-        signed = (*phases[event.phase].artifacts, *event.artifacts)
-        phases = with_phase(state, event.phase, stage=Stage.REPORTED, artifacts=signed)
-    elif event.kind == "commit":
-        phases = with_phase(state, event.phase, stage=Stage.RECORDED, commit=event.commit)
-    elif event.kind == "register" and phases[event.phase].stage is Stage.EFFECT:
-        phases = with_phase(state, event.phase, stage=Stage.REGISTERED)
-    done = replace(
-        state,
-        effects=left,
-        effects_done=state.effects_done + 1,
-        commit=event.commit or state.commit,
-        unrestored=state.unrestored and event.kind != "restore",
-        registered=_registered(state, event),
-        artifacts=artifacts_of(phases) if event.artifacts else state.artifacts,
-        phases=phases,
-    )
-    return done if left else returned(done)
-
-
-def _registered(state: SessionState, event: ev.EffectRecorded) -> tuple[Registered, ...]:
-    """What the session has in the registry after a receipt."""
-    if (done := event.registered) is None:
-        return state.registered
-    others = tuple(r for r in state.registered if r.effect != done.effect)
-    return (*others, done) if event.kind == "register" else others
+    return effect_rules.recorded(state, event)
 
 
 @_evolve.register
 def _(event: ev.EffectFailed, state: SessionState) -> SessionState:
-    """What is left of a rollback is withdrawn: out of order it would undo the wrong thing."""
-    undoes = any(e.undoes for e in state.effects if e.id == event.effect)
-    left = () if undoes else tuple(e for e in state.effects if e.id != event.effect)
-    unrestored = state.unrestored or undoes
-    phases = with_phase(state, event.phase, stage=Stage.STOPPED)
-    return replace(state, effects=left, phases=phases, unrestored=unrestored, returning=None)
+    return effect_rules.failed(state, event)
 
 
 @_evolve.register
@@ -351,6 +316,7 @@ def _(event: ev.SessionResumed, state: SessionState) -> SessionState:
         reason="",
         interventions=state.interventions + 1,
         phases=MappingProxyType(phases),
+        at_origin=state.at_origin if not state.at_origin.failed else replace(state.at_origin, failed=()),
     )
 
 
@@ -362,7 +328,7 @@ def _(event: ev.SessionCompleted, state: SessionState) -> SessionState:
 @_evolve.register
 def _(event: ev.SessionAborted, state: SessionState) -> SessionState:
     phases = MappingProxyType({name: still(phase) for name, phase in state.phases.items()})
-    return replace(state, status=Status.ABORTED, phases=phases, effects=(), reason=event.reason)
+    return replace(state, status=Status.ABORTED, phases=phases, effects=(), reason=event.reason, returning=None)
 
 
 @_evolve.register

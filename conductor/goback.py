@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from conductor.change import artifacts_of, figures_of, put, still
 from conductor.compensate import held
+from conductor.origin import has_origin
 from conductor.rests import find
 from conductor.state import SessionState, Stage, Status, replace
 from schemas import session as ev
@@ -37,6 +38,7 @@ def rolled_back(state: SessionState, event: ev.SessionRolledBack) -> SessionStat
         effects=(),
         effects_done=state.effects_done,
         registered=held(state),
+        at_origin=replace(state.at_origin, failed=()),
         commit=state.commit,
         reason=f"rolled back to the start of {event.phase} by {event.by.name}",
         marks=MappingProxyType({n: m for n, m in state.marks.items() if m.version <= mark.version}),
@@ -61,6 +63,7 @@ def restored(state: SessionState, event: ev.SessionRestored) -> SessionState:
         interventions=state.interventions + 1,
         effects_done=state.effects_done,
         registered=held(state),
+        at_origin=replace(state.at_origin, failed=()),
         commit=state.commit,
         reason=f"rolled back to event {event.to_sequence} by {event.by.name}",
         returning=then if event.to_status != "rolled_back" else None,
@@ -74,10 +77,9 @@ def returned(state: SessionState) -> SessionState:
     if then is None:
         return state
     phases = dict(state.phases)
+    stage = Stage.COMMITTED if has_origin(state) else Stage.RECORDED
     for gate in then.open_gates:
-        phases[gate.phase] = replace(
-            phases[gate.phase], stage=Stage.RECORDED, commit=state.commit, escalated=gate.escalated
-        )
+        phases[gate.phase] = replace(phases[gate.phase], stage=stage, commit=state.commit, escalated=gate.escalated)
     waited = then.status is Status.WAITING
     return replace(
         state,
@@ -112,7 +114,7 @@ def repeated(state: SessionState, event: ev.PhaseRepeated) -> SessionState:
         phases=after,
         artifacts=artifacts_of(after),
         measured=figures_of(after),
-        effects=tuple(e for e in state.effects if e.phase not in event.phases),
+        effects=tuple(e for e in state.effects if e.aside or e.phase not in event.phases),
         registered=held(state),
         marks=MappingProxyType({n: m for n, m in state.marks.items() if n not in event.phases}),
         repeats=put(state.repeats, f"{event.phase}>{event.to}", event.iteration),

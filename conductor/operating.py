@@ -69,7 +69,7 @@ def retry(state: SessionState, command: cmd.RetryPhase, at: CommandEnvelope) -> 
         return Refusal("not_an_operator", reason)
     if state.paused:
         return Refusal("paused", f"session {state.id} is paused; `valuetrain session resume {state.id}` first")
-    if state.effects:
+    if [effect for effect in state.effects if not effect.aside]:
         return Refusal("effect_pending", "the rollback is still being carried out; try again in a moment")
     if state.unrestored:
         return Refusal("not_restored", f"the branch was not taken back; roll back to {state.phase} again first")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from conductor import criteria, gates
+from conductor import criteria, gates, origin
 from conductor.state import GateState, PhaseState, SessionState, Stage, Status
 from schemas import commands as cmd
 from schemas import session as ev
@@ -43,7 +43,14 @@ its gate; no sign of life from its agent."""
 
 
 def follow(state: SessionState, at: datetime) -> tuple[Event, ...]:
-    """The events that follow from `state` at time `at`, or none."""
+    """The events that follow from `state` at time `at`, or none. At a ticket's origin the rest of the world is told
+    once the session itself has come to a stand."""
+    if origin.unclaimed(state):
+        return origin.claim(state)
+    return _follow(state, at) or origin.due(state)
+
+
+def _follow(state: SessionState, at: datetime) -> tuple[Event, ...]:
     if state.status not in _GOES_ON or state.pipeline is None:
         return ()
     for phase in state.phases.values():
@@ -68,7 +75,7 @@ _GOES_ON = (Status.ACTIVE, Status.WAITING, Status.BLOCKED)
 
 
 _IDLE = Stage.IDLE  # most phases are, and looking a stage up costs more than a glance
-_FOLLOWED = (Stage.REPORTED, Stage.RECORDED, Stage.GATE, Stage.PASSED, Stage.REGISTERED)
+_FOLLOWED = (Stage.REPORTED, Stage.COMMITTED, Stage.RECORDED, Stage.GATE, Stage.PASSED, Stage.REGISTERED)
 
 
 def _go_on(state: SessionState, phase: PhaseState, at: datetime) -> tuple[Event, ...]:
@@ -76,6 +83,8 @@ def _go_on(state: SessionState, phase: PhaseState, at: datetime) -> tuple[Event,
     match phase.stage:
         case Stage.REPORTED:
             return _next_effect(state, phase)
+        case Stage.COMMITTED:
+            return origin.publish(state, phase)
         case Stage.RECORDED:
             return _hold_criteria(state, phase)
         case Stage.GATE if not phase.gate:

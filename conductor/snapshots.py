@@ -14,13 +14,13 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any
 
-from conductor.state import NOTHING, Effect, GateState, PhaseState, SessionState, Stage, Status
+from conductor.state import NOTHING, AtOrigin, Effect, GateState, PhaseState, SessionState, Stage, Status
 from schemas.pipeline import PipelineDefinition
 from schemas.policy import Policy
 from schemas.ticket import Ticket
 from schemas.values import Approval, ArtifactRef, CriterionResult, FailureClass, Measurement, Registered, Usage, Value
 
-_STATES: Mapping[str, type] = {each.__name__: each for each in (SessionState, PhaseState, GateState, Effect)}
+_STATES: Mapping[str, type] = {each.__name__: each for each in (SessionState, PhaseState, GateState, Effect, AtOrigin)}
 _VALUES: Mapping[str, type[Value]] = {
     each.__name__: each
     for each in (

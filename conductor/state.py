@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.pipeline import PhaseDefinition, PipelineDefinition
 from schemas.policy import Policy
 from schemas.ticket import Ticket
-from schemas.values import Approval, ArtifactRef, FailureClass, Measurement, Registered, Usage
+from schemas.values import ASIDE, Approval, ArtifactRef, FailureClass, Measurement, Registered, Usage
 
 NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
@@ -73,6 +73,7 @@ class Stage(StrEnum):
     RETRYING = "retrying"
     REPORTED = "reported"
     EFFECT = "effect"
+    COMMITTED = "committed"
     RECORDED = "recorded"
     GATE = "gate"
     PASSED = "passed"
@@ -166,12 +167,47 @@ class Effect:
     @property
     def undoes(self) -> bool:
         """Whether it is part of a rollback, and of no phase's work."""
-        return self.kind in ("restore", "unregister") or self.registered is not None
+        return self.kind in ("restore", "unregister", "withdraw") or self.registered is not None
+
+    @property
+    def aside(self) -> bool:
+        """Whether it is about the session as a whole, at its ticket's origin, and of no phase's work."""
+        return self.kind in ASIDE
 
     @property
     def registers(self) -> bool:
         """Whether it makes a new version of a model."""
         return self.kind == "register" and self.registered is None
+
+
+@dataclass(frozen=True)
+class AtOrigin:
+    """What a session has at the forge its ticket came from."""
+
+    claim: str = ""
+    """The commit its claim of the ticket stands on; without it no phase starts."""
+    taken_by: str = ""
+    """Who else has the ticket."""
+    taken: bool = False
+    """Whether a claim was asked for, so that it may be there, and was not given back."""
+    pushed: bool = False
+    """The same for the branch and its pull request."""
+    commit: str = ""
+    """The newest commit that was pushed."""
+    pull: int = 0
+    url: str = ""
+    comment: int = 0
+    round: int = 0
+    """How many pull requests were taken back: the next one is another one."""
+    ready: bool = False
+    finished: bool = False
+    announced: str = ""
+    """What the status comment was asked to tell last."""
+    failed: tuple[str, ...] = ()
+    """The kinds of effects that failed and are not asked for again before a person does something."""
+
+
+NOWHERE = AtOrigin()
 
 
 @dataclass(frozen=True)
@@ -206,6 +242,7 @@ class SessionState:
     """Whether branch or registry could not be taken back after a rollback: then they hold more than this state."""
     registered: tuple[Registered, ...] = ()
     """What the session has in the model registry, in the order in which it came there."""
+    at_origin: AtOrigin = NOWHERE
     usage: Usage = field(default_factory=Usage)
     reason: str = ""
     paused: bool = False

@@ -10,6 +10,7 @@ from conductor import rests
 from conductor.compare import Difference, differences
 from conductor.compensate import consequence
 from conductor.fold import handle
+from conductor.origin import has_origin
 from conductor.refusal import Refusal
 from conductor.state import SessionState, Status
 from schemas.commands import RecordEffect, RestoreSession, RollbackSession
@@ -27,7 +28,7 @@ class Plan:
     changes: tuple[Difference, ...]
     lasting: tuple[str, ...]
     outside: tuple[str, ...] = ()
-    """What is done to the model registry."""
+    """What is done to the model registry and at the ticket's origin."""
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`."""
@@ -50,7 +51,9 @@ def plan(state: SessionState, envelope: CommandEnvelope) -> Plan:
     followed = outcome.state
     for effect in effects:
         commit = effect.target if effect.kind == "restore" else ""
-        receipt = RecordEffect(effect=effect.effect, kind=effect.kind, commit=commit, registered=effect.registered)
+        receipt = RecordEffect(
+            effect=effect.effect, kind=effect.kind, commit=commit, registered=effect.registered, posted=effect.posted
+        )
         followed = handle(followed, replace(envelope, sender=Sender.AUTOPILOT.value, command=receipt)).state
     outside = tuple(filter(None, map(consequence, effects)))
     return Plan(None, followed.status.value, differences(state, followed), tuple(_lasting(state, then)), outside)
@@ -84,4 +87,5 @@ def _lasting(now: SessionState, then: SessionState) -> Iterator[str]:
     for name in now.artifacts:
         if name.endswith(SIGNATURE) and name not in then.artifacts:
             yield f"the signature {name} was made: whoever has a copy can go on showing it"
-    yield "what lies outside is not touched: runs in a tracking store (MLflow), pull requests, copies, deployments"
+    pulls = "" if has_origin(now) else "pull requests, "
+    yield f"what lies outside is not touched: runs in a tracking store (MLflow), {pulls}copies, deployments"

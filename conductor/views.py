@@ -53,6 +53,21 @@ def session_view(state: SessionState, at: datetime) -> dict[str, Any]:
         "interventions": state.interventions,
         "version": state.version,
         "updated": timestamp(at),
+        **_at_origin(state),
+    }
+
+
+def _at_origin(state: SessionState) -> dict[str, Any]:
+    """For a ticket of a forge: where it is, who else has it, and the session's pull request."""
+    if state.ticket is None or state.ticket.origin is None:
+        return {}
+    here = state.at_origin
+    return {
+        "origin": state.ticket.origin,
+        "taken_by": here.taken_by,
+        "pull": here.pull or None,
+        "url": here.url or None,
+        "not_done": list(here.failed),
     }
 
 

@@ -17,6 +17,7 @@ from schemas.values import (
     FailureClass,
     Measurement,
     PhaseName,
+    Posted,
     Priority,
     Reaction,
     Registered,
@@ -91,6 +92,7 @@ class RecordEffect(Command, stream="session", senders=_AUTOPILOT):
     commit: str = ""
     artifacts: tuple[ArtifactRef, ...] = ()
     registered: Registered | None = later(None)
+    posted: Posted | None = later(None)
 
 
 class RecordEffectFailure(Command, stream="session", senders=_AUTOPILOT):

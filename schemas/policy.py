@@ -87,6 +87,8 @@ class Policy(Value):
     """How many sessions may work on one repository at once, over all drives of the record."""
     max_open_pull_requests: Annotated[int, Field(ge=1)] | None = later(None)
     """How many pull requests of its own Auto-Pilot may have open in a repository; at that many it takes no ticket."""
+    max_pushed_bytes: Annotated[int, Field(gt=0)] = later(20_000_000)
+    """Largest file that is pushed to a forge, in bytes."""
 
     @model_validator(mode="after")
     def _escalation_goes_to_approvers(self) -> Self:

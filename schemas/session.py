@@ -19,6 +19,7 @@ from schemas.values import (
     Measurement,
     Mode,
     PhaseName,
+    Posted,
     Priority,
     Registered,
     RepeatKind,
@@ -123,10 +124,13 @@ class EffectRequested(Event, stream="session"):
     artifacts: tuple[ArtifactRef, ...] = ()
     target: str = ""
     """`commit`: the patch among the artifacts that is applied with it, or empty. `sign`: the artifact's name.
-    `restore`: the commit the branch goes back to. `register`, `unregister`: the model's name."""
+    `restore`: the commit the branch goes back to. `register`, `unregister`: the model's name. `publish`: the commit
+    that is pushed."""
     registered: Registered | None = later(None)
     """`unregister`: what is taken back. `register`: what a rollback of a rollback brings back; without it the artifact
     becomes a new version."""
+    posted: Posted | None = later(None)
+    """What the session has at its ticket's origin so far."""
 
 
 class EffectRecorded(Event, stream="session"):
@@ -140,6 +144,8 @@ class EffectRecorded(Event, stream="session"):
     artifacts: tuple[ArtifactRef, ...] = ()
     registered: Registered | None = later(None)
     """`register` and `unregister`: the version, its alias, and what that pointed to before and points to now."""
+    posted: Posted | None = later(None)
+    """What was done at the ticket's origin."""
 
 
 class EffectFailed(Event, stream="session"):
@@ -318,10 +324,8 @@ class SessionResumed(Event, stream="session"):
 
 
 class HandEditsFound(Event, stream="session"):
-    """Somebody edited, added or deleted files of the ticket's folder since `commit`.
-
-    The folder is written from events, so that changes nothing; the next commit writes what is tracked anew.
-    """
+    """Somebody edited, added or deleted files of the ticket's folder since `commit`. That changes nothing: the folder
+    is written from events, and the next commit writes what is tracked anew."""
 
     files: tuple[str, ...]
     commit: str

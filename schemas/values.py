@@ -168,6 +168,23 @@ class Registered(Value):
     current: str = ""
 
 
+class Posted(Value):
+    """What an effect did at the ticket's origin, or what of that the next one needs to know.
+
+    `claim` is the commit that the ticket's claim stands on, `taken_by` who else holds it ("" when we do). `pull` is the
+    pull request's number, `comment` the status comment's id, `url` where people find it. `round` counts the pull
+    requests that were taken back before. `note` is one line for people: what was found otherwise than expected.
+    """
+
+    claim: Annotated[str, Field(max_length=64)] = ""
+    taken_by: Annotated[str, Field(max_length=300)] = ""
+    pull: Annotated[int, Field(ge=0)] = 0
+    comment: Annotated[int, Field(ge=0)] = 0
+    url: Annotated[str, Field(max_length=500)] = ""
+    round: Annotated[int, Field(ge=0)] = 0
+    note: Annotated[str, Field(max_length=500)] = ""
+
+
 class TickedItem(Value):
     """A checklist item an attempt fulfilled, and the evidence for it (one line, naming an artifact or a figure)."""
 
@@ -228,4 +245,11 @@ Reaction = Literal["eyes", "+1", "-1", "confused"]
 
 GateKind = Literal["automatic", "human"]
 RepeatKind = Literal["iterate", "pivot"]
-EffectKind = Literal["commit", "sign", "restore", "register", "unregister"]
+OriginKind = Literal["claim", "publish", "announce", "ready", "finish", "withdraw", "release"]
+"""What the effect executor does at the forge a ticket came from (`Ticket.origin`): take the ticket, push and open the
+pull request, write the status comment, end the draft, say that it is done; and back: close the pull request and delete
+the branch, give the ticket back."""
+ASIDE: frozenset[str] = frozenset({"claim", "announce", "ready", "finish", "release"})
+"""Those about the session as a whole, not about one phase's work: going back to an earlier phase withdraws none."""
+EffectKind = Literal["commit", "sign", "restore", "register", "unregister"] | OriginKind
+"""What the effect executor does outside the record."""

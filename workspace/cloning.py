@@ -22,6 +22,9 @@ def login_environment(url: str, secret: str) -> Mapping[str, str]:
         ("http.followRedirects", "false"),
         ("credential.helper", ""),
         (f"url.{url}.insteadOf", url),
+        (f"url.{url}.pushInsteadOf", url),
+        ("push.recurseSubmodules", "no"),
+        ("push.followTags", "false"),
         ("protocol.ext.allow", "never"),
     )
     numbered = {f"GIT_CONFIG_KEY_{n}": key for n, (key, _) in enumerate(settings)}

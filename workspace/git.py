@@ -64,6 +64,12 @@ def branch_name(ticket: int, token: str, stage: str = "delivery") -> str:
     return f"phase/{stage}_{ticket}-{token}"
 
 
+def claim_branch(ticket: int) -> str:
+    """The branch whose existence at a forge means that the ticket is taken: the same for every Auto-Pilot, and named so
+    that each backlog source sees that the ticket is served."""
+    return f"phase/claim_{ticket}"
+
+
 def ticket_folder(ticket: int, stage: str = "delivery") -> str:
     """Where a ticket's files lie on its branch: `tickets/delivery_12`."""
     return f"tickets/{stage}_{ticket}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 from conductor.fold import Outcome, handle
 from conductor.refusal import Refusal
@@ -16,7 +16,19 @@ from schemas.messages import Command, Event
 from schemas.pipeline import ChecklistItem, GateDefinition, PhaseDefinition, PipelineDefinition, RetryPolicy
 from schemas.policy import Approver, Policy
 from schemas.ticket import Budget, Ticket
-from schemas.values import Actor, ArtifactRef, Measurement, Mode, Registered, RiskLevel, Role, TickedItem, Usage
+from schemas.values import (
+    Actor,
+    ArtifactRef,
+    Measurement,
+    Mode,
+    OriginKind,
+    Posted,
+    Registered,
+    RiskLevel,
+    Role,
+    TickedItem,
+    Usage,
+)
 
 TENANT = "default"
 SESSION = "s12-abcde"
@@ -103,6 +115,9 @@ PIPELINE = PipelineDefinition(
 
 def artifact(name: str, content: str = "0") -> ArtifactRef:
     return ArtifactRef(name=name, sha256=content * 64, size=1, media_type="text/plain")
+
+
+ORIGIN = "github:octo/train"
 
 
 class Rig:
@@ -236,6 +251,13 @@ class Rig:
         if effect.kind in ("register", "unregister"):
             new = Registered(effect=effect.id, model=effect.target, version=str(self._commits), alias="candidate")
             fields["registered"] = effect.registered or new
+        if effect.kind in get_args(OriginKind):
+            here = self.state.at_origin
+            fields["posted"] = {
+                "claim": Posted(claim="c" * 40),
+                "publish": Posted(pull=7 + here.round, url=f"https://forge.example/pull/{7 + here.round}"),
+                "announce": Posted(comment=31),
+            }.get(effect.kind, Posted(pull=here.pull))
         return cmd.RecordEffect(**(fields | changes))
 
     # Shortcuts
@@ -283,6 +305,8 @@ class Rig:
     def to(self, phase: str) -> Rig:
         """A session whose `phase` has just been handed to its agent."""
         self.start()
+        if not self.state.phase:
+            self.effects()  # the ticket is claimed first
         while self.state.phase != phase:
             self.through()
         return self

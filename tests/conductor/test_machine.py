@@ -28,6 +28,7 @@ from tests.conductor.rig import (
     ERIK,
     MACHINE,
     OLGA,
+    ORIGIN,
     PIPELINE,
     SESSION,
     SYSTEM,
@@ -91,6 +92,10 @@ class Reader:
         self.requested: set[str] = set()
         self.receipts: set[str] = set()
         self.risk = 0
+        self.origin = False
+        self.claimed = False
+        self.asked: dict[str, ev.EffectRequested] = {}
+        self.pushed: set[str] = set()
 
     def read(self, event: Event) -> None:
         self.sequence += 1
@@ -120,6 +125,7 @@ class Reader:
         }
 
     def phase_started(self, event: ev.PhaseStarted) -> None:
+        assert self.claimed or not self.origin, "work began on a ticket that may be somebody else's"
         before = self.attempts[event.phase]
         assert not before or event.attempt > before[-1], "an attempt's number was given twice"
         before.append(event.attempt)
@@ -144,6 +150,10 @@ class Reader:
     def effect_requested(self, event: ev.EffectRequested) -> None:
         assert event.effect not in self.requested, "two effects of one name"
         self.requested.add(event.effect)
+        assert self.origin or event.posted is None
+        self.asked[event.effect] = event
+        if event.kind in ("finish", "release"):
+            self.claimed = False
 
     def effect_recorded(self, event: ev.EffectRecorded) -> None:
         assert event.effect in self.requested
@@ -152,6 +162,12 @@ class Reader:
         if event.kind == "commit":
             assert event.commit
             self.committed.add((event.phase, event.attempt))
+        elif event.kind == "claim":
+            self.claimed = bool(event.posted and event.posted.claim)
+        elif event.kind == "publish":
+            self.pushed.add(self.asked[event.effect].target)
+        elif event.kind == "withdraw":
+            self.pushed.clear()
 
     def criteria_evaluated(self, event: ev.CriteriaEvaluated) -> None:
         figures, phase = self.figures(), PHASES[event.phase]
@@ -162,6 +178,7 @@ class Reader:
 
     def gate_opened(self, event: ev.GateOpened) -> None:
         assert event.gate not in self.gates
+        assert event.commit in self.pushed or not self.origin, "a gate over what nobody can look at"
         self.gates[event.gate] = event
 
     def approval_given(self, event: ev.ApprovalGiven) -> None:
@@ -253,8 +270,10 @@ class Session(RuleBasedStateMachine):
             assert sender in command.message_type.senders
         assert outcome.state.version == before.version + len(names)
         if before.status in (Status.COMPLETED, Status.ABORTED) and outcome.refusal is None:
-            assert before.status is Status.COMPLETED
-            assert isinstance(command, cmd.RollbackSession | cmd.RestoreSession)
+            receipt = isinstance(command, cmd.RecordEffect | cmd.RecordEffectFailure) and before.effects
+            assert receipt or before.status is Status.COMPLETED
+            assert receipt or isinstance(command, cmd.RollbackSession | cmd.RestoreSession)
+            assert not receipt or not {"phase_started", "gate_opened"} & set(names)
         for name in Usage.model_fields:
             assert getattr(outcome.state.usage, name) >= getattr(before.usage, name)
         if not {"session_rolled_back", "session_restored"} & set(names):
@@ -266,11 +285,11 @@ class Session(RuleBasedStateMachine):
 
     # Those who do as they should
 
-    @initialize(risk=st.sampled_from(RiskLevel), steps=st.integers(0, 16))
-    def begin(self, risk: RiskLevel, steps: int) -> None:
+    @initialize(risk=st.sampled_from(RiskLevel), steps=st.integers(0, 16), origin=st.sampled_from([None, ORIGIN]))
+    def begin(self, risk: RiskLevel, steps: int, origin: str | None) -> None:
         """Somewhere on the way: what is interesting is not only at the beginning."""
-        self.reader.risk = risk.rank
-        self.rig.ticket = TICKET.model_copy(update={"risk": risk})
+        self.reader.risk, self.reader.origin = risk.rank, origin is not None
+        self.rig.ticket = TICKET.model_copy(update={"risk": risk, "origin": origin})
         for _ in range(steps):
             self.next_step({}, ())
 
@@ -452,7 +471,7 @@ class Session(RuleBasedStateMachine):
             assert state.open_gate is not None
         if state.stage is Stage.EFFECT:
             assert state.effects
-        if state.status is Status.ACTIVE:
+        if state.status is Status.ACTIVE and "claim" not in [effect.kind for effect in state.effects]:
             assert state.stage in (Stage.WORKING, Stage.RETRYING, Stage.EFFECT), "it waits for nothing and nobody"
         assert len([g for g in state.gates.values() if g.status == "open"]) <= 1
 

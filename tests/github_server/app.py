@@ -23,7 +23,9 @@ from tests.github_server import (  # noqa: F401  (registers operations)
     git,
     issues,
     pull_reads,
+    pulls,
     repositories,
+    writes,
 )
 from tests.github_server.faults import Fault
 from tests.github_server.routes import GRAPHQL, HANDLERS, PLAIN, Call, Refusal, Reply
