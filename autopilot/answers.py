@@ -5,19 +5,22 @@ Intent event → reaction (idempotent at GitHub) → look for our marker → ans
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import anyio.to_thread
 import structlog
 
 from bus.port import Ack, Bus, BusUnavailable, Delivery, GiveUp, NoReceipt, Outcome, Retry
-from forge import conversation
-from forge.client import GitHub
 from forge.errors import Ambiguous, ForgeError, RateLimited, Unavailable
 from schemas.commands import RecordAnswer
 from schemas.envelope import CommandEnvelope, UnreadableMessage, decode_event
 from schemas.system import AnswerRequested
 from schemas.values import Actor, Sender
+
+if TYPE_CHECKING:
+    from forge.client import GitHub
 
 _log = structlog.get_logger("effects")
 ACTOR = Actor(name="autopilot", channel="bus", verified_as=f"login:{Sender.AUTOPILOT.value}")
@@ -27,9 +30,11 @@ AGAIN_SECONDS = 2.0
 class Answering:
     """Gives the answers that chat-ops asks for, one at a time."""
 
-    def __init__(self, bus: Bus, github: GitHub) -> None:
+    def __init__(self, bus: Bus, connect: Callable[[str], GitHub]) -> None:
+        """`connect` gives the connection that writes to a repository `OWNER/REPO`; it raises ForgeError."""
         self._bus = bus
-        self._github = github
+        self._connect = connect
+        self._connected: dict[str, GitHub] = {}
 
     async def handle(self, delivery: Delivery) -> Outcome:
         """One AnswerRequested. Acknowledged only after the conductor's receipt."""
@@ -40,8 +45,6 @@ class Answering:
         request = envelope.event
         if not isinstance(request, AnswerRequested):
             return GiveUp(f"{envelope.type} is no answer")
-        if request.repository.casefold() != self._github.repository.casefold():
-            return GiveUp(f"{request.repository} is not {self._github.repository}, which this executor writes to")
         try:
             command = RecordAnswer(reply=await anyio.to_thread.run_sync(self._answer, request))
         except RateLimited as problem:
@@ -68,7 +71,17 @@ class Answering:
         return Ack()
 
     def _answer(self, request: AnswerRequested) -> int:
-        conversation.react(self._github, request.comment, request.reaction)
+        from forge import conversation  # PyGithub takes long to import, and most drives never need it
+
+        github = self._connected.get(request.repository)
+        if github is None:
+            github = self._connected.setdefault(request.repository, self._connect(request.repository))
+        conversation.react(github, request.comment, request.reaction)
         if not request.text:
             return 0
-        return conversation.answer(self._github, request.issue, request.comment, request.text)
+        return conversation.answer(github, request.issue, request.comment, request.text)
+
+    def close(self) -> None:
+        """End the connections."""
+        for github in self._connected.values():
+            github.close()

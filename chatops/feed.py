@@ -52,6 +52,10 @@ class Feed:
             await self.caught_up()
             yield self
 
+    async def change(self) -> None:
+        """Return when something was read."""
+        await self._changed.wait()
+
     async def caught_up(self) -> None:
         """Return when everything that is published now was read. Raises BusUnavailable."""
         newest = await self._bus.last_sequence()

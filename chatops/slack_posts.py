@@ -12,9 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import anyio
-import anyio.to_thread
-import structlog
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.http_retry.builtin_handlers import RateLimitErrorRetryHandler
@@ -23,9 +20,7 @@ from chatops.board import Board, GateRow, Row
 from chatops.position import BadPosition, write
 from chatops.slack import plain, shown
 
-_log = structlog.get_logger("chatops")
 EVENT = "valuetrain"
-AGAIN_SECONDS = 5.0
 
 
 class SlackError(Exception):
@@ -130,14 +125,3 @@ class Poster:
 
 def _headline(row: Row, gate: GateRow) -> str:
     return f"Gate {gate.id} of ticket {row.ticket.id} is {gate.status}"
-
-
-async def keep_posting(poster: Poster, board: Board, changed: anyio.Event) -> None:
-    """Bring Slack up to date once, as often as it takes. What Slack refuses is tried again and logged each time."""
-    while True:
-        try:
-            await anyio.to_thread.run_sync(poster.bring_up_to_date, board)
-            return
-        except SlackError as problem:
-            _log.warning("slack_waits", reason=str(problem))
-            await anyio.sleep(AGAIN_SECONDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -140,13 +140,26 @@ class _Running:
 
 @asynccontextmanager
 async def _own(on: Ground, agents: bool) -> AsyncIterator[_Running]:
-    async with system(on.home, on.settings, "a drive", agents=agents) as running:
+    async with (
+        system(on.home, on.settings, "a drive", agents=agents) as running,
+        _hearing(on, running.server.login),
+    ):
         yield _Running(
             running.server.login,
             partial(running.store.views, on.settings.tenant, "letter"),
             running.dead_letters.look,
             lambda: running.conductor.trouble,
         )
+
+
+def _hearing(on: Ground, login: Callable[[str], Login]) -> AbstractAsyncContextManager[None]:
+    """Chat-ops in this process, where people speak at GitHub or in Slack. A system that runs has its own."""
+    comments = on.drive.backlog if on.drive.backlog.startswith(GITHUB) else None
+    if comments is None and on.settings.slack_channel is None:
+        return nullcontext()
+    from cli.talking import talking
+
+    return talking(on.home, on.settings, login, comments)
 
 
 @asynccontextmanager

@@ -46,7 +46,7 @@ def credentials(settings: Settings, *, read_only: bool) -> Credentials:
         key, installation = settings.github_app_key_file, settings.github_app_installation
         if key is None or installation is None:
             raise CliError("github_app_id needs github_app_installation and github_app_key_file as well")
-        return App(settings.github_app_id, installation, _secret_file(key))
+        return App(settings.github_app_id, installation, secret_file(key))
     if token := _token(settings.github_token, settings.github_token_file):
         return Token(token)
     raise CliError(
@@ -56,13 +56,13 @@ def credentials(settings: Settings, *, read_only: bool) -> Credentials:
 
 
 def _token(secret: SecretStr | None, file: Path | None) -> str:
-    found = secret.get_secret_value() if secret is not None else _secret_file(file) if file is not None else ""
+    found = secret.get_secret_value() if secret is not None else secret_file(file) if file is not None else ""
     if any(char.isspace() or not char.isprintable() for char in found):
         raise CliError("the GitHub token holds blanks or control characters; give the token alone")
     return found
 
 
-def _secret_file(path: Path) -> str:
+def secret_file(path: Path) -> str:
     """What is in a file that only we may read. Raises CliError."""
     try:
         if path.stat().st_mode & 0o077:

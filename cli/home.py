@@ -109,6 +109,9 @@ class Home:
     def gateway(self) -> Path:
         """What the model gateway keeps: its name, by which the conductor knows its lost calls."""
         return self.path / "gateway"
+    def chatops(self) -> Path:
+        """How far comments were heard, and what was posted to Slack."""
+        return self.path / "chatops"
 
     @property
     def log(self) -> Path:
@@ -165,6 +168,9 @@ class Home:
     def asking_models(self, purpose: str) -> contextlib.AbstractContextManager[None]:
         """Be the one process that asks language models. As `locked`."""
         return self._hold("gateway.lock", purpose)
+    def talking(self, purpose: str) -> contextlib.AbstractContextManager[None]:
+        """Be the one process that hears people's commands on this home. As `locked`."""
+        return self._hold("chatops.lock", purpose)
 
     @contextlib.contextmanager
     def _hold(self, name: str, purpose: str) -> Iterator[None]:

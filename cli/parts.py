@@ -19,6 +19,7 @@ from bus.nats_bus import NatsBus, connect
 from bus.permissions import inbox_prefix
 from bus.port import BusError, Login
 from bus.streams import CONDUCTOR, EFFECTS, agent_consumer
+from cli.answering import answering
 from cli.checkpointing import Checkpointing
 from cli.errors import CliError
 from cli.home import Home
@@ -235,5 +236,5 @@ async def executing(home: Home, settings: Settings, server: Server) -> AsyncIter
                 registry,
                 connect=partial(_writing, settings),
             )
-            async with executor.running(EFFECTS):
+            async with executor.running(EFFECTS), answering(server, partial(_writing, settings)):
                 yield

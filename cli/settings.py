@@ -18,6 +18,9 @@ from schemas.values import Tenant
 if TYPE_CHECKING:
     from bus.port import Tls
 
+SECRETS = ("github_token", "github_read_token", "github_webhook_secret", "slack_token", "slack_signing_secret")
+"""What `config.yaml` may not hold."""
+
 
 class Settings(BaseSettings):
     """What an installation can set. An unknown name is an error, never ignored."""
@@ -83,6 +86,35 @@ class Settings(BaseSettings):
     """A file that only you may read, with the App's private key in PEM."""
     github_poll_seconds: Annotated[float, Field(ge=1, le=86400)] = 60.0
     """How often a running Auto-Pilot, or a drive that waits, looks at a GitHub backlog; `--every` comes first."""
+
+    chatops_poll_seconds: Annotated[float, Field(ge=1, le=3600)] = 15.0
+    """How often chat-ops looks for comments; webhooks only make it faster."""
+    chatops_listen: str = "127.0.0.1:8787"
+    """Where chat-ops takes webhooks and Slack's requests, `HOST:PORT`; only if one of both is set."""
+    github_webhook_secret: SecretStr | None = None
+    """The secret GitHub signs webhooks with, only from the environment; without one there is no webhook."""
+    github_webhook_secret_file: Path | None = None
+    """A file that only you may read, with that secret."""
+    slack_channel: Annotated[str, Field(pattern=r"^[CG][A-Z0-9]{2,20}$")] | None = None
+    """The id of the Slack channel that gates are posted to."""
+    slack_token: SecretStr | None = None
+    """The Slack app's bot token (`xoxb-…`), only from the environment."""
+    slack_token_file: Path | None = None
+    """A file that only you may read, with that token."""
+    slack_signing_secret: SecretStr | None = None
+    """The secret Slack signs its requests with, only from the environment."""
+    slack_signing_secret_file: Path | None = None
+    """A file that only you may read, with that secret."""
+    slack_url: str = "https://slack.com/api/"
+    """Slack's web API."""
+
+    @field_validator("slack_url")
+    @classmethod
+    def _slack_encrypted(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost")):
+            raise ValueError("must begin with https://, or the token could be read on its way")
+        return f"{url.rstrip('/')}/"
 
     @field_validator("github_url")
     @classmethod
@@ -205,7 +237,7 @@ def load(config: Path) -> Settings:
             raise CliError(f"{config} cannot be read: {problem}") from problem
         if not isinstance(values, dict):
             raise CliError(f"{config} must be a list of `name: value` lines")
-        for name in ("github_token", "github_read_token"):
+        for name in SECRETS:
             if name in values:  # every component reads this file, and only one of them may have the token
                 raise CliError(f"{config}: {name} belongs into the environment, or into a file: set {name}_file")
         if "model_key" in values:

@@ -110,7 +110,7 @@ class Supervisor:
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in the terminal is for us; we end the children in their order
             limit=_LONGEST_LINE,
-            env=environment_of(child),
+            env=environment_of(child.kind),
         )
         child.process = process
         self._set(child, "starting", process.pid)
@@ -153,12 +153,15 @@ def _signal(send: Callable[[], None]) -> None:
         pass
 
 
-_FOR = {"VALUETRAIN_GITHUB_": ("autopilot", "effects", "chatops"), KEY_VARIABLE: (GATEWAY,)}
-"""By the beginning of a variable's name, the kinds of components that get it: whoever has no use for a secret has
-none to lose."""
-
-
-def environment_of(child: Child) -> dict[str, str]:
-    """Ours, without the secrets of others."""
-    withheld = tuple(name for name, kinds in _FOR.items() if child.kind not in kinds)
-    return {name: value for name, value in os.environ.items() if not name.startswith(withheld)}
+def environment_of(kind: str) -> dict[str, str]:
+    """Ours, without the secrets of others: what logs in at GitHub or Slack goes only to those who speak to them, what
+    can write to GitHub not to chat-ops where there is another token to read with, and a model's key only to its
+    gateway."""
+    withheld = ["VALUETRAIN_SLACK_", "VALUETRAIN_GITHUB_WEBHOOK_"] if kind != "chatops" else []
+    if kind not in ("autopilot", "effects", "chatops"):
+        withheld.append("VALUETRAIN_GITHUB_")
+    if kind != GATEWAY:
+        withheld.append(KEY_VARIABLE)
+    if kind == "chatops" and any(name.startswith("VALUETRAIN_GITHUB_READ_TOKEN") for name in os.environ):
+        withheld += ["VALUETRAIN_GITHUB_TOKEN", "VALUETRAIN_GITHUB_APP_"]
+    return {name: value for name, value in os.environ.items() if not name.startswith(tuple(withheld))}

@@ -22,6 +22,7 @@ from cli.home import Home
 from cli.joining import UP, Server, given
 from cli.logs import configure
 from cli.options import say, show_json
+from cli.selecting import GITHUB
 from cli.settings import Settings, load
 from cli.supervising import Child, Supervisor
 from schemas.values import Role
@@ -50,8 +51,10 @@ def components(
     repo: Path | None,
     every: float | None,
     gateway: bool = False,
+    slack: bool = False,
 ) -> tuple[list[Child], list[Child]]:
-    """The conductors, and those who work for them. Names are unique: `conductor-1`, `training-2`."""
+    """The conductors, and those who work for them. Names are unique: `conductor-1`, `training-2`. `slack`: gates are
+    decided there, too."""
     at = ("--home", str(home.path))
     first = [Child(f"conductor-{n}", "conductor", ("conductor", "run", *at)) for n in range(1, conductors + 1)]
     rest = [
@@ -66,6 +69,9 @@ def components(
     else:
         words = ["autopilot", "run", "--backlog", backlog, *at] + (["--every", str(every)] if every else [])
         rest.append(Child("autopilot", "autopilot", words + (["--repo", str(repo)] if repo else [])))
+    comments = ("--backlog", backlog) if backlog is not None and backlog.startswith(GITHUB) else ()
+    if comments or slack:
+        rest.append(Child("chatops", "chatops", ("chatops", "run", *comments, *at)))
     return first, rest
 
 
@@ -92,7 +98,16 @@ def run_up(
         ground(home_path, backlog, repo)  # what is wrong with it is said now, not by a component that dies
     home.prepare()
     configure(home.log)
-    first, rest = components(home, conductors, counts, backlog, repo, every, settings.model_base_url is not None)
+    first, rest = components(
+        home,
+        conductors,
+        counts,
+        backlog,
+        repo,
+        every,
+        gateway=settings.model_base_url is not None,
+        slack=settings.slack_channel is not None,
+    )
     try:
         anyio.run(_up, home, settings, first, rest, as_json)
     except KeyboardInterrupt:

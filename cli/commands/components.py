@@ -1,5 +1,5 @@
-"""The components as commands: `up`, `conductor run`, `agent run`, `effects run`, `gateway run`,
-`autopilot run`."""
+"""The components as commands: `up`, `conductor run`, `agent run`, `effects run`, `gateway run`, `autopilot run`,
+`chatops run`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cli.options import DEFAULT_HOME, HomeOption, JsonOption, guard
 agent_app = typer.Typer(no_args_is_help=True, help="Run an agent as a process of its own.")
 conductor_app = typer.Typer(no_args_is_help=True, help="Run a conductor as a process of its own.")
 autopilot_app = typer.Typer(no_args_is_help=True, help="Run Auto-Pilot as a process of its own.")
+chatops_app = typer.Typer(no_args_is_help=True, help="Run chat-ops as a process of its own.")
 effects_app = typer.Typer(no_args_is_help=True, help="Run the effect executor as a process of its own.")
 gateway_app = typer.Typer(no_args_is_help=True, help="Run the model gateway as a process of its own.")
 EveryOption = Annotated[
@@ -35,6 +36,7 @@ RepoOption = Annotated[
 @autopilot_app.callback()
 @effects_app.callback()
 @gateway_app.callback()
+@chatops_app.callback()
 def _group() -> None:
     """Keeps `run` a command of its own."""
 
@@ -103,6 +105,27 @@ def agent_run(
         from cli.components import run_agent
 
         run_agent(home, role, as_json)
+
+
+@chatops_app.command("run")
+def chatops_run(
+    backlog: Annotated[
+        str | None,
+        typer.Option(
+            "--backlog", metavar="github:OWNER/REPO", help="Whose comments to hear; left out, only Slack is served."
+        ),
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Run chat-ops: it hears comments at GitHub and clicks in Slack, and asks the conductor. One runs on a home.
+
+    Example: `valuetrain chatops run --backlog github:acme/models`
+    """
+    with guard(home, as_json):
+        from cli.talking import run_chatops
+
+        run_chatops(home, backlog, as_json)
 
 
 @autopilot_app.command("run")

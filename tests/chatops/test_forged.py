@@ -72,7 +72,7 @@ comment("an approver of another phase without access", "write access", "/approve
 comment("an approver who lost write access", "write access", "/approve", "erik")
 comment("a bot that the policy names", "a program wrote it", "/approve", "robot[bot]")
 comment("our own bot", "our own", "/approve", "valuetrain[bot]")
-comment("an app in the approver's name", "a program wrote it", "/approve", app="helper")
+comment("an app in the approver's name", "a program wrote it", "/approve", app="an-app")
 comment("an edited comment", "an edited comment does not count", "/approve", edited=True)
 comment("an override by an approver", "is no admin", "/override s1-abcde.plan-it.1 it is late")
 comment("an override without a reason", "a reason is missing", "/override s1-abcde.plan-it.1", "adam")

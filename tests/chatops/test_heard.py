@@ -62,7 +62,7 @@ async def answered(on: World, count: int) -> None:
 
         live = f"live.{ROOT}.default.evt.*.answer_recorded.*"
         await stack.enter_async_context(bus.subscribe(live, recorded))
-        await stack.enter_async_context(bus.consume(ANSWERS, Answering(bus, github).handle))
+        await stack.enter_async_context(bus.consume(ANSWERS, Answering(bus, lambda repository: github).handle))
         with anyio.fail_after(60):
             await done.wait()
 

@@ -1,9 +1,9 @@
-"""Comments one by one, answers and reactions; and what people do to comments on the web page."""
+"""Reactions to comments."""
 
 from __future__ import annotations
 
 from tests.github_server import shapes
-from tests.github_server.issues import ISSUE, REPO, the_issue
+from tests.github_server.issues import REPO
 from tests.github_server.routes import Call, Refusal, Reply, operation
 from tests.github_server.state import Comment, Issue
 
@@ -18,33 +18,6 @@ def the_comment(call: Call) -> tuple[Issue, Comment]:
             if comment.id == number:
                 return issue, comment
     raise Refusal(404, "Not Found")
-
-
-@operation("get", COMMENT)
-def get_comment(call: Call) -> Reply:
-    """One comment."""
-    issue, comment = the_comment(call)
-    return Reply(shapes.comment(call.repository, issue, comment, call.url))
-
-
-@operation("patch", COMMENT)
-def update_comment(call: Call) -> Reply:
-    """Its text; one's own, or with write access anybody's."""
-    issue, comment = the_comment(call)
-    if comment.author is not call.actor:
-        call.needs("write")
-    comment.body, comment.updated = call.body["body"], call.state.now()
-    return Reply(shapes.comment(call.repository, issue, comment, call.url))
-
-
-@operation("post", f"{ISSUE}/comments")
-def create_comment(call: Call) -> Reply:
-    """A new comment; anybody who can read, unless the conversation is locked."""
-    issue = the_issue(call)
-    if issue.locked:
-        call.needs("write")
-    made = call.state.comment(issue, call.body["body"], call.actor.login)
-    return Reply(shapes.comment(call.repository, issue, made, call.url), 201)
 
 
 @operation("get", f"{COMMENT}/reactions")
