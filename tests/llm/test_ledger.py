@@ -12,6 +12,7 @@ from schemas.messages import Event
 from schemas.model_calls import TokenUsage
 from schemas.model_messages import ModelCalled, ModelCallFailed, ModelCallRequested
 from schemas.model_policy import ModelSpend
+from schemas.values import FailureClass
 
 DAY = date(2026, 11, 21)
 
@@ -34,7 +35,7 @@ def called(call: str, tokens: int) -> ModelCalled:
 
 def failed(call: str, tokens: int) -> ModelCallFailed:
     return ModelCallFailed(
-        call=call, phase="build", attempt=1, number=1, failure="transient", reason="x",
+        call=call, phase="build", attempt=1, number=1, failure=FailureClass.TRANSIENT, reason="x",
         usage=TokenUsage(input=tokens, output=0), usd=tokens / 1000, seconds=1.0, counted="reported",
     )  # fmt: skip
 
