@@ -18,9 +18,9 @@ RUN apt-get update && apt-get install --yes --no-install-recommends bubblewrap g
     && useradd --uid 10001 --no-create-home --home-dir /train train
 # A new named volume takes over the owner of the folder it is mounted on.
 RUN install --directory --owner=train --mode=0700 /train /train/blobs /train/attempts /train/worktrees /train/keys \
-    /train/bus /train/bus/credentials \
+    /train/bus /train/bus/credentials /train/gateway \
     && install --directory --owner=train --mode=0755 /init/nats /init/nats-data /init/database \
-    && for role in lead data feature training devsecops evaluation risk autopilot; do \
+    && for role in lead data feature training devsecops evaluation risk autopilot gateway; do \
     install --directory --owner=train --mode=0700 "/init/logins/$role"; done
 COPY --from=build /opt/valuetrain /opt/valuetrain
 ENV PATH=/opt/valuetrain/bin:$PATH PYTHONUNBUFFERED=1 VALUETRAIN_HOME=/train

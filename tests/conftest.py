@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from coverage import Coverage
 
+from tests.outside import blocked
+
 # As skills run in their processes: two test workers with a thread for each core would wait for each other. Read when
 # the libraries are loaded, so it stands before any test imports them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -87,3 +89,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 # Before any test imports them.
 pytest.register_assert_rewrite("tests.conformance.store", "tests.conformance.store_machine")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_outside_is_asked() -> Iterator[None]:
+    """Model requests, and all others by the same HTTP clients, stay on this machine."""
+    with blocked():
+        yield

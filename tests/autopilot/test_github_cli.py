@@ -18,7 +18,7 @@ from cli.errors import CliError
 from cli.forging import clone_url, credentials, prepared, repository_of
 from cli.home import Home
 from cli.settings import Settings, load
-from cli.supervising import _environment
+from cli.supervising import environment_of
 from forge.credentials import App, Token
 from tests.autopilot.conftest import BOT
 from tests.autopilot.test_github import task
@@ -180,6 +180,6 @@ def test_addresses_that_would_show_the_token(url: str, tmp_path: Path) -> None:
 
 
 def test_agents_and_conductors_get_no_credentials(home: Home) -> None:
-    assert "VALUETRAIN_GITHUB_TOKEN" in _environment("effects")
+    assert "VALUETRAIN_GITHUB_TOKEN" in environment_of("effects")
     for kind in ("agent", "conductor"):
-        assert not [name for name in _environment(kind) if "GITHUB" in name]
+        assert not [name for name in environment_of(kind) if "GITHUB" in name]

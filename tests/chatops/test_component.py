@@ -105,7 +105,7 @@ def test_what_it_needs(values: dict[str, object], backlog: str | None, why: str)
         check(settings(**values), backlog)
 
 
-def test_secrets_come_from_files_only_we_may_read_or_from_theenvironment_of(tmp_path: Path) -> None:
+def test_secrets_come_from_files_only_we_may_read_or_from_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     file.write_text("a long secret\n", "utf-8")
     file.chmod(0o644)

@@ -10,6 +10,7 @@ from conductor.decide import _RULES, decide
 from conductor.refusal import Refusal
 from conductor.state import SessionState, Stage, Status
 from schemas import commands as cmd
+from schemas import model_messages as msg
 from schemas.messages import Command
 from schemas.registry import COMMANDS
 from schemas.values import EffectKind, Measurement, Priority, TickedItem, Usage
@@ -152,6 +153,16 @@ SENT: dict[type[Command], Callable[[Rig], tuple[Command, str, object]]] = {
     cmd.ExpireIdle: lambda r: (
         cmd.ExpireIdle(phase=r.state.phase or "plan-it", attempt=r.state.attempt, lease=r.state.lease, due=r.now),
         "conductor", SYSTEM),
+    msg.RequestModelCall: lambda r: (
+        msg.RequestModelCall(phase=r.state.phase or "plan-it", attempt=r.state.attempt, lease=r.state.lease,
+                             agent=agent(r), number=1, prompt="1" * 64, model="m", input_tokens=1, gateway="g"),
+        "gateway", MACHINE),
+    msg.RecordModelCall: lambda r: (
+        msg.RecordModelCall(call="none", reply="1" * 64, usage=None, seconds=1.0, model="m", provider="p",
+                            finish="stop"), "gateway", MACHINE),
+    msg.RecordModelFailure: lambda r: (
+        msg.RecordModelFailure(call="none", failure="transient", reason="x", usage=None, seconds=1.0),
+        "gateway", MACHINE),
     cmd.PauseSession: lambda r: (cmd.PauseSession(), "operator", OLGA),
     cmd.ResumeSession: lambda r: (cmd.ResumeSession(), "operator", OLGA),
     cmd.ReassignAttempt: lambda r: (cmd.ReassignAttempt(phase=r.state.phase or "plan-it"), "operator", OLGA),
@@ -204,6 +215,9 @@ REFUSED: dict[type[Command], dict[str, str]] = {
     cmd.ExpireGate: NO_GATE | {"waiting": "no_expiry"},
     cmd.ExtendAttempt: STALE | {"unclaimed": "not_claimed"},
     cmd.ExpireIdle: STALE | {"unclaimed": "not_claimed", "claimed": "no_idle_time"},
+    msg.RequestModelCall: STALE | {"unclaimed": "not_claimed", "claimed": "model_not_allowed"},
+    msg.RecordModelCall: OVER | dict.fromkeys(RUNNING, "unknown_model_call"),
+    msg.RecordModelFailure: OVER | dict.fromkeys(RUNNING, "unknown_model_call"),
     cmd.PauseSession: OVER | {"paused": "already_paused"},
     cmd.ResumeSession: OVER | dict.fromkeys(RUNNING - {"paused"}, "not_paused"),
     cmd.ReassignAttempt: OVER | dict.fromkeys(NO_WORK, "not_at_work") | {"paused": "paused"},
