@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
+import anyio.lowlevel
+
 from agents.llm.port import BadReply, BudgetReached, Model, ModelError, ModelRefused
 from agents.planning.context import MOST, fitted
 from agents.planning.journal import Journal
@@ -52,6 +54,7 @@ class Conversation:
     async def run(self) -> str:
         """Until it submits: the summary. Raises Ended, and AttemptError for an endpoint that is away."""
         while self.steps.replies < self.most:
+            await anyio.lowlevel.checkpoint()  # others' turn, and where an attempt whose time is over ends
             reply = await self._ask()
             if reply is None:
                 continue

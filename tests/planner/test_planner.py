@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import anyio
 import pytest
 
 from agents.llm.port import BadReply, BudgetReached, ModelRefused, ModelUnavailable
@@ -17,6 +18,7 @@ from tests.llm.scripted import ScriptedModel, says
 from tests.planner.rig import Bench, call, replies, told
 from tests.skills.code_project import FIXED, FIXED_TESTS, LOADER, fix, make_project, patch_of
 from tests.workspace.bwrap import needs_bubblewrap
+from tests.workspace.test_children import processes
 
 SUBMIT = call("submit", summary="read all lines")
 FIX = call("write_file", path="shop/loader.py", text=FIXED)
@@ -206,3 +208,31 @@ async def test_too_many_calls_in_one_reply_are_answered_all_the_same(bench: Benc
     assert len(answers) == 10
     assert "at most 8 calls" in answers[-1].content
     assert isinstance(answers[0], Message)
+
+
+async def test_a_command_ends_with_its_attempt(bench: Bench) -> None:
+    """An attempt that is cancelled (the agent stops, its time is over) leaves no command behind."""
+    ended = False
+    async with anyio.create_task_group() as tasks:
+
+        async def work() -> None:
+            nonlocal ended
+            try:
+                await bench.build(call("run_command", command="sleep 86433", seconds=600))
+            finally:
+                ended = True
+
+        tasks.start_soon(work)
+        while not processes("86433"):  # until it has begun
+            assert not ended
+            await anyio.sleep(0.02)
+        tasks.cancel_scope.cancel()
+    assert ended
+    assert processes("86433") == []
+
+
+async def test_an_attempt_whose_time_is_over_says_so(bench: Bench) -> None:
+    attempt = bench.attempt("build", bench.brief(), timeout_seconds=0.001)
+    with pytest.raises(Ended, match="the time of the attempt") as ended:
+        await bench.work(ScriptedModel([]), attempt)
+    assert ended.value.failure is FailureClass.LIMIT

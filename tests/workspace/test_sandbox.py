@@ -336,3 +336,11 @@ def test_unsafe_says_so_and_still_has_limits(tree: Path, monkeypatch: pytest.Mon
 )  # fmt: skip
 def test_protected_paths(path: str, expected: bool) -> None:
     assert is_protected(path) is expected
+
+
+def test_a_run_is_ended_by_order(sandbox: Sandbox, tree: Path) -> None:
+    for each in (sandbox, open_sandbox("local-unsafe")):
+        result = each.run(["sleep", "86444"], cwd=tree, writable=(tree,), stop=lambda: True)
+        assert (result.stopped, result.exit_code) == ("order", None)
+        assert "stopped by order" in result.summary
+    assert processes("86444") == []
