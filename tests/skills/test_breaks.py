@@ -21,7 +21,7 @@ SOURCE = SourceSpec(
     uri="votes.csv", kind="csv", rows=1, columns=("a",), sha256="a" * 64, bytes=1, synthetic=False, description=""
 )
 SCOPE = ScopeSpec(
-    task=Task.CLASSIFICATION, target="vote", metric="roc_auc", higher_is_better=True, classes=("clinton", "dole"),
+    task=Task.CLASSIFICATION, target="vote", metric="roc_auc", higher_is_better=True, classes=("Clinton", "Dole"),
     acceptance=(), acceptance_from="proposed", budget_minutes=1.0, budget_usd=1.0,
 )  # fmt: skip
 
