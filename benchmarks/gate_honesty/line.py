@@ -162,6 +162,7 @@ class _Session:
             if problem.failure is FailureClass.AGENT and "SkillError" not in problem.reason:
                 self.crash = f"{problem.reason}\n{problem.detail}"
                 return False
+            # A SkillError is a skill's own refusal; it would be tried again, and come to the same.
             failure = FailureClass.INPUT if problem.failure is FailureClass.AGENT else problem.failure
             report = {**told, "failure": failure, "reason": problem.reason, "usage": bench.usage}
             self._say(cmd.ReportFailure.model_validate(report), sender)
@@ -194,7 +195,8 @@ class _Session:
         if self.state.status is Status.BLOCKED:
             blocked = next(e for e in reversed(self.events) if isinstance(e, ev.SessionBlocked))
             return "refused", f"{blocked.reason}; {self._risks()}"
-        return "crashed", f"the session is {self.state.status} after {type(last).__name__}: {last!r}"
+        failed = next((e.reason for e in reversed(self.events) if isinstance(e, ev.AttemptFailed)), "")
+        return "crashed", f"the session is {self.state.status} after {type(last).__name__}: {failed}"
 
     def _risks(self) -> str:
         """What the skills warned of in the phase it ended in."""

@@ -53,7 +53,11 @@ def test_a_model_in_use_is_trained_anew_to_its_end(train: Train) -> None:
     train.ticket(33, "Expect a vote after the new wave", pipeline="retrain", data="data/newer.csv",
                  model="data/in-use.zip", acceptance=["metrics.roc_auc_lower >= 0.9"])  # fmt: skip
 
-    again = train.run("drive", "--no-wait", "--json")
+    asked = train.run("drive", "--no-wait", "--json")
+    (waiting,) = asked.json["waiting"]
+    assert "drift.surprises" in train.run("gate", "list", "--json").out
+    assert train.run("gate", "approve", waiting["gate"], "--as", "dana").code == 0
+    again = train.run("drive", "--json")
 
     assert [row["ticket"] for row in again.json["completed"]] == [33], again.out + again.err
     row = next(row for row in train.run("session", "list", "--json").json if row["ticket"] == 33)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from agents.skills.data import twins
 from agents.skills.data.loading import load
 from agents.skills.feature import leaktests
 from agents.skills.feature.leakage import FeatureLeakage
@@ -154,9 +155,9 @@ def test_random_holdouts_are_left_in_peace_and_the_test_repeats() -> None:
 
 def test_copies_count_once_when_chance_is_judged() -> None:
     groups = np.repeat(np.arange(10), 50)
-    assert leaktests.effective(groups) == pytest.approx(10.0)
-    assert leaktests.effective(np.arange(500)) == pytest.approx(500.0)
-    assert leaktests.effective(np.array([0] * 99 + [1])) == pytest.approx(100**2 / (99**2 + 1))
+    assert twins.effective(groups) == pytest.approx(10.0)
+    assert twins.effective(np.arange(500)) == pytest.approx(500.0)
+    assert twins.effective(np.array([0] * 99 + [1])) == pytest.approx(100**2 / (99**2 + 1))
 
 
 def test_the_skill_sees_no_label_of_the_holdout() -> None:

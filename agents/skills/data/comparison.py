@@ -1,4 +1,4 @@
-"""Newer rows beside those a model in use was trained on: everything that was compared, in one value and one document."""
+"""Newer rows beside those a model in use was trained on: all that was compared, in one value and one document."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class Comparison:
         change = self.change
         found = [f"column {each.name} moved: {_how(each)}" for each in self.moved if each.moved]
         found += [f"the target {self.target.name} moved: {_how(self.target)}"] if self.target.moved else []
-        found += [f"column {name} is new" for name in change.new] + [f"column {name} is gone" for name in change.missing]
+        found += [f"column {name} is new" for name in change.new]
+        found += [f"column {name} is gone" for name in change.missing]
         found += [f"column {text} changed its type" for text in change.retyped]
         return found + ([self.standing.sentence] if self.standing and self.standing.fallen else [])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from agents.skills.data import columns
+from agents.skills.data import columns, twins
 from agents.skills.data.association import association
 from agents.skills.data.columns import kind_of
 from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN, ScopeSpec
@@ -19,12 +19,14 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def describe_rows(train: pd.DataFrame, scope: ScopeSpec, time: str | None) -> dict[str, Any]:
-    """The training rows (features, `__target__`, `__row__`, `__group__`) as `data-profile.json` has them: how many, how
-    many of them repeat another, how new the newest is (with a `time` column of dates), target and columns."""
+    """The training rows (features, `__target__`, `__row__`, `__group__`) as `data-profile.json` has them: how many, as
+    many as how many independent ones, how many of them repeat another, how new the newest is (with a `time` column of
+    dates), target and columns."""
     target = train[TARGET_COLUMN]
     features = train.drop(columns=[TARGET_COLUMN, ROW_COLUMN, GROUP_COLUMN], errors="ignore")
     found: dict[str, Any] = {
         "rows": len(train),
+        "independent_rows": twins.effective(train[GROUP_COLUMN].to_numpy()) if GROUP_COLUMN in train else len(train),
         "repeated_rows": repeated_share(train.drop(columns=[ROW_COLUMN, GROUP_COLUMN], errors="ignore")),
         "target": describe_target(target, scope),
         "columns": describe_columns(features, target, scope.classes),

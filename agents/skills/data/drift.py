@@ -50,10 +50,16 @@ class Moved:
         return asdict(self)
 
 
-def compare_columns(profile: Mapping[str, Any], rows: pd.DataFrame) -> list[Moved]:
-    """Every column of the profile that `rows` has, most moved first. Times are left out: they always move."""
+def compare_columns(profile: Mapping[str, Any], rows: pd.DataFrame, independent: float | None = None) -> list[Moved]:
+    """Every column of the profile that `rows` has, most moved first. Times are left out: they always move.
+
+    `independent` is how many independent rows the newer ones are worth (by default all): rows of one person say the
+    same thing again, and whole persons come and go by chance.
+    """
+    worth = 1.0 if independent is None else independent / max(1, len(rows))
     compared = [c for c in profile["columns"] if c["name"] in rows.columns and c["kind"] != "datetime"]
-    found = [compare_column(c, rows[c["name"]], int(profile["rows"]), len(compared)) for c in compared]
+    before = profile.get("independent_rows", profile["rows"])
+    found = [compare_column(c, rows[c["name"]], int(before), len(compared), worth) for c in compared]
     return sorted(found, key=lambda each: (not each.moved, -each.psi, each.name))
 
 
@@ -65,8 +71,11 @@ def compare_rows(before: pd.DataFrame, now: pd.DataFrame) -> list[Moved]:
     return compare_columns({"rows": len(before), "columns": columns}, now)
 
 
-def compare_column(column: Mapping[str, Any], series: pd.Series[Any], rows_before: int, columns: int = 1) -> Moved:
-    """One column of a profile (see `descriptions.describe_values`) beside its newer values; it is one of `columns`."""
+def compare_column(
+    column: Mapping[str, Any], series: pd.Series[Any], rows_before: int, columns: int = 1, worth: float = 1.0
+) -> Moved:
+    """One column of a profile (see `descriptions.describe_values`) beside its newer values; it is one of `columns`, and
+    each newer row is `worth` so many independent ones."""
     from scipy.stats import chi2
 
     present = series.dropna()
@@ -77,7 +86,7 @@ def compare_column(column: Mapping[str, Any], series: pd.Series[Any], rows_befor
         before, now = _levels(column, present)
         distance = float(abs(before - now).sum() / 2) if len(present) else 0.0
     psi = _psi(before, now, before_rows, len(present))
-    few = 1 / before_rows + 1 / max(1, len(present))
+    few = 1 / before_rows + 1 / max(1.0, worth * len(present))
     chance = CHANCE / columns
     # Without drift PSI / (1/n + 1/m) is chi-square of one degree less than there are bins, and D follows Kolmogorov.
     psi_limit = max(PSI_LIMIT, float(chi2.isf(chance, max(1, len(before) - 1))) * few)

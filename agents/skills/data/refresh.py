@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
+from agents.skills.data.comparison import Comparison, drift_document
 from agents.skills.data.extract import dataset_of, schema_of
 from agents.skills.data.loading import Loaded, load
-from agents.skills.data.comparison import Comparison, drift_document
 from agents.skills.data.newer import Change, changes, renewed
 from agents.skills.data.split import split_document, split_spec, write_tables
-from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN, ScopeSpec, SplitSpec
+from agents.skills.shapes import ROW_COLUMN, TARGET_COLUMN, ScopeSpec, SplitSpec
 from agents.skills.training.inuse import Package, open_in_use
 from schemas.ticket import Ticket
 from schemas.values import Measurement, Mode, Role, TickedItem
@@ -19,6 +19,7 @@ from schemas.values import Measurement, Mode, Role, TickedItem
 if TYPE_CHECKING:
     import pandas as pd
 
+    from agents.skills.data.division import Division
     from agents.skills.data.drift import Moved
 
 
@@ -67,7 +68,7 @@ class DataRefresh(Skill[Parameters, SkillOutput]):
         schema = schema_of(dataset, loaded, context.ticket)
         split = split_spec(division, schema, context.seed)
         train = dataset[~division.holdout & ~division.dropped]
-        found = _compared(package, dataset, train, change, context)
+        found = _compared(package, dataset, division, change, context)
         shown: dict[str, Any] = {
             "model-in-use.json": package.in_use().model_dump(mode="json"),
             "scope.json": scope.model_dump(mode="json"),
@@ -129,18 +130,21 @@ def _dataset(loaded: Loaded, scope: ScopeSpec) -> pd.DataFrame:
 
 
 def _compared(
-    package: Package, dataset: pd.DataFrame, train: pd.DataFrame, change: Change, context: SkillContext
+    package: Package, dataset: pd.DataFrame, division: Division, change: Change, context: SkillContext
 ) -> Comparison:
-    """Newer rows beside those before: drift of the training part, breaks of all rows, and how the model in use does."""
+    """Newer rows beside those before: drift of the columns and breaks of all rows, drift of the training
+    part's target, and how the model in use does there: labels of the hold-out are not looked at."""
     import yaml
 
     from agents.skills.data.breaks import find_breaks
     from agents.skills.data.drift import compare_columns
+    from agents.skills.data.twins import effective
     from agents.skills.training.standing import standing
 
     contract = yaml.safe_load(package.files["data-contract.yaml"])
+    train = dataset[~division.holdout & ~division.dropped]
     return Comparison(
-        moved=tuple(compare_columns(package.profile, train)),
+        moved=tuple(compare_columns(package.profile, dataset, effective(division.groups))),
         target=_target_moved(package, train, package.scope),
         breaks=tuple(find_breaks(package.profile, contract, dataset, same_source=change.same_source)),
         standing=standing(package, train, context.seed),

@@ -56,6 +56,14 @@ def twin_fraction(classes: NDArray[np.int64], holdout: NDArray[np.bool_]) -> flo
     return float(np.isin(classes[holdout], classes[~holdout]).mean())
 
 
+def effective(groups: NDArray[np.int64]) -> float:
+    """How many independent rows these groups are worth (Kish): (sum of sizes)² / sum of squared sizes."""
+    import numpy as np
+
+    sizes = np.unique(groups, return_counts=True)[1].astype(np.float64)
+    return float(sizes.sum() ** 2 / (sizes**2).sum()) if len(sizes) else 0.0
+
+
 def merged(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.int64]:
     """Group numbers (rows,) of the finest grouping in which rows alike in `first` or in `second` are together.
 

@@ -55,13 +55,15 @@ def training_profile(profile: dict[str, Any], features: FeatureMap) -> dict[str,
     """What `data-profile.json` says of the target and of the columns the model reads."""
     read = {column.name for column in features.columns}
     columns = [column for column in profile["columns"] if column["name"] in read]
-    kept = {name: profile[name] for name in ("repeated_rows", "newest") if name in profile}
+    kept: dict[str, Any] = {
+        name: profile[name] for name in ("independent_rows", "repeated_rows", "newest") if name in profile
+    }
     return {"rows": profile["rows"], "target": profile["target"], "columns": columns, **kept}
 
 
 def promised(delivery: Delivery) -> dict[str, Any]:
-    """What the model is expected to reach on rows like these: the hold-out's figure and the cross-validated one, weighted
-    by their variances, or the hold-out's alone where the two do not agree (2.5 standard errors)."""
+    """What the model is expected to reach on rows like these: the hold-out's figure and the cross-validated one,
+    weighted by their variances, or the hold-out's alone where the two do not agree (2.5 standard errors)."""
     held, chosen = delivery.value, delivery.log.chosen
     parts = [(float(held["value"]), max(float(held["se"]), 1e-6))]
     crossed = (chosen.mean, max(chosen.standard_error, 1e-6))

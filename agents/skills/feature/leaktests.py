@@ -32,6 +32,7 @@ FOLDS = 3
 SAMPLE = 20_000
 """Most rows the train-against-hold-out test looks at."""
 
+
 def single_feature(series: pd.Series[Any], target: pd.Series[Any], classes: tuple[str, ...], seed: int) -> Finding:
     """How well one column alone tells the target: mean one-against-rest AUC, or |Spearman| for numbers.
 
@@ -115,17 +116,9 @@ def shift(
         chosen = np.sort(np.random.default_rng(seed).choice(len(both), SAMPLE, replace=False))
         both, later, groups = both.iloc[chosen].reset_index(drop=True), later[chosen], groups[chosen]
     area = _told_apart(prepare_frame(both, mapped), later, groups, mapped, seed)
-    bound = 0.5 + STANDARD_ERRORS * _chance_error(effective(groups[~later]), effective(groups[later]))
+    bound = 0.5 + STANDARD_ERRORS * _chance_error(*(twins.effective(groups[side]) for side in (~later, later)))
     verdict: Verdict = "ok" if area <= bound else "warning" if by_time else "suspect"
     return Finding("shift", "rows", area, bound, verdict, "AUC of telling hold-out rows from training rows")
-
-
-def effective(groups: NDArray[np.int64]) -> float:
-    """How many independent rows these groups are worth (Kish): (sum of sizes)² / sum of squared sizes."""
-    import numpy as np
-
-    sizes = np.unique(groups, return_counts=True)[1].astype(np.float64)
-    return float(sizes.sum() ** 2 / (sizes**2).sum()) if len(sizes) else 0.0
 
 
 def _chance_error(first: float, second: float) -> float:

@@ -114,7 +114,7 @@ def _names_cases(series: pd.Series[Any]) -> bool:
 
 
 def _fixed(names: pd.Series[Any], others: pd.DataFrame) -> float:
-    """The share of the other columns of which almost nothing varies within the rows of one name (met more than once)."""
+    """The share of the other columns of which almost nothing varies within rows of one name (if met twice)."""
     import pandas as pd
 
     repeated = names.notna() & (names.groupby(names).transform("size") > 1)

@@ -88,12 +88,9 @@ def _numbers(series: pd.Series[Any]) -> NDArray[np.float64]:
     """The column as numbers (rows,): text by its levels' frequency, so that it has an order at all."""
     import numpy as np
 
-    kind = kind_of(series)
-    if kind == "datetime":
-        return series.astype("int64").to_numpy(dtype=np.float64)
-    if kind == "categorical":
-        return series.map(series.value_counts()).to_numpy(dtype=np.float64)
-    return series.astype("float64").to_numpy(dtype=np.float64)
+    if kind_of(series) == "categorical":
+        return np.asarray(series.map(series.value_counts()), dtype=np.float64)
+    return np.asarray(series.astype("float64"), dtype=np.float64)
 
 
 def _correlation(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
