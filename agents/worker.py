@@ -32,6 +32,7 @@ PRELOAD = (
     "pandera.pandas",
     "matplotlib.figure",
     "cyclonedx.validation.json",
+    "agents.warm",
 )
 """Imported once in the fork server, so that a skill starts warm: together they take seconds."""
 

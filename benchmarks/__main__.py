@@ -26,6 +26,7 @@ from benchmarks import (
     relay,
     replay,
     rules,
+    ticket,
     waiting,
 )
 from benchmarks.measure import Figure
@@ -39,6 +40,7 @@ PARTS = {
     "floor": floor.figures,
     "latency": latency.figures,
     "overhead": overhead.figures,
+    "ticket": ticket.figures,
     "flat": flat.figures,
     "rules": rules.figures,
     "orchestration": orchestration.figures,
