@@ -70,6 +70,7 @@ MEDIA_TYPES = {
     ".patch": "text/x-diff",
     ".parquet": "application/vnd.apache.parquet",
     ".zip": "application/zip",
+    ".dockerfile": "text/plain",
 }
 
 

@@ -8,8 +8,8 @@ from agents.discovery import AnySkill
 
 
 def tool_name(skill: str) -> str:
-    """A name that model endpoints take: `data__profile` for `data.profile`."""
-    return skill.replace(".", "__")
+    """A name that model endpoints take: `data_profile` for `data.profile`."""
+    return skill.replace(".", "_")
 
 
 def tool(cls: AnySkill) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def tool(cls: AnySkill) -> dict[str, Any]:
         "type": "function",
         "function": {
             "name": tool_name(cls.name),
-            "description": first_paragraph(cls),
+            "description": first_paragraph(cls) + (f" Needs: {', '.join(cls.needs)}." if cls.needs else ""),
             "parameters": {"type": "object", "properties": {}, "additionalProperties": False} | schema,
         },
     }

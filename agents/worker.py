@@ -34,6 +34,7 @@ PRELOAD = (
     "pandera.pandas",
     "matplotlib.figure",
     VALIDATOR,
+    "agents.warm",
 )
 """Imported once in the fork server, so that a skill starts warm: together they take seconds."""
 _UNUSED = {

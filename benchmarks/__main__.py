@@ -28,6 +28,7 @@ from benchmarks import (
     relay,
     replay,
     rules,
+    ticket,
     waiting,
 )
 from benchmarks.measure import Figure
@@ -42,6 +43,7 @@ PARTS = {
     "floor": floor.figures,
     "latency": latency.figures,
     "overhead": overhead.figures,
+    "ticket": ticket.figures,
     "flat": flat.figures,
     "rules": rules.figures,
     "orchestration": orchestration.figures,

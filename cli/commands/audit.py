@@ -122,3 +122,41 @@ def export(
             say(
                 f"From event {first} on there is no checkpoint yet; a drive makes one within seconds, or when it stops."
             )
+
+
+@app.command("lineage")
+def lineage(
+    session: Annotated[str, typer.Argument(metavar="SESSION")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write it here, one event a line.")
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a session as OpenLineage run events: what each phase read and wrote, with digests.
+
+    Example: `valuetrain audit lineage s1-x7k2q -o lineage.jsonl`
+    """
+    with guard(home, as_json):
+        import json
+
+        from agents.discovery import skills
+        from cli.errors import CliError
+        from cli.home import Home
+        from cli.lineage import run_events
+        from cli.plugins import use_plugins
+        from cli.reading import reading
+
+        use_plugins(Home(home.resolve()))
+        with reading(home) as record:
+            stream = record.stream(session)
+            found = run_events(record.store.read(stream, 0, record.store.version(stream)), skills())
+        lines = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in found)
+        if output is not None:
+            try:
+                output.write_text(lines, "utf-8")
+            except OSError as problem:
+                raise CliError(f"{output} cannot be written: {problem.strerror}; name another file") from problem
+        if as_json:
+            return show_json(found if output is None else {"file": str(output), "events": len(found)})
+        say(lines.rstrip("\n") if output is None else f"{output}: {len(found)} events of {session}.")

@@ -70,7 +70,7 @@ def test_a_skill_is_shown_with_its_schema_as_a_tool() -> None:
     shown = json.loads(CliRunner().invoke(app, ["skill", "show", "data.profile", "--json"]).stdout)
     function = shown["tool"]["function"]
     assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", function["name"])
-    assert function["description"] == shown["description"]
+    assert function["description"] == f"{shown['description']} Needs: train.parquet, scope.json."
     assert function["parameters"]["type"] == "object"
     listed = {row["skill"]: row for row in json.loads(CliRunner().invoke(app, ["skill", "list", "--json"]).stdout)}
     assert listed["data.profile"]["produces"] == shown["produces"]

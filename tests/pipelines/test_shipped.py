@@ -71,13 +71,14 @@ def test_an_engagement_has_every_phase_of_the_train_in_order() -> None:
 
 def test_the_default_pipeline_is_the_one_that_was_always_recorded() -> None:
     """Its file was divided into checklists since; sessions must not notice. Version 2 registers its package; version 3
-    measures robustness, compares groups and writes the compliance bundle, and is otherwise the same."""
+    measures robustness, compares groups, writes the compliance bundle and manifests, and is otherwise the same."""
     history = (ROOT / "tests" / "golden" / "ml-delivery.history.jsonl").read_text("utf-8").splitlines()
     started = next(line for line in map(json.loads, history) if line["type"] == "session_started")
     recorded = PipelineDefinition.model_validate(started["data"]["pipeline"])
     now = load("ml-delivery")
     assert now.version == 3
     added = {"validation": ("skills", "artifacts", "checklist"), "risk-review": ("skills", "artifacts")}
+    added["deployment"] = added["risk-review"]
     for before, phase in zip(recorded.phases, now.phases, strict=True):
         same = {name: getattr(before, name) for name in added.get(phase.name, ())}
         for name, was in same.items():
