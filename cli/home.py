@@ -109,6 +109,8 @@ class Home:
     def gateway(self) -> Path:
         """What the model gateway keeps: its name, by which the conductor knows its lost calls."""
         return self.path / "gateway"
+
+    @property
     def chatops(self) -> Path:
         """How far comments were heard, and what was posted to Slack."""
         return self.path / "chatops"
@@ -168,6 +170,7 @@ class Home:
     def asking_models(self, purpose: str) -> contextlib.AbstractContextManager[None]:
         """Be the one process that asks language models. As `locked`."""
         return self._hold("gateway.lock", purpose)
+
     def talking(self, purpose: str) -> contextlib.AbstractContextManager[None]:
         """Be the one process that hears people's commands on this home. As `locked`."""
         return self._hold("chatops.lock", purpose)

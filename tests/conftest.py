@@ -20,6 +20,10 @@ MEASURED = frozenset({"schemas", "store", "bus", "conductor", "golden", "audit"}
 """Folders of tests under which coverage counts: each of the four packages has its own tests there. Tracing others'
 processes would double what they cost and prove nothing about those tests."""
 
+UNMEASURED = ("hypothesis", "untraced")
+"""Marks of tests that repeat themselves many times: tracing makes them three times as slow, and the lines they reach
+are to be reached by plain tests as well."""
+
 TOGETHER = frozenset({"skills"})
 """Folders whose modules each prepare something costly: a module's tests stay on one worker, or two would prepare it."""
 
@@ -48,7 +52,7 @@ class Tracing:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         """With the fixtures of the test, of whatever scope."""
-        if _folder(item) in MEASURED:
+        if _folder(item) in MEASURED and not any(item.get_closest_marker(name) for name in UNMEASURED):
             self.resume()
         else:
             self.stop()

@@ -43,6 +43,7 @@ from workspace.outcomes import (
     ChildTimeout,
     ServerLost,
 )
+from workspace.scratch import scratch_folder
 
 _BOOT = (
     "import json, sys; order = json.loads(sys.argv[1]); sys.path[:] = order['path']; "
@@ -84,7 +85,7 @@ class ForkServer:
 
     async def __aenter__(self) -> Self:
         if self._home is None:
-            self._home = Path(self._closing.enter_context(tempfile.TemporaryDirectory(prefix="value-train-")))
+            self._home = self._closing.enter_context(scratch_folder())
         self._home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._complaints = self._closing.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         self._start()

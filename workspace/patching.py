@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from workspace.changes import read_changes, refusals
 from workspace.git import GitError, Repository, run_git
+from workspace.scratch import scratch_folder
 
 
 def patched_tree(repository: Repository, base: str, tip: str, patch: bytes, keep: str) -> str:
@@ -17,8 +16,8 @@ def patched_tree(repository: Repository, base: str, tip: str, patch: bytes, keep
     So a second attempt's patch takes the place of the first one's. Raises GitError when the patch does not apply or
     does what no change may do: whoever made it was not believed.
     """
-    with tempfile.TemporaryDirectory(prefix="value-train-") as scratch:
-        index = {"GIT_INDEX_FILE": os.fspath(Path(scratch) / "index")}
+    with scratch_folder() as folder:
+        index = {"GIT_INDEX_FILE": os.fspath(folder / "index")}
 
         def git(*arguments: str, data: bytes | None = None, accept: Sequence[int] = (0,)) -> str:
             return run_git(repository.path, *arguments, data=data, environment=index, accept=accept)

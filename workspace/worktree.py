@@ -10,7 +10,6 @@ import errno
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from workspace.git import AUTHOR_EMAIL, EFFECT, GitError, Repository, run_git
 from workspace.patching import patched_tree
+from workspace.scratch import scratch_folder
 
 _UNSAFE = re.compile(r"(^|/)(\.{0,2}|\.git)(/|$)|[\\\x00-\x1f\x7f]", re.IGNORECASE)
 """Empty, `.`, `..` and `.git` as a part of a path (so also absolute ones), backslashes and control characters."""
@@ -92,8 +92,8 @@ class Worktree:
             return done
         tip = self.head()
         try:
-            with tempfile.TemporaryDirectory(prefix="value-train-") as scratch:
-                tree = self._tree(files, Path(scratch), tip, below)
+            with scratch_folder() as folder:
+                tree = self._tree(files, folder, tip, below)
         except OSError as problem:
             remedy = (
                 "free some space there" if problem.errno == errno.ENOSPC else "check the directory for temporary files"

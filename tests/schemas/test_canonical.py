@@ -64,6 +64,7 @@ def test_a_whole_history_is_read_the_fast_way() -> None:
     assert all(agree(line) for line in LINES)
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("kind", EVENTS.values(), ids=lambda k: k.name)
 def test_any_event_is_read_alike(kind: MessageType) -> None:
     @FEW
@@ -74,6 +75,7 @@ def test_any_event_is_read_alike(kind: MessageType) -> None:
     check()
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("kind", COMMANDS.values(), ids=lambda k: k.name)
 def test_any_command_is_read_alike(kind: MessageType) -> None:
     @FEW

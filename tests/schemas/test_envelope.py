@@ -45,6 +45,7 @@ ROUND_TRIPS = settings(
 )
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("kind", EVENTS.values(), ids=lambda k: k.name)
 def test_every_event_comes_back_as_it_was(kind: MessageType) -> None:
     @ROUND_TRIPS
@@ -58,6 +59,7 @@ def test_every_event_comes_back_as_it_was(kind: MessageType) -> None:
     check()
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("kind", COMMANDS.values(), ids=lambda k: k.name)
 def test_every_command_comes_back_as_it_was(kind: MessageType) -> None:
     @ROUND_TRIPS

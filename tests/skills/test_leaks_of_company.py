@@ -24,7 +24,9 @@ def suspects(features: pd.DataFrame, target: pd.Series) -> set[str]:
     count = np.arange(len(features))
     train = features.assign(**{TARGET_COLUMN: target, ROW_COLUMN: count, GROUP_COLUMN: count})
     mapped = map_features(train, None, None)
-    strengths = {c.name: leaktests.single_feature(train[c.name], target, ("no", "yes"), 1).value for c in mapped.columns}
+    strengths = {
+        c.name: leaktests.single_feature(train[c.name], target, ("no", "yes"), 1).value for c in mapped.columns
+    }
     found = proxies.stand_outs(train, target, mapped, ("no", "yes"), strengths, count, 1)
     assert len(found) == proxies.ASKED
     return {each.subject for each in found if each.verdict == "suspect"}

@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from workspace.sandbox.port import Limits, Network, Result, Stopped
 from workspace.sandbox.supervising import Output, supervise
 from workspace.sandbox.surroundings import beginning, environment_of
 from workspace.sandbox.watching import DiskWatch
+from workspace.scratch import scratch_folder
 
 WARNING = (
     "commands ran without a sandbox (`sandbox: local-unsafe`): they could reach the network and every file of the user "
@@ -51,7 +51,8 @@ class LocalUnsafe:
         bounds, guard = limits or Limits(), Guard(command, cwd, writable)
         disk = DiskWatch(guard.writable, bounds.disk_bytes)
         output = Output(bounds.output_bytes)
-        with tempfile.TemporaryDirectory(prefix="value-train-") as home:
+        with scratch_folder() as folder:
+            home = str(folder)
             mark, mark_there = os.pipe()
             try:
                 process = subprocess.Popen(
