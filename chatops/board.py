@@ -71,8 +71,8 @@ class Board:
         self._by_ticket: dict[tuple[str, int], str] = {}
 
     def of_ticket(self, origin: str, number: int) -> Row | None:
-        """The newest session of a ticket of the backlog `origin` (`github:OWNER/REPO`, compared without case), which may
-        also be named by the number of its pull request."""
+        """The newest session of a ticket of the backlog `origin` (`github:OWNER/REPO`, compared without case), which
+        may also be named by the number of its pull request."""
         name = self._by_ticket.get((origin.casefold(), number))
         return self.sessions[name] if name is not None else None
 
@@ -98,9 +98,10 @@ class Board:
         if row is None or envelope.sequence <= row.version:
             return None
         row.version = envelope.sequence
-        if isinstance(event, ev.EffectRecorded) and event.posted is not None and row.ticket.origin is not None:
-            if event.posted.pull:  # what is said on the pull request is said of its ticket
-                self._by_ticket[row.ticket.origin.casefold(), event.posted.pull] = name
+        posted = event.posted if isinstance(event, ev.EffectRecorded) else None
+        if posted is not None and posted.pull and row.ticket.origin is not None:
+            # What is said on the pull request is said of its ticket.
+            self._by_ticket[row.ticket.origin.casefold(), posted.pull] = name
         _gate(row, event)
         _session(row, event)
         return row

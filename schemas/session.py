@@ -326,8 +326,7 @@ class SessionResumed(Event, stream="session"):
 
 
 class HandEditsFound(Event, stream="session"):
-    """Somebody edited, added or deleted files of the ticket's folder since `commit`. That changes nothing: the folder
-    is written from events, and the next commit writes what is tracked anew."""
+    """Somebody edited, added or deleted files of the ticket's folder since `commit`."""
 
     files: tuple[str, ...]
     commit: str

@@ -30,7 +30,9 @@ OLGA, ADAM = person("olga", "github", "github:4713"), person("adam", "github", "
 def record() -> list[bytes]:
     """The story as canonical bytes: each command, then the events it caused."""
     ticket = TICKET.model_copy(update={"origin": "github:acme/models", "requester_id": 4799, "labeller_id": 4712})
-    rig = Rig(ticket=ticket, policy=POLICY).to("build-it")
+    rig = Rig(ticket=ticket, policy=POLICY)
+    rig.effects()
+    rig.to("build-it")
     rig.work()
     gate = rig.state.phases["build-it"].gate
     approve = cmd.DecideGate(gate=gate, decision="approve")
