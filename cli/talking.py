@@ -167,10 +167,10 @@ async def _slack(tasks: TaskGroup, home: Home, settings: Settings, bus: Bus, fee
         poster = Poster(WebClient(token, base_url=settings.slack_url), channel, home.chatops / "slack.json")
     except BadPosition as problem:
         raise CliError(str(problem)) from problem
-    tasks.start_soon(_keep_posting, poster, feed)
     clicks = Clicks(channel, bus, settings.tenant, feed.board, poster)
     if app_token:
         await _connect_slack(tasks, settings, app_token, clicks)
+    tasks.start_soon(_keep_posting, poster, feed)
     if not signing:
         return []
     try:

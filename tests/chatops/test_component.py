@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -115,12 +116,12 @@ async def test_slack_needs_no_way_to_reach_it(tmp_path: Path) -> None:
             line = await anyio.to_thread.run_sync(process.stdout.readline)
             assert line == "chatops is serving; stop it with Ctrl-C\n", process.stderr and process.stderr.read()
             gate = on.click("approve", "U0DANA", "s1-abcde.plan-it.1")
-            thread, message = [await anyio.to_thread.run_sync(on.slack.posted.get) for _ in range(2)]
+            thread, message = [await anyio.to_thread.run_sync(partial(on.slack.posted.get, timeout=60)) for _ in range(2)]
             assert thread != message
             gate["container"]["message_ts"] = message
             for _ in range(100):  # the message is there before its time stamp is known
                 await anyio.to_thread.run_sync(on.slack.push, on.slack.envelope("e1", gate))
-                await anyio.to_thread.run_sync(on.slack.acknowledged.get)
+                await anyio.to_thread.run_sync(partial(on.slack.acknowledged.get, timeout=60))
                 if (await on.state()).gates["s1-abcde.plan-it.1"].status == "passed":
                     break
             (approval,) = (await on.state()).gates["s1-abcde.plan-it.1"].approvals
@@ -178,7 +179,7 @@ def test_up_runs_it_where_there_is_something_to_hear(tmp_path: Path) -> None:
     home = Home(tmp_path)
 
     def kinds(backlog: str | None, slack: bool = False) -> list[str]:
-        return [child.kind for child in components(home, 1, {}, backlog, None, None, slack)[1]]
+        return [child.kind for child in components(home, 1, {}, backlog, None, None, slack=slack)[1]]
 
     assert "chatops" in kinds(BACKLOG)
     assert "chatops" in kinds(None, slack=True)
