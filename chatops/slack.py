@@ -1,31 +1,24 @@
 """Slack: a thread for each session, a message with buttons for each gate, and what people click.
 
-A click counts by the request's signature (`v0`, with a timestamp of the last five minutes) and the user's id in it. The
-buttons name the gate; they are ours only in the message we posted for that gate.
+A click comes by a signed request (`chatops.slack_http`) or over a connection that we opened (`chatops.slack_socket`),
+and counts by the user's id in it. The buttons name the gate; they are ours only in the message posted for that gate.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
-from urllib.parse import parse_qs
 
 import anyio.to_thread
 import structlog
-from slack_sdk.signature import Clock, SignatureVerifier
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 from bus.port import Bus, BusUnavailable, NoReceipt
 from chatops.board import Board, GateRow, Row
 from chatops.grammar import LONGEST_WORDS
-from chatops.webhook import TooLarge, body_of
 from schemas.commands import DecideGate, HoldGate, UnholdGate
 from schemas.envelope import CommandEnvelope, StreamId
 from schemas.ids import SAID
@@ -33,8 +26,6 @@ from schemas.messages import Command
 from schemas.values import Actor, Sender
 
 _log = structlog.get_logger("chatops")
-LARGEST = 500_000
-"""Bytes of a body; Slack sends the message with each click."""
 ANSWER_SECONDS = 2.5
 """Slack gives up on a click that is not answered within three."""
 _USER = re.compile(r"[UW][A-Z0-9]{2,20}")
@@ -52,7 +43,7 @@ class Posts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Click:
-    """A button that somebody pressed, as a request with a good signature says."""
+    """A button that somebody pressed, as Slack says."""
 
     user: str
     gate: str
@@ -63,64 +54,45 @@ class Click:
 
 
 class BadClick(Exception):
-    """A request that is no click of ours; the text is for the log."""
+    """A message that is no click of ours; the text is for the log."""
 
 
-class SlackActions:
-    """The endpoint `/slack`."""
+class Unanswered(Exception):
+    """The conductor gave no verdict in time; the text is for who clicked. The same click may be carried out again."""
+
+
+class Clicks:
+    """What clicks ask for, carried out; the same for both ways that they come."""
 
     def __init__(
         self,
-        secret: str,
         channel: str,
         bus: Bus,
         tenant: str,
         board: Board,
         posts: Posts,
-        caught_up: Callable[[], Awaitable[None]],
-        clock: Clock | None = None,
     ) -> None:
-        """`channel` is the id of the channel the gates are posted to. Raises ValueError for an empty secret."""
-        self._verifier = SignatureVerifier(secret, clock or Clock())
+        """`channel` is the id of the channel the gates are posted to."""
         self._channel = channel
         self._bus = bus
         self._tenant = tenant
         self._board = board
         self._posts = posts
-        self._caught_up = caught_up
-        self.route = Route("/slack", self.receive, methods=["POST"])
 
-    async def receive(self, request: Request) -> Response:
-        """One click. It is answered when the conductor has decided; what was refused is told to who clicked."""
-        try:
-            body = await body_of(request, LARGEST)
-        except (TooLarge, ValueError):
-            return Response(status_code=413)
-        if not self._signed(request, body):
-            _log.warning("slack_refused", reason="the signature is missing, wrong or too old")
-            return Response(status_code=401)
-        try:
-            click = click_in(body, self._channel, self._posts.shown_as)
-        except BadClick as problem:
-            _log.warning("slack_refused", reason=str(problem))
-            return Response(status_code=400)
-        if (refused := await self.carry_out(click)) is not None:
-            _log.info("click_refused", gate=click.gate, reason=refused)
-            await anyio.to_thread.run_sync(self._posts.tell, click.user, click.gate, refused)
-        return Response(status_code=200)
+    def read(self, payload: Any) -> Click:
+        """The click that a payload tells of. Raises BadClick."""
+        return click_in(payload, self._channel, self._posts.shown_as)
 
-    def _signed(self, request: Request, body: bytes) -> bool:
-        stamps = request.headers.getlist("x-slack-request-timestamp")
-        signatures = request.headers.getlist("x-slack-signature")
-        if len(stamps) != 1 or len(signatures) != 1 or not stamps[0].isdecimal() or not stamps[0].isascii():
-            return False
-        try:
-            return self._verifier.is_valid(body, stamps[0], signatures[0])
-        except (ValueError, TypeError):  # bytes that are no text, a signature that is none
-            return False
+    async def tell(self, click: Click, refused: str) -> None:
+        """Say to who clicked why nothing was done; nobody else sees it. Raises SlackError."""
+        _log.info("click_refused", gate=click.gate, reason=refused)
+        await anyio.to_thread.run_sync(self._posts.tell, click.user, click.gate, refused)
 
     async def carry_out(self, click: Click) -> str | None:
-        """Do what a click asks for; why it was not done, or None."""
+        """Do what a click asks for; why it was not done, or None. Takes ANSWER_SECONDS at the most.
+
+        Raises Unanswered.
+        """
         session = self._board.sessions.get(click.gate.partition(".")[0])
         gate = session.gates.get(click.gate) if session is not None else None
         if session is None or gate is None:
@@ -144,8 +116,9 @@ class SlackActions:
             verdict = await self._bus.send(envelope, timeout=ANSWER_SECONDS)
         except (NoReceipt, BusUnavailable) as problem:
             _log.warning("click_unanswered", gate=click.gate, reason=str(problem))
-            return "the conductor has not answered yet; look whether the gate changes, else press again"
-        await self._caught_up()
+            raise Unanswered(
+                "the conductor has not answered yet; look whether the gate changes, else press again"
+            ) from problem
         return None if verdict["accepted"] else str(verdict["reason"])
 
 
@@ -165,11 +138,9 @@ def command_of(click: Click, gate: GateRow) -> Command:
 ACTIONS = ("approve", "reject", "hold", "unhold")
 
 
-def click_in(body: bytes, channel: str, shown_as: Callable[[str], str | None]) -> Click:
-    """The click in a signed request's body. Raises BadClick."""
+def click_in(payload: Any, channel: str, shown_as: Callable[[str], str | None]) -> Click:
+    """The click in what Slack says of an interaction. Raises BadClick."""
     try:
-        (text,) = parse_qs(body.decode(), strict_parsing=True, max_num_fields=5)["payload"]
-        payload = json.loads(text)
         if payload["type"] != "block_actions":
             raise BadClick(f"it is of type {str(payload['type'])[:40]}")
         (pressed,) = payload["actions"]
@@ -183,7 +154,7 @@ def click_in(body: bytes, channel: str, shown_as: Callable[[str], str | None]) -
             raise BadClick("the user is a guest of another workspace")
     except BadClick:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise BadClick(f"it is not what Slack sends ({type(problem).__name__})") from problem
     if not _USER.fullmatch(user["id"]):
         raise BadClick("its user has no id")

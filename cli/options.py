@@ -89,6 +89,7 @@ _NAMED = frozenset(
         "TicketError",
         "BacklogError",
         "ForgeError",
+        "SlackRefuses",
         "PolicyError",
         "PipelineError",
         "PluginError",

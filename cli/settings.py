@@ -18,7 +18,14 @@ from schemas.values import Tenant
 if TYPE_CHECKING:
     from bus.port import Tls
 
-SECRETS = ("github_token", "github_read_token", "github_webhook_secret", "slack_token", "slack_signing_secret")
+SECRETS = (
+    "github_token",
+    "github_read_token",
+    "github_webhook_secret",
+    "slack_token",
+    "slack_app_token",
+    "slack_signing_secret",
+)
 """What `config.yaml` may not hold."""
 
 
@@ -100,6 +107,11 @@ class Settings(BaseSettings):
     slack_token: SecretStr | None = None
     """The Slack app's bot token (`xoxb-…`), only from the environment."""
     slack_token_file: Path | None = None
+    """A file that only you may read, with that token."""
+    slack_app_token: SecretStr | None = None
+    """The Slack app's app-level token (`xapp-…`), only from the environment: with it chat-ops connects to Slack (Socket
+    Mode), and Slack needs no way to reach it."""
+    slack_app_token_file: Path | None = None
     """A file that only you may read, with that token."""
     slack_signing_secret: SecretStr | None = None
     """The secret Slack signs its requests with, only from the environment."""

@@ -31,6 +31,7 @@ from schemas.values import Sender
 if TYPE_CHECKING:
     from starlette.routing import Route
 
+    from chatops.slack import Clicks
     from chatops.slack_posts import Poster
 
 _log = structlog.get_logger("chatops")
@@ -56,9 +57,13 @@ def check(settings: Settings, backlog: str | None) -> None:
     if backlog is not None and not backlog.startswith(GITHUB):
         raise CliError(f"--backlog {backlog}: comments are at GitHub; write github:OWNER/REPO", Exit.USAGE)
     slack = (settings.slack_channel, settings.slack_token or settings.slack_token_file,
-             settings.slack_signing_secret or settings.slack_signing_secret_file)  # fmt: skip
+             settings.slack_app_token or settings.slack_app_token_file
+             or settings.slack_signing_secret or settings.slack_signing_secret_file)  # fmt: skip
     if any(slack) and not all(slack):
-        raise CliError("for Slack set slack_channel, slack_token and slack_signing_secret (or …_file): all, or none")
+        raise CliError(
+            "for Slack set slack_channel, slack_token, and slack_app_token (Socket Mode) or slack_signing_secret "
+            "(requests that reach us), or …_file: all, or none"
+        )
     if backlog is None and not any(slack):
         raise CliError("there is nothing to listen to: name --backlog github:OWNER/REPO, or set slack_channel and more")
 
@@ -69,8 +74,6 @@ async def talking(
 ) -> AsyncIterator[None]:
     """Hear people while the context is open; entered when what they wrote before was heard, if GitHub answers. Raises
     HomeBusy when another process does so on this home, CliError, BusError."""
-    from chatops.serving import CannotListen, bind, serving
-
     check(settings, backlog)
     async with AsyncExitStack() as stack:
         stack.enter_context(home.talking("chat-ops"))
@@ -83,8 +86,10 @@ async def talking(
         if backlog is not None:
             routes += await _github(stack, tasks, home, settings, bus, feed, backlog)
         if settings.slack_channel is not None:
-            routes += _slack(tasks, home, settings, bus, feed)
+            routes += await _slack(tasks, home, settings, bus, feed)
         if routes:
+            from chatops.serving import CannotListen, bind, serving
+
             try:
                 listening = bind(settings.chatops_listen)
             except CannotListen as problem:
@@ -102,7 +107,6 @@ async def _github(
     from chatops.hearing import Ear
     from chatops.listening import Listener
     from chatops.position import BadPosition, Position
-    from chatops.webhook import Webhook
     from cli.forging import github_at
 
     github = github_at(backlog, settings)
@@ -123,7 +127,13 @@ async def _github(
         _log.warning("chatops_waits", reason=str(problem))
     tasks.start_soon(listener.run)
     key = secret("github_webhook_secret", settings.github_webhook_secret, settings.github_webhook_secret_file)
-    return [Webhook(key, github.repository, listener.hint).route] if key else []
+    if not key:
+        return []
+    try:
+        from chatops.webhook import Webhook
+    except ImportError as problem:
+        raise CliError("webhooks need the extra: pip install 'agenticops-value-train[webhook]'") from problem
+    return [Webhook(key, github.repository, listener.hint).route]
 
 
 def _begin(board: Board, backlog: str) -> datetime:
@@ -136,12 +146,12 @@ def _begin(board: Board, backlog: str) -> datetime:
     return min(started, default=datetime.now(UTC))
 
 
-def _slack(tasks: TaskGroup, home: Home, settings: Settings, bus: Bus, feed: Feed) -> list[Route]:
-    """Post gates to Slack; the endpoint for what is pressed there."""
+async def _slack(tasks: TaskGroup, home: Home, settings: Settings, bus: Bus, feed: Feed) -> list[Route]:
+    """Post gates to Slack, and hear what is pressed there: over a connection of ours, by requests, or both ways."""
     try:
         from slack_sdk import WebClient
 
-        from chatops.slack import SlackActions
+        from chatops.slack import Clicks
         from chatops.slack_posts import Poster
     except ImportError as problem:
         raise CliError("Slack needs the extra: pip install 'agenticops-value-train[slack]'") from problem
@@ -150,12 +160,43 @@ def _slack(tasks: TaskGroup, home: Home, settings: Settings, bus: Bus, feed: Fee
     channel = settings.slack_channel or ""
     token = secret("slack_token", settings.slack_token, settings.slack_token_file)
     signing = secret("slack_signing_secret", settings.slack_signing_secret, settings.slack_signing_secret_file)
+    app_token = secret("slack_app_token", settings.slack_app_token, settings.slack_app_token_file)
+    if app_token and not app_token.startswith("xapp-"):
+        raise CliError("slack_app_token is no app-level token: it begins with xapp-, and is made in the app's settings")
     try:
         poster = Poster(WebClient(token, base_url=settings.slack_url), channel, home.chatops / "slack.json")
     except BadPosition as problem:
         raise CliError(str(problem)) from problem
+    clicks = Clicks(channel, bus, settings.tenant, feed.board, poster)
+    if app_token:
+        await _connect_slack(tasks, settings, app_token, clicks)
     tasks.start_soon(_keep_posting, poster, feed)
-    return [SlackActions(signing, channel, bus, settings.tenant, feed.board, poster, feed.caught_up).route]
+    if not signing:
+        return []
+    try:
+        from chatops.slack_http import SlackActions
+    except ImportError as problem:
+        raise CliError("Slack's requests need the extra: pip install 'agenticops-value-train[webhook]'") from problem
+    return [SlackActions(signing, clicks).route]
+
+
+async def _connect_slack(tasks: TaskGroup, settings: Settings, app_token: str, clicks: Clicks) -> None:
+    """Listen over a connection that we open. Raises CliError when Slack refuses it."""
+    from slack_sdk import WebClient
+
+    try:
+        from chatops.slack_socket import SlackAway, SlackRefuses, SlackSocket
+    except ImportError as problem:
+        raise CliError("Socket Mode needs the extra: pip install 'agenticops-value-train[slack]'") from problem
+    socket = SlackSocket(WebClient(app_token, base_url=settings.slack_url), clicks)
+    link = None
+    try:
+        link = await socket.connect()
+    except SlackRefuses as problem:
+        raise CliError(str(problem)) from problem
+    except SlackAway as problem:
+        _log.warning("slack_connection_waits", reason=str(problem))
+    tasks.start_soon(socket.run, link)
 
 
 async def _keep_posting(poster: Poster, feed: Feed) -> None:

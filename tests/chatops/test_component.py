@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -20,27 +21,32 @@ from cli.settings import Settings, load
 from cli.supervising import environment_of
 from cli.talking import check, secret
 from cli.topology import components
-from tests.chatops.world import SECRET, World, world
+from tests.chatops.slack_server import APP_TOKEN, TOKEN
+from tests.chatops.world import CHANNEL, SECRET, World, world
 
 BACKLOG = "github:acme/wine"
 
 
 def start(on: World, port: int, folder: Path) -> subprocess.Popen[str]:
+    """Chat-ops over GitHub, with a webhook."""
     token = folder / "token"
     token.write_text(on.github.state.account("valuetrain[bot]").token, "utf-8")
     token.chmod(0o600)
-    environment = os.environ | {
+    environment = {
         "VALUETRAIN_GITHUB_URL": on.github.url,
         "VALUETRAIN_GITHUB_TOKEN_FILE": str(token),
         "VALUETRAIN_GITHUB_WEBHOOK_SECRET": SECRET,
         "VALUETRAIN_CHATOPS_LISTEN": f"127.0.0.1:{port}",
         "VALUETRAIN_CHATOPS_POLL_SECONDS": "3600",
     }
-    words = ["chatops", "run", "--backlog", BACKLOG, "--home", str(on.home.path)]
-    program = [sys.executable, "-m", "cli.main", *words]
+    return run(on, environment, "--backlog", BACKLOG)
+
+
+def run(on: World, environment: dict[str, str], *words: str) -> subprocess.Popen[str]:
+    program = [sys.executable, "-m", "cli.main", "chatops", "run", *words, "--home", str(on.home.path)]
     return subprocess.Popen(
         program,
-        env=environment,
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -87,6 +93,50 @@ async def test_it_hears_what_was_written_before_and_what_a_webhook_hints_at(tmp_
         assert SECRET not in log
 
 
+async def test_slack_needs_no_way_to_reach_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as on:
+        app_token = tmp_path / "token"
+        app_token.write_text(f"{APP_TOKEN}\n", "utf-8")
+        app_token.chmod(0o600)
+        environment = {
+            "VALUETRAIN_SLACK_URL": f"{on.slack.url}/api",
+            "VALUETRAIN_SLACK_CHANNEL": CHANNEL,
+            "VALUETRAIN_SLACK_TOKEN": TOKEN,
+            "VALUETRAIN_CHATOPS_LISTEN": "nowhere at all",
+        }
+        refused = run(on, environment | {"VALUETRAIN_SLACK_APP_TOKEN": "xapp-of-another-app"})
+        told = (await anyio.to_thread.run_sync(refused.communicate))[1]
+        assert refused.returncode == 1
+        assert "Slack refuses the connection: invalid_auth" in told
+        while not on.slack.posted.empty():
+            on.slack.posted.get()
+        process = run(on, environment | {"VALUETRAIN_SLACK_APP_TOKEN_FILE": str(app_token)})
+        try:
+            assert process.stdout is not None
+            line = await anyio.to_thread.run_sync(process.stdout.readline)
+            assert line == "chatops is serving; stop it with Ctrl-C\n", process.stderr and process.stderr.read()
+            gate = on.click("approve", "U0DANA", "s1-abcde.plan-it.1")
+            thread, message = [await anyio.to_thread.run_sync(partial(on.slack.posted.get, timeout=60)) for _ in range(2)]
+            assert thread != message
+            gate["container"]["message_ts"] = message
+            for _ in range(100):  # the message is there before its time stamp is known
+                await anyio.to_thread.run_sync(on.slack.push, on.slack.envelope("e1", gate))
+                await anyio.to_thread.run_sync(partial(on.slack.acknowledged.get, timeout=60))
+                if (await on.state()).gates["s1-abcde.plan-it.1"].status == "passed":
+                    break
+            (approval,) = (await on.state()).gates["s1-abcde.plan-it.1"].approvals
+            assert approval.by.verified_as == "slack:U0DANA"
+            process.send_signal(signal.SIGTERM)
+            await anyio.to_thread.run_sync(process.wait)
+            assert process.returncode == 0
+        finally:
+            process.kill()
+            process.wait()
+        log = on.home.log.read_text("utf-8") + told + (process.stderr.read() if process.stderr else "")
+        assert "slack_connected" in log
+        assert [secret for secret in (APP_TOKEN, TOKEN, "xapp-of-another-app", "ticket-") if secret in log] == []
+
+
 def settings(**values: object) -> Settings:
     return Settings.model_validate(values)
 
@@ -96,7 +146,8 @@ def settings(**values: object) -> Settings:
     [
         ({}, None, "there is nothing to listen to"),
         ({}, "backlog", "comments are at GitHub"),
-        ({"slack_channel": "C0123"}, None, "for Slack set slack_channel, slack_token and slack_signing_secret"),
+        ({"slack_channel": "C0123"}, None, "for Slack set slack_channel, slack_token, and slack_app_token"),
+        ({"slack_channel": "C0123", "slack_app_token": "xapp-1"}, None, "for Slack set slack_channel"),
         ({"slack_token": "xoxb-a-token"}, BACKLOG, "for Slack set slack_channel"),
     ],
 )
@@ -128,7 +179,7 @@ def test_up_runs_it_where_there_is_something_to_hear(tmp_path: Path) -> None:
     home = Home(tmp_path)
 
     def kinds(backlog: str | None, slack: bool = False) -> list[str]:
-        return [child.kind for child in components(home, 1, {}, backlog, None, None, slack)[1]]
+        return [child.kind for child in components(home, 1, {}, backlog, None, None, slack=slack)[1]]
 
     assert "chatops" in kinds(BACKLOG)
     assert "chatops" in kinds(None, slack=True)
@@ -136,14 +187,14 @@ def test_up_runs_it_where_there_is_something_to_hear(tmp_path: Path) -> None:
 
 
 def test_what_can_write_stays_with_the_effect_executor(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("GITHUB_TOKEN", "GITHUB_URL", "GITHUB_WEBHOOK_SECRET", "SLACK_TOKEN"):
+    for name in ("GITHUB_TOKEN", "GITHUB_URL", "GITHUB_WEBHOOK_SECRET", "SLACK_TOKEN", "SLACK_APP_TOKEN"):
         monkeypatch.setenv(f"VALUETRAIN_{name}", "x")
 
     def given(kind: str) -> set[str]:
         ours = ("VALUETRAIN_GITHUB_", "VALUETRAIN_SLACK_")
         return {name.removeprefix("VALUETRAIN_") for name in environment_of(kind) if name.startswith(ours)}
 
-    everything = {"GITHUB_TOKEN", "GITHUB_URL", "GITHUB_WEBHOOK_SECRET", "SLACK_TOKEN"}
+    everything = {"GITHUB_TOKEN", "GITHUB_URL", "GITHUB_WEBHOOK_SECRET", "SLACK_TOKEN", "SLACK_APP_TOKEN"}
     assert given("agent") == given("conductor") == set()
     assert given("autopilot") == {"GITHUB_TOKEN", "GITHUB_URL"}
     assert given("chatops") == everything, "there is no other token to read with"

@@ -184,6 +184,7 @@ async def test_a_slack_thread_for_the_session_and_a_click_that_counts_once(on: W
     assert (approval.by.name, approval.by.verified_as) == ("dana", "slack:U0DANA")
     assert approval.reason == "numbers checked"
     assert len(on.slack.whispers) == 1, "the second press got the verdict of the first"
+    await on.feed.caught_up()
     on.poster.bring_up_to_date(on.feed.board)
     assert len(on.slack.messages) == 2
     assert [block["type"] for block in gate["blocks"]] == ["section"]

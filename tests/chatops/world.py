@@ -26,7 +26,8 @@ from chatops.hearing import Ear, Result
 from chatops.listening import Listener
 from chatops.position import Position
 from chatops.serving import bind, serving
-from chatops.slack import SlackActions
+from chatops.slack import Clicks
+from chatops.slack_http import SlackActions
 from chatops.slack_posts import Poster
 from chatops.webhook import Webhook
 from cli.bootstrap import System, system
@@ -44,7 +45,7 @@ from schemas.pipeline import GateDefinition, PhaseDefinition, PipelineDefinition
 from schemas.policy import Account as PolicyAccount
 from schemas.policy import Approver, Policy
 from schemas.ticket import Ticket
-from schemas.values import Actor, ArtifactRef, Mode, Role
+from schemas.values import Actor, ArtifactRef, Mode, Posted, Role
 from tests.chatops.slack_server import SlackServer
 from tests.github_server.server import GitHubServer
 from tests.github_server.state import Comment, Issue, Repository
@@ -95,6 +96,7 @@ class World:
     url: str
     slack: SlackServer
     poster: Poster
+    clicks: Clicks
     home: Home
     policy: Policy
     session: str = "s1-abcde"
@@ -140,6 +142,7 @@ class World:
 
     async def work(self, agent: Role, phase: str, artifacts: tuple[str, ...]) -> None:
         """A phase from claim to gate."""
+        await self.carry_out()
         claimed = await self.send(cmd.ClaimAttempt(phase=phase, attempt=1, holder="h"), agent.value)
         assert claimed["accepted"], claimed
         made = tuple(ArtifactRef(name=name, sha256="5" * 64, size=1) for name in artifacts)
@@ -147,9 +150,17 @@ class World:
             phase=phase, attempt=1, lease=claimed["lease"], summary="done", artifacts=made, ticked=(), measurements=()
         )
         assert (await self.send(report, agent.value))["accepted"]
-        effect = (await self.state()).effects[0].id
-        receipt = cmd.RecordEffect(effect=effect, kind="commit", commit=COMMIT)
-        assert (await self.send(receipt, "autopilot"))["accepted"]
+        await self.carry_out()
+
+    async def carry_out(self) -> None:
+        """The receipts of whatever effects were asked for."""
+        posted = Posted(claim="c" * 40, pull=99, comment=1)
+        while effects := (await self.state()).effects:
+            effect = effects[0]
+            done = {"commit": COMMIT} if effect.kind == "commit" else {"posted": posted}
+            receipt = cmd.RecordEffect.model_validate({"effect": effect.id, "kind": effect.kind, **done})
+            verdict = await self.send(receipt, "autopilot")
+            assert verdict["accepted"], verdict
 
     # Webhooks
 
@@ -280,11 +291,25 @@ async def world(folder: Path) -> AsyncIterator[World]:
         web = WebClient("xoxb-a-token", base_url=f"{slack.url}/api/")
         poster = Poster(web, CHANNEL, home.path / "slack.json")
         webhook = Webhook(SECRET, "acme/wine", listener.hint)
-        actions = SlackActions(SLACK_SECRET, CHANNEL, bus, "default", feed.board, poster, feed.caught_up)
+        clicks = Clicks(CHANNEL, bus, "default", feed.board, poster)
+        actions = SlackActions(SLACK_SECRET, clicks)
         await stack.enter_async_context(serving([webhook.route, actions.route], listening))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         made = World(
-            github, repository, issue, running, bus, ear, listener, feed, url, slack, poster, home, policy_of(github)
+            github,
+            repository,
+            issue,
+            running,
+            bus,
+            ear,
+            listener,
+            feed,
+            url,
+            slack,
+            poster,
+            clicks,
+            home,
+            policy_of(github),
         )
         stack.push_async_callback(made.client.aclose)
         ticket = Ticket(
