@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from schemas import session as ev
 from schemas.drive import DriveDraining, DriveStarted
 from schemas.envelope import EventEnvelope
+from schemas.forking import ForkPoint, SessionForked
 from schemas.messages import Event
 from schemas.pipeline import PipelineDefinition
 from schemas.ticket import Ticket
@@ -67,7 +68,7 @@ class Rest:
 
 _RESTING = (
     ev.SessionStarted, ev.PhaseCompleted, ev.GateOpened, ev.ApprovalGiven, ev.SessionBlocked, ev.SessionCompleted,
-    ev.EffectRecorded, ev.PhaseSkipped, ev.PhaseRepeated, ev.ApprovalCancelled,
+    ev.EffectRecorded, ev.PhaseSkipped, ev.PhaseRepeated, ev.ApprovalCancelled, SessionForked,
 )  # fmt: skip
 """The events after which a session may rest; more than needed do no harm."""
 
@@ -75,7 +76,7 @@ _RESTING = (
 _INTERVENTIONS = (
     ev.ApprovalGiven, ev.GateRejected, ev.GateHeld, ev.GateUnheld, ev.SessionResumed, ev.SessionPaused,
     ev.SessionUnpaused, ev.AttemptReassigned, ev.SessionRolledBack, ev.SessionRestored, ev.ApprovalCancelled,
-    ev.GateOverridden,
+    ev.GateOverridden, SessionForked,
 )  # fmt: skip
 """What people do to a session; the automation rate counts the completed ones with none."""
 
@@ -136,6 +137,8 @@ class SessionRow:
     """What the row held after each event at which a session may rest."""
     marks: dict[str, tuple[int, Rest]] = field(default_factory=dict)
     """And before each phase first started, with the number of the event before."""
+    forked: ForkPoint | None = None
+    """What it was forked from: its branch begins at that commit."""
 
     @property
     def open_gates(self) -> tuple[GateRow, ...]:
@@ -198,6 +201,8 @@ class Board:
         self._ends(row, event)
         self._returns(row, event)
         self._at_origin(row, event)
+        if isinstance(event, SessionForked):
+            _forked(row, event)
         if row.status in ("active", "waiting"):
             busy = any(phase.busy for phase in row.phases.values())
             row.status = "waiting" if row.open_gates and not busy else "active"
@@ -366,3 +371,24 @@ class Board:
                 row.returning = None
             case _:
                 pass
+
+
+_STANDS: dict[str, Literal["pending", "reported", "completed", "skipped"]] = {
+    "completed": "completed", "skipped": "skipped", "gate": "reported", "open": "pending",
+}  # fmt: skip
+
+
+def _forked(row: SessionRow, event: SessionForked) -> None:
+    """What comes along from the other session."""
+    row.forked, row.commit, row.acceptance = event.point, event.point.commit, event.acceptance
+    for each in event.phases:
+        phase = row.phases[each.phase]
+        phase.status, phase.attempt, phase.summary, phase.warnings = (
+            _STANDS[each.stands], each.attempt, each.summary, each.warnings
+        )  # fmt: skip
+        phase.ticked = {item.item: item.evidence for item in each.ticked}
+        phase.artifacts = {artifact.name: artifact for artifact in each.artifacts}
+        phase.measurements = each.measurements
+    for gate in event.gates:
+        people = tuple(approval.by.name for approval in gate.approvals)
+        row.gates[gate.gate] = GateRow(gate.gate, gate.phase, gate.kind, "passed", by=people, reason=gate.reason)

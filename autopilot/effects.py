@@ -51,6 +51,15 @@ LONGEST_PAUSE = 900.0
 ACTOR = Actor(name="autopilot", channel="bus", verified_as=f"login:{Sender.AUTOPILOT.value}")
 
 
+def _message(effect: EffectRequested, row: SessionRow) -> str:
+    """What a commit of the ticket's folder says of itself."""
+    if row.forked is not None and effect.kind == "branch":
+        point = row.forked
+        where = f"Fork of session {point.session} after event {point.sequence}"
+        return f"{where}\n\nTicket {row.ticket.id}: {row.ticket.title}\n\nThat event's hash is {point.hash}."
+    return f"{effect.phase}: ticket {row.ticket.id}, {row.ticket.title}\n\n{row.phases[effect.phase].summary}"
+
+
 def _nowhere(repository: str) -> GitHub:
     raise ForgeError(f"{repository} is at GitHub and this effect executor has no credentials for it: set github_token")
 
@@ -210,15 +219,14 @@ class EffectExecutor:
             tree.remove()
             return RecordEffect(effect=effect.effect, kind="restore", commit=commit)
         folder = ticket_folder(row.ticket.id)
-        if effect.target:
+        if effect.kind == "commit" and effect.target:
             self._change(tree, effect, row, when, folder)
         files = render(folder_of(row, when), self._blobs.read)
-        summary = row.phases[effect.phase].summary
-        message = f"{effect.phase}: ticket {row.ticket.id}, {row.ticket.title}\n\n{summary}"
+        message = _message(effect, row)
         commit = tree.commit(
             {f"{folder}/{path}": content for path, content in files.items()}, message, when, trailers, below=folder
         )
-        return RecordEffect(effect=effect.effect, kind="commit", commit=commit)
+        return RecordEffect(effect=effect.effect, kind=effect.kind, commit=commit)
 
     def _change(self, tree: Worktree, effect: EffectRequested, row: SessionRow, when: datetime, folder: str) -> None:
         """Apply the phase's patch to the branch, in a commit of its own before the folder's. Raises GitError."""
@@ -246,7 +254,8 @@ class EffectExecutor:
         tree = self._trees.get(row.id)
         if tree is None or not tree.directory.exists():
             repository = Repository(Path(row.repository))
-            tree = Worktree.create(repository, self._worktrees / row.id, row.branch, row.base_commit)
+            start = row.forked.commit if row.forked else row.base_commit
+            tree = Worktree.create(repository, self._worktrees / row.id, row.branch, row.base_commit, start)
             self._trees[row.id] = tree
         return tree
 

@@ -34,6 +34,7 @@ def folder_of(row: SessionRow, when: datetime) -> TicketFolder:
         pipeline=row.pipeline.name,
         branch=row.branch,
         base_commit=row.base_commit,
+        forked_from=f"{row.forked.session} after event {row.forked.sequence}" if row.forked else "",
         status=row.status,
         phase=row.phase,
         updated=timestamp(when),

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from schemas import session as ev
 from schemas.envelope import EventEnvelope
+from schemas.forking import SessionForked
 from schemas.messages import Event
 from schemas.policy import Policy
 from schemas.ticket import Ticket
@@ -164,6 +165,9 @@ def _session(row: Row, event: Event) -> None:
             row.paused = event.by.name
         case ev.SessionUnpaused():
             row.paused = ""
+        case SessionForked():
+            row.commit = event.point.commit
+            row.phases |= {p.phase: p.stands for p in event.phases if p.stands in ("completed", "skipped")}
         case ev.SessionRolledBack():
             row.status, row.phase = "rolled back", event.phase
         case ev.SessionRestored():

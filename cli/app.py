@@ -21,6 +21,7 @@ from cli.commands import (
     ticket,
 )
 from cli.commands import drive as driving
+from cli.commands.fork import fork
 
 app = typer.Typer(
     name="valuetrain",
@@ -45,6 +46,7 @@ app.add_typer(driving.app, name="drive")
 app.add_typer(ticket.app, name="ticket")
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(skill.app, name="skill")
+session.app.command("fork")(fork)
 app.add_typer(session.app, name="session")
 app.add_typer(gate.app, name="gate")
 app.add_typer(model.app, name="model")

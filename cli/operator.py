@@ -15,6 +15,7 @@ from cli.home import Home, HomeBusy
 from cli.logs import configure
 from cli.settings import Settings, load
 from schemas.envelope import CommandEnvelope, StreamId
+from schemas.forking import ForkSession
 from schemas.ids import uuid7
 from schemas.messages import Command
 from schemas.values import Actor, Sender
@@ -44,6 +45,17 @@ def ask(home_path: Path, session: str, command: Command, as_name: str | None, se
     settings = load(home.config)
     _known(home, settings, session)
     return _say(home, settings, StreamId(settings.tenant, "session", session), command, as_name, settle)
+
+
+def ask_fork(home_path: Path, fork: str, command: ForkSession, as_name: str | None) -> dict[str, Any]:
+    """Send `command` to the new session `fork`, wait until its branch is made, and return the verdict, with `by` added.
+
+    Raises CliError when the session to fork is not known, and the bus's and store's own errors.
+    """
+    home = Home(home_path.resolve()).existing()
+    settings = load(home.config)
+    _known(home, settings, command.source)
+    return _say(home, settings, StreamId(settings.tenant, "session", fork), command, as_name, settle=True)
 
 
 def ask_letter(home_path: Path, letter: str, command: Command, as_name: str | None) -> dict[str, Any]:

@@ -204,17 +204,20 @@ def _writing(settings: Settings, repository: str) -> GitHub:
         raise ForgeError(str(problem)) from problem
 
 
-def _planner(role: Role, bus: NatsBus, blobs: Blobs, settings: Settings) -> Planner | None:
-    """The planner the settings name; None for the agent's own, the playbook. Its model is asked through the gateway."""
-    if settings.planner == "playbook":
-        return None
-    from agents.llm.asking import GatewayModel
-    from agents.planner import LlmPlanner
-    from agents.planning.session import Means
+def _planner(role: Role, bus: NatsBus, blobs: Blobs, settings: Settings) -> Planner:
+    """The one the settings name, unless a session says otherwise. Its model is asked through the gateway."""
+    from agents.choosing import Choosing
 
-    return LlmPlanner(
-        Means(lambda attempt, task: GatewayModel(bus, blobs, settings.tenant, role, attempt), blobs, settings.facts)
-    )
+    def llm() -> Planner:
+        from agents.llm.asking import GatewayModel
+        from agents.planner import LlmPlanner
+        from agents.planning.session import Means
+
+        return LlmPlanner(
+            Means(lambda attempt, task: GatewayModel(bus, blobs, settings.tenant, role, attempt), blobs, settings.facts)
+        )
+
+    return Choosing(settings.planner, llm)
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from autopilot.board import SessionRow
 from autopilot.feed import Feed
 from schemas import session as ev
 from schemas.envelope import EventEnvelope
+from schemas.forking import SessionForked
 from schemas.messages import Event
 
 MARKS = {"completed": "●", "working": "◐", "reported": "◐", "gate": "◆", "failed": "✗", "pending": "○", "skipped": "–"}
@@ -70,6 +71,9 @@ def line(envelope: EventEnvelope[Event], row: SessionRow) -> str | None:
     match event:
         case ev.SessionStarted():
             return f"{who} {row.ticket.title}: session {row.id}, {len(row.phases)} phases, branch {row.branch}"
+        case SessionForked():
+            kept = ", ".join(p.phase for p in event.phases if p.stands != "open") or "nothing"
+            return f"{who} {row.id} goes on from {event.point.session} after event {event.point.sequence}, with {kept}"
         case ev.WorkReported():
             agent = row.phases[event.phase].agent
             text = f"{who} {event.phase:<20} {agent:<11} {event.usage.wall_seconds:5.1f} s  {event.summary}"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar, get_args
 
-from conductor import criteria, gate_rules, gates, model_calls, operating, origin
+from conductor import criteria, forking, gate_rules, gates, model_calls, operating, origin
 from conductor.process import block, fail, start_phase
 from conductor.refusal import Decision, Refusal
 from conductor.state import Effect, PhaseState, SessionState, Stage, Status
@@ -19,6 +19,7 @@ from schemas import commands as cmd
 from schemas import model_messages as models
 from schemas import session as ev
 from schemas.envelope import CommandEnvelope
+from schemas.forking import ForkSession
 from schemas.messages import Command
 from schemas.values import SIGNATURE, TAKEN_AWAY, FailureClass, Mode, OriginKind, Usage
 
@@ -28,14 +29,16 @@ _Leased = cmd.ReportWork | cmd.ReportFailure | cmd.ExtendAttempt | cmd.ExpireIdl
 C = TypeVar("C", bound=Command)
 
 
-def decide(state: SessionState, envelope: CommandEnvelope) -> Decision:
-    """The events `envelope` causes in `state`, or why it is refused."""
+def decide(state: SessionState, envelope: CommandEnvelope, past: forking.Past | None = None) -> Decision:
+    """The events `envelope` causes in `state`, or why it is refused. `past` is the session that a fork is made of."""
     command = envelope.command
     rule = _RULES.get(type(command))
     if rule is None or envelope.sender not in command.message_type.senders:
         return Refusal("not_allowed", f"{envelope.sender} may not send {envelope.type}")
     if wrong := gates.wrong_channel(envelope.sender, envelope.actor):
         return Refusal("not_allowed", wrong)
+    if isinstance(command, ForkSession):
+        return forking.fork(state, command, envelope, past)
     if isinstance(command, cmd.StartSession):
         return rule(state, command, envelope)
     if state.status is Status.NEW:
@@ -259,6 +262,9 @@ def _effect_failed(state: SessionState, command: cmd.RecordEffectFailure, at: Co
     if effect is None or effect.kind != command.kind:
         return Refusal("unknown_effect", f"session {state.id} does not wait for effect {command.effect}")
     failed = ev.EffectFailed(effect=effect.id, kind=command.kind, phase=effect.phase, reason=command.reason)
+    if effect.kind == "branch" and not state.ended:  # it has done nothing yet: another fork costs nothing
+        reason = f"the fork's branch cannot be made: {command.reason}"
+        return (failed, ev.SessionAborted(by=at.actor, reason=reason))
     if state.ended or (effect.aside and effect.kind != "claim"):
         return (failed,)  # it is told; what the session itself came to stays
     return (failed, block(state, effect.phase, FailureClass.POLICY, f"{command.kind} failed: {command.reason}"))
@@ -310,4 +316,5 @@ _RULES: dict[type[Command], Callable[..., Decision]] = {
     cmd.AbortSession: _rule(operating.abort),
     cmd.RollbackSession: _rule(operating.rollback),
     cmd.RestoreSession: _rule(operating.restore),
+    ForkSession: forking.fork,
 }

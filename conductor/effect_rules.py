@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conductor import origin
+from conductor import forking, origin
 from conductor.change import artifacts_of, with_phase
 from conductor.goback import returned
 from conductor.state import AtOrigin, Effect, SessionState, Stage, Status, replace
@@ -46,6 +46,8 @@ def recorded(state: SessionState, event: ev.EffectRecorded) -> SessionState:
         artifacts=artifacts_of(phases) if event.artifacts else state.artifacts,
         phases=phases,
     )
+    if event.kind == "branch":
+        done = forking.branched(done, event.commit)
     return done if left else returned(done)
 
 

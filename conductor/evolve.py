@@ -11,13 +11,14 @@ from datetime import UTC, datetime, timedelta
 from functools import singledispatch
 from types import MappingProxyType
 
-from conductor import effect_rules
+from conductor import effect_rules, forking
 from conductor.change import artifacts_of, copied, figures_of, put, still, with_phase
 from conductor.goback import repeated, restored, rolled_back
 from conductor.rests import kept
 from conductor.spending import RECORDED, kept_replies
 from conductor.state import NO_SPEND, NOTHING, GateState, PhaseState, SessionState, Stage, Status, replace
 from schemas import session as ev
+from schemas.forking import SessionForked
 from schemas.messages import Event
 from schemas.values import Approval
 
@@ -368,6 +369,11 @@ def _(event: ev.SessionRolledBack, state: SessionState) -> SessionState:
 @_evolve.register
 def _(event: ev.SessionRestored, state: SessionState) -> SessionState:
     return restored(state, event)
+
+
+@_evolve.register
+def _(event: SessionForked, state: SessionState) -> SessionState:
+    return forking.forked(event, state)
 
 
 _GATE = GateState(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from conductor.decide import decide
 from conductor.evolve import evolve
+from conductor.forking import Past
 from conductor.process import follow
 from conductor.refusal import Refusal
 from conductor.state import SessionState, replace
@@ -31,9 +32,10 @@ class Outcome:
     refusal: Refusal | None = None
 
 
-def handle(state: SessionState, envelope: CommandEnvelope) -> Outcome:
-    """Carry out `envelope` on `state`. A refused command on a known session is recorded as CommandRefused."""
-    decision = decide(state, envelope)
+def handle(state: SessionState, envelope: CommandEnvelope, past: Past | None = None) -> Outcome:
+    """Carry out `envelope` on `state`. A refused command on a known session is recorded as CommandRefused. `past` is
+    the session that a fork is made of, as `loading.past_of` reads it."""
+    decision = decide(state, envelope, past)
     if isinstance(decision, Refusal):
         if state.version == 0:
             return Outcome(state, (), decision)

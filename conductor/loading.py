@@ -12,10 +12,12 @@ import structlog
 import conductor
 import schemas
 from conductor.fold import fold
+from conductor.forking import Past
 from conductor.small import Small, begin, evolve_small
 from conductor.snapshots import BadSnapshot, decode, encode
 from conductor.state import SessionState, initial
-from schemas.envelope import StreamId
+from schemas.envelope import CommandEnvelope, StreamId
+from schemas.forking import ForkSession
 from store.port import Snapshot, Store
 
 _log = structlog.get_logger("conductor")
@@ -32,6 +34,18 @@ def load(store: Store, stream: StreamId) -> Aggregate:
             small = evolve_small(small, envelope.event, envelope.sequence)
         return small
     return _session(store, stream)
+
+
+def past_of(store: Store, envelope: CommandEnvelope) -> Past | None:
+    """What a fork is made of, for any other command None: events that are never changed again, so it is the same
+    whenever it is asked for. Raises StoreCorrupt, StoreUnavailable."""
+    command = envelope.command
+    if not isinstance(command, ForkSession):
+        return None
+    stream = StreamId(envelope.stream.tenant, "session", command.source)
+    state = fold(initial(command.source), store.read(stream, 0, max(command.sequence, 0)))
+    last = [stored.hash.hex() for stored in store.read_raw(stream, state.version - 1, state.version)]
+    return Past(state, last[0] if state.version else "")
 
 
 def _session(store: Store, stream: StreamId) -> SessionState:

@@ -37,10 +37,11 @@ def request(state: SessionState, command: msg.RequestModelCall, at: CommandEnvel
     if policy is None:
         reason = "the policy lets no model be asked: name it with its price under `models` in policy.yaml"
         return Refusal("model_not_allowed", f"{reason}; sessions keep the policy they started with")
-    price = policy.prices.get(command.model)
+    model = state.guidance.model or command.model
+    price = policy.prices.get(model)
     if price is None:
         known = ", ".join(policy.prices) or "no model"
-        reason = f"the policy has no price for model {command.model}, it has {known}: add it under `models: prices`"
+        reason = f"the policy has no price for model {model}, it has {known}: add it under `models: prices`"
         return Refusal("model_not_allowed", f"{reason} (0 for one of your own) and start the session anew")
     before = [c for c in state.calls.values() if (c.phase, c.number) == (command.phase, command.number)]
     if others := [c for c in before if c.gateway != command.gateway and at.time < c.until]:
@@ -99,7 +100,7 @@ def _call(
         attempt=command.attempt,
         number=command.number,
         prompt=command.prompt,
-        model=command.model,
+        model=state.guidance.model or command.model,
         gateway=command.gateway,
         input_tokens=command.input_tokens,
         output_tokens=policy.output_tokens,
@@ -201,6 +202,7 @@ def granted(command: Command, events: Sequence[Event], state: SessionState) -> V
             most = ModelSpend(tokens=tokens, usd=event.usd, seconds=event.seconds)
             return {
                 "call": event.call,
+                "model": event.model,
                 "output_tokens": event.output_tokens,
                 "seconds": event.seconds,
                 "most": most.model_dump(),

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from conductor import criteria, gates, origin
+from conductor import criteria, forking, gates, origin
 from conductor.spending import pending
 from conductor.state import GateState, PhaseState, SessionState, Stage, Status
 from schemas import commands as cmd
 from schemas import session as ev
+from schemas.forking import Guidance
 from schemas.messages import Command, Event
 from schemas.pipeline import PhaseDefinition, RepeatRule
 from schemas.values import SIGNATURE, FailureClass, Mode, Usage
@@ -48,6 +49,8 @@ def follow(state: SessionState, at: datetime) -> tuple[Event, ...]:
     once the session itself has come to a stand."""
     if origin.unclaimed(state):
         return origin.claim(state)
+    if forking.unbranched(state):
+        return forking.branch(state)
     return _follow(state, at) or origin.due(state)
 
 
@@ -75,6 +78,7 @@ _GOES_ON = (Status.ACTIVE, Status.WAITING, Status.BLOCKED)
 """In a blocked session nothing starts, but a gate that was open can still be decided."""
 
 
+_AS_SET = Guidance()
 _IDLE = Stage.IDLE  # most phases are, and looking a stage up costs more than a glance
 _FOLLOWED = (Stage.REPORTED, Stage.COMMITTED, Stage.RECORDED, Stage.GATE, Stage.PASSED, Stage.REGISTERED)
 
@@ -138,6 +142,7 @@ def start_phase(state: SessionState, phase: PhaseDefinition, at: datetime) -> tu
             approvals=tuple([_passed(gate) for gate in state.gates.values() if gate.status == "passed"]),
             spent=state.usage,
             planned=phase.planned,
+            guidance=state.guidance if state.guidance != _AS_SET else None,
         ),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from conductor.drives import DriveState
 from conductor.fold import fold, handle
+from conductor.loading import past_of
 from conductor.state import SessionState, initial
 from schemas.envelope import CommandEnvelope, EventEnvelope, StreamId, decode_command
 from schemas.messages import Event
@@ -58,7 +59,7 @@ def verify_decisions(store: Store, stream: StreamId) -> ReplayReport:
     for entry in store.commands(stream):
         envelope = decode_command(entry.raw)
         before = state.version
-        outcome = handle(state, envelope)
+        outcome = handle(state, envelope, past_of(store, envelope))
         commands += 1
         for offset, event in enumerate(outcome.events):
             sequence = before + offset + 1

@@ -25,6 +25,8 @@ def unrest(state: SessionState) -> str | None:
         return f"the effect {state.effects[0].id} was under way"
     if state.unrestored:
         return "the branch could not be taken back"
+    if not state.branched:
+        return "the fork had no branch yet"
     if state.status is Status.ABORTED:
         return "the session was aborted"
     for phase in [p for p in state.phases.values() if p.stage is not _IDLE or p.gate]:

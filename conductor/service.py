@@ -19,7 +19,7 @@ import structlog
 from bus.port import Ack, Bus, Delivery, GiveUp, Outcome, Retry
 from conductor.fold import handle
 from conductor.letters import LETTER, LetterState, letter_view
-from conductor.loading import Aggregate, load
+from conductor.loading import Aggregate, load, past_of
 from conductor.model_calls import granted
 from conductor.process import IDLE, Alarm, awaited, heard, timers
 from conductor.refusal import Refusal
@@ -260,7 +260,7 @@ class Conductor:
         state = self.load(envelope.stream)
         if not isinstance(state, SessionState):
             return self._plan_small(state, envelope)
-        outcome = handle(state, envelope)
+        outcome = handle(state, envelope, past_of(self._store, envelope))
         verdict = verdict_of(outcome.events, state.version, outcome.refusal) | pulse(outcome.events, outcome.state)
         if outcome.refusal is None:
             verdict |= granted(envelope.command, outcome.events, outcome.state)

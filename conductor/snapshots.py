@@ -26,6 +26,7 @@ from conductor.state import (
     Stage,
     Status,
 )
+from schemas.forking import ForkPoint, Guidance
 from schemas.model_calls import TokenUsage
 from schemas.model_policy import ModelSpend
 from schemas.pipeline import PipelineDefinition
@@ -39,8 +40,8 @@ _STATES: Mapping[str, type] = {
 _VALUES: Mapping[str, type[Value]] = {
     each.__name__: each
     for each in (
-        Approval, ArtifactRef, CriterionResult, Measurement, ModelSpend, PipelineDefinition, Policy, Registered, Ticket,
-        TokenUsage, Usage,
+        Approval, ArtifactRef, CriterionResult, ForkPoint, Guidance, Measurement, ModelSpend, PipelineDefinition,
+        Policy, Registered, Ticket, TokenUsage, Usage,
     )
 }  # fmt: skip
 _ENUMS: Mapping[str, type[Enum]] = {each.__name__: each for each in (Status, Stage, FailureClass)}

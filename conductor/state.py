@@ -15,6 +15,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from schemas.forking import ForkPoint, Guidance
 from schemas.model_calls import TokenUsage
 from schemas.model_policy import ModelSpend
 from schemas.pipeline import PhaseDefinition, PipelineDefinition
@@ -307,6 +308,12 @@ class SessionState:
     """Whether this is one of them."""
     returning: SessionState | None = field(default=None, repr=False)
     """What a rollback to an event brings back as soon as the branch has followed."""
+    forked: ForkPoint | None = None
+    """Where it was forked from."""
+    branched: bool = True
+    """Whether it has its branch, if it is a fork."""
+    guidance: Guidance = field(default_factory=Guidance)
+    """How a fork is planned."""
 
     @property
     def definition(self) -> PhaseDefinition:

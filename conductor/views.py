@@ -54,7 +54,15 @@ def session_view(state: SessionState, at: datetime) -> dict[str, Any]:
         "version": state.version,
         "updated": timestamp(at),
         **_at_origin(state),
+        **_fork(state),
     }
+
+
+def _fork(state: SessionState) -> dict[str, Any]:
+    """For a fork: where it comes from and how it is planned."""
+    if state.forked is None:
+        return {}
+    return {"forked_from": state.forked.model_dump(mode="json"), "guidance": state.guidance.model_dump(mode="json")}
 
 
 def _at_origin(state: SessionState) -> dict[str, Any]:

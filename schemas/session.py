@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+from schemas.forking import Guidance
 from schemas.messages import Event
 from schemas.pipeline import PipelineDefinition
 from schemas.policy import Policy
@@ -72,6 +73,8 @@ class PhaseStarted(Event, stream="session"):
     spent: Usage = Usage()
     planned: bool = later(False)
     """Whether the pipeline leaves the phase to a planner that has a model, where one is set."""
+    guidance: Guidance | None = later(None)
+    """What the person who forked the session says of its planning, whatever the agent's settings say."""
 
 
 class AttemptClaimed(Event, stream="session"):
@@ -126,11 +129,10 @@ class EffectRequested(Event, stream="session"):
     artifacts: tuple[ArtifactRef, ...] = ()
     target: str = ""
     """`commit`: the patch among the artifacts that is applied with it, or empty. `sign`: the artifact's name.
-    `restore`: the commit the branch goes back to. `register`, `unregister`: the model's name. `publish`: the commit
-    that is pushed."""
+    `restore`, `branch`, `publish`: the commit the branch goes back to, begins at, is pushed as. `register`,
+    `unregister`: the model's name."""
     registered: Registered | None = later(None)
-    """`unregister`: what is taken back. `register`: what a rollback of a rollback brings back; without it the artifact
-    becomes a new version."""
+    """`unregister`: what is taken back. `register`: what a rollback of one brings back, else it is a new version."""
     posted: Posted | None = later(None)
     """What the session has at its ticket's origin so far."""
 
@@ -275,11 +277,8 @@ class PhaseSkipped(Event, stream="session"):
 
 
 class PhaseRepeated(Event, stream="session"):
-    """The session goes back from `phase` to `to`.
-
-    `phases` (`to` and all that come after it) start again, in new attempts. What was ticked stays ticked; artifacts and
-    figures of the last round count no more.
-    """
+    """The session goes back from `phase` to `to`: `phases` (`to` and all that come after it) start again, in new
+    attempts. What was ticked stays ticked; artifacts and figures of the last round count no more."""
 
     phase: PhaseName
     attempt: int

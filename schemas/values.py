@@ -250,7 +250,7 @@ OriginKind = Literal["claim", "publish", "announce", "ready", "finish", "withdra
 """What the effect executor does at the forge a ticket came from (`Ticket.origin`): take the ticket, push and open the
 pull request, write the status comment, end the draft, say that it is done; and back: close the pull request and delete
 the branch, give the ticket back."""
-ASIDE: frozenset[str] = frozenset({"claim", "announce", "ready", "finish", "release"})
+ASIDE: frozenset[str] = frozenset({"claim", "announce", "ready", "finish", "release", "branch"})
 """Those about the session as a whole, not about one phase's work: going back to an earlier phase withdraws none."""
-EffectKind = Literal["commit", "sign", "restore", "register", "unregister"] | OriginKind
+EffectKind = Literal["commit", "sign", "restore", "register", "unregister", "branch"] | OriginKind
 """What the effect executor does outside the record."""

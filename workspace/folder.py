@@ -90,6 +90,8 @@ class TicketFolder:
     measured: Mapping[str, float] = field(default_factory=dict)
     cost_usd: float = 0.0
     seconds: float = 0.0
+    forked_from: str = ""
+    """The session it goes on from, and the event, in words."""
 
 
 def render(folder: TicketFolder, read: Callable[[str], bytes]) -> dict[str, bytes]:
@@ -142,7 +144,7 @@ def _active_session(folder: TicketFolder) -> str:
         "base_commit": folder.base_commit,
         "gates": [{"gate": g.id, "phase": g.phase, "kind": g.kind, "status": g.status} for g in folder.gates],
         "updated": folder.updated,
-    }
+    } | ({"forked_from": folder.forked_from} if folder.forked_from else {})
     lines = ["---", _yaml(head).rstrip(), "---", "", f"# Ticket {folder.ticket.id}: {plain(folder.ticket.title)}", ""]
     lines += [_standing(folder), "", *_phase_table(folder)]
     if folder.acceptance:

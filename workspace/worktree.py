@@ -33,24 +33,29 @@ class Worktree:
     base: str
 
     @classmethod
-    def create(cls, repository: Repository, directory: Path, branch: str, base_commit: str) -> Worktree:
+    def create(
+        cls, repository: Repository, directory: Path, branch: str, base_commit: str, start: str = ""
+    ) -> Worktree:
         """Make the branch at `base_commit` and check it out, or take up again what is there. Safe to repeat.
+
+        A branch that goes on from another one of ours begins at `start`, a commit on that one.
 
         An existing branch is taken up only if all it holds beyond the base was made by us. A checkout that a crash left
         half-made is made anew; one that is whole is left as it is, edits by hand included (see `edited`).
         Raises GitError naming the branch, commit or directory that stands in the way.
         """
         repository.head_commit()
-        if not repository.has_commit(base_commit):
-            raise GitError(
-                f"the repository {repository.path} lacks the base commit {base_commit[:12]}",
-                "fetch it, or start a new session from the current commit",
-            )
+        for commit in (base_commit, start or base_commit):
+            if not repository.has_commit(commit):
+                raise GitError(
+                    f"the repository {repository.path} lacks the base commit {commit[:12]}",
+                    "fetch it, or start a new session from the current commit",
+                )
         run_git(repository.path, "check-ref-format", f"refs/heads/{branch}")
         tree = cls(repository, Path(os.path.abspath(directory)), branch, base_commit)
         tip = repository.branches(branch).get(branch)
         if tip is None:
-            repository.git("update-ref", "-m", "value-train: start", f"refs/heads/{branch}", base_commit, "")
+            repository.git("update-ref", "-m", "value-train: start", f"refs/heads/{branch}", start or base_commit, "")
         else:
             tree._check_ours(tip)
         if not tree._is_whole():

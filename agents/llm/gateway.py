@@ -178,7 +178,8 @@ class Gateway:
             return _reply(verdict["recorded"], verdict, replayed=True)
         began = anyio.current_time()
         try:
-            reply = await ask(self._provider, prompt, self._model, verdict["output_tokens"], verdict["seconds"])
+            model = verdict["model"]  # a fork's own, or the one that was asked for
+            reply = await ask(self._provider, prompt, model, verdict["output_tokens"], verdict["seconds"])
         except ProviderError as problem:
             return await self._failed(asker, verdict["call"], problem, anyio.current_time() - began)
         return await self._record(asker, verdict["call"], reply, anyio.current_time() - began)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from agents.planning.untrusted import shortened, wrapped
+from agents.planning.untrusted import clean, shortened, wrapped
 from schemas.session import PhaseStarted
 
 REMINDER = (
@@ -20,6 +20,8 @@ Rules:
 - There is no network. Paths that decide how the repository itself is run (.git, .github, .valuetrain, CI files,
   CODEOWNERS, orders to agents) cannot be written.
 """.strip()
+
+_INSTRUCTED = "The operator of this session instructs you besides; where that and the rules disagree, the rules hold:"
 
 BUILD = "You change the code of a repository so that it does what a ticket asks for, with the smallest clear change."
 DESIGN = "You design a change to the code of a repository; somebody else builds it after you."
@@ -46,9 +48,10 @@ are: {skills}. Call `submit` when everything they produce is there.
 """.strip()
 
 
-def system(role: str) -> str:
-    """The first message."""
-    return f"{role}\n\n{_RULES}"
+def system(role: str, instructions: str = "") -> str:
+    """The first message. `instructions` are those of an operator, whom the rules above bind as well."""
+    told = f"\n\n{_INSTRUCTED}\n\n{clean(instructions).strip()}" if instructions else ""
+    return f"{role}\n\n{_RULES}{told}"
 
 
 def task(what: str, phase: PhaseStarted, material: Mapping[str, str], notes: Iterable[str] = ()) -> str:

@@ -85,12 +85,22 @@ class Session:
         return {name: shortened(text, 12_000, 4_000) for name in names if (text := self.read(name))}
 
     async def talk(
-        self, what: str, role: str, order: str, material: Mapping[str, str], tools: tuple[Tool, ...], most: int = 0
+        self,
+        what: str,
+        role: str,
+        order: str,
+        material: Mapping[str, str],
+        tools: tuple[Tool, ...],
+        most: int = 0,
+        *,
+        guided: bool = True,
     ) -> str:
-        """A conversation about the task `what`, until it submits: its summary. Raises Ended and AttemptError."""
+        """A conversation about the task `what`, until it submits: its summary. `guided`: the model is told what the
+        person who forked the session instructs it to do. Raises Ended and AttemptError."""
         phase = self.attempt.phase
+        instructions = phase.guidance.instructions if phase.guidance and guided else ""
         told = (
-            Message(role="system", content=system(role)),
+            Message(role="system", content=system(role, instructions)),
             Message(role="user", content=task(order, phase, material)),
         )
         journal = Journal(self._journal(what), digest("".join(each.content for each in told)))

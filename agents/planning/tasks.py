@@ -101,7 +101,7 @@ async def design(session: Session) -> list[SkillRun]:
 
 async def review(session: Session) -> list[SkillRun]:
     """A second look at the patch by a model: an artifact and warnings, never the decision. What goes wrong with it is a
-    warning, since the harness's own review stands without it."""
+    warning, since the harness's own review stands without it. Nobody's instructions lead it."""
     patch = session.read("change.patch")
     if not patch:
         return []
@@ -114,7 +114,7 @@ async def review(session: Session) -> list[SkillRun]:
 
     tools = (Tool("report", "Report what you found.", Remarks, report),)
     try:
-        summary = await session.talk("review", prompts.REVIEW, prompts.REVIEW_TASK, material, tools, most=3)
+        summary = await session.talk("review", prompts.REVIEW, prompts.REVIEW_TASK, material, tools, 3, guided=False)
     except AttemptError as problem:
         why = f"no review by a model: {problem.reason}"
         return [session.result("not reviewed by a model", {}, (why,), failed=problem)]

@@ -9,7 +9,7 @@ import typer
 from cli.errors import CliError, Exit
 from cli.options import DEFAULT_HOME, AsOption, HomeOption, JsonOption, fail, guard, say, show_json
 
-app = typer.Typer(no_args_is_help=True, help="See, replay, pause, retry, abort and roll back sessions.")
+app = typer.Typer(no_args_is_help=True, help="See, replay, pause, retry, abort, roll back and fork sessions.")
 
 SessionArgument = Annotated[
     str, typer.Argument(metavar="SESSION", help="The session's id, from `valuetrain session list`.")
@@ -189,7 +189,7 @@ def rollback(
         command = command_for(to, reason)
         plan = foresee(home, session, command, as_name)
         if plan.refusal is not None and dry_run:
-            _refused(plan.refusal.code, plan.refusal.reason, as_json)
+            refused(plan.refusal.code, plan.refusal.reason, as_json)
         if not as_json:
             tell(plan, say, dry_run)
         if dry_run:
@@ -351,11 +351,12 @@ def _ask(
 
     verdict = ask(home, session, command, as_name, settle)
     if not verdict["accepted"]:
-        _refused(verdict["code"], verdict["reason"], as_json)
+        refused(verdict["code"], verdict["reason"], as_json)
     return verdict
 
 
-def _refused(code: str, reason: str, as_json: bool) -> NoReturn:
+def refused(code: str, reason: str, as_json: bool) -> NoReturn:
+    """Print why a command was not carried out, and exit."""
     policy = code in ("not_an_approver", "not_an_operator", "not_allowed")
     fail(reason, Exit.REFUSED if policy else Exit.ERROR, as_json)
 

@@ -35,6 +35,7 @@ CORE = [
         "operating",
         "spending",
         "model_calls",
+        "forking",
     )
 ]
 SCHEMAS = sorted(p for p in (ROOT / "schemas").glob("*.py") if p.name != "ids.py")

@@ -93,6 +93,9 @@ VALUES: dict[type, Any] = {Ticket: TICKET, PipelineDefinition: PIPELINE, Policy:
 ENUMS: dict[type, Any] = {Role: Role.LEAD, FailureClass: FailureClass.AGENT}
 NAMED: dict[str, Any] = {
     "sha256": "5" * 64,
+    "hash": "6" * 64,
+    "source": "s12-fghij",
+    "session": "s12-fghij",
     "prompt": "3" * 64,
     "reply": "4" * 64,
     "model": "qwen3-coder:30b",

@@ -75,6 +75,9 @@ SAID = {
 }  # fmt: skip
 """What came with chat-ops: `test_chatops_history.py` has it."""
 
+FORKED = {("event", "session_forked"), ("command", "fork_session")}
+"""What came with forks: `test_fork_history.py` has it."""
+
 
 def read(lines: list[bytes]) -> list[tuple[CommandEnvelope, list[tuple[bytes, EventEnvelope[Event]]]]]:
     """Each command with the events that were recorded for it."""
@@ -134,7 +137,7 @@ def test_the_stories_have_every_message_of_a_session() -> None:
     told = Counter(decode(line) for line in every)
     expected = {("command", n) for n, c in COMMANDS.items() if c.stream == "session"}
     expected |= {("event", n) for n, e in EVENTS.items() if e.stream == "session"}
-    assert expected - set(told) == LATER | SAID
+    assert expected - set(told) == LATER | SAID | FORKED
     refusals = {e.event.code for _, events in read(every) for _, e in events if isinstance(e.event, ev.CommandRefused)}
     assert refusals >= {
         "not_claimed", "wrong_agent", "stale_lease", "stale_attempt", "effect_pending", "not_restored", "model_limit",
