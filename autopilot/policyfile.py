@@ -32,6 +32,7 @@ REMEDIES = {
     "max_pushed_bytes": "write a number of bytes above zero, for example `max_pushed_bytes: 20000000`",
     "admins": "write a list of names, for example `admins: [alice]`",
     "accounts": "write a list, for example `accounts: [{name: carol, github: 583231, slack: U024BE7LH}]`",
+    "sandbox_hosts": "write a list of names with ports, for example `sandbox_hosts: [pypi.example:443]`",
     "test_command": "write one command, for example `test_command: python -m pytest`",
 }
 
@@ -104,7 +105,10 @@ def advice(policy: Policy, path: Path) -> list[str]:
 
 def _friendly(name: str, value: Any) -> Any:
     """A single value for a list of one, and a bare name for an approver without bounds."""
-    lists = ("approvers", "operators", "data_roots", "escalate_to", "repository_roots", "admins", "accounts")
+    lists = (
+        "approvers", "operators", "data_roots", "escalate_to", "repository_roots", "admins", "accounts",
+        "sandbox_hosts",
+    )  # fmt: skip
     if name in lists and isinstance(value, str | dict):
         value = [value]
     if name == "approvers" and isinstance(value, list):

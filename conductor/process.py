@@ -138,6 +138,7 @@ def start_phase(state: SessionState, phase: PhaseDefinition, at: datetime) -> tu
             approvals=tuple([_passed(gate) for gate in state.gates.values() if gate.status == "passed"]),
             spent=state.usage,
             planned=phase.planned,
+            sandbox_hosts=state.policy.sandbox_hosts,
         ),
     )
 

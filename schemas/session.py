@@ -72,6 +72,8 @@ class PhaseStarted(Event, stream="session"):
     spent: Usage = Usage()
     planned: bool = later(False)
     """Whether the pipeline leaves the phase to a planner that has a model, where one is set."""
+    sandbox_hosts: tuple[str, ...] = later(())
+    """What contained commands of the attempt may reach of the network, as the policy had it."""
 
 
 class AttemptClaimed(Event, stream="session"):
@@ -275,11 +277,8 @@ class PhaseSkipped(Event, stream="session"):
 
 
 class PhaseRepeated(Event, stream="session"):
-    """The session goes back from `phase` to `to`.
-
-    `phases` (`to` and all that come after it) start again, in new attempts. What was ticked stays ticked; artifacts and
-    figures of the last round count no more.
-    """
+    """The session goes back from `phase` to `to`, which starts again with all that come after it, in new attempts. What
+    was ticked stays ticked; artifacts and figures of the last round count no more."""
 
     phase: PhaseName
     attempt: int
