@@ -18,7 +18,8 @@ from anyio.abc import SocketStream
 from schemas.hosts import parse_host
 
 CONNECT_SECONDS = 10.0
-_TRANSLATED = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
+_UNICAST = ipaddress.ip_network("2000::/3")
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
 _URL = re.compile(r"http://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::(?P<port>[0-9]{1,5}))?(?P<path>/.*)?", re.I | re.A)
 
 
@@ -46,10 +47,10 @@ def is_public(address: str) -> bool:
         return False
     if isinstance(ip, ipaddress.IPv4Address):
         return True
-    held: list[ipaddress.IPv4Address | None] = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
-    if any(ip in network for network in _TRANSLATED):
-        held.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
-    return all(each is None or is_public(str(each)) for each in held)
+    if ip in _TRANSLATED:
+        return is_public(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
+    held = (ip.sixtofour, *(ip.teredo or ()))
+    return ip in _UNICAST and all(each is None or is_public(str(each)) for each in held)
 
 
 class Reach:
