@@ -96,7 +96,8 @@ class SkillContext:
     """Time this skill may take; a search should plan to stay well below it."""
     max_data_bytes: int = 200_000_000
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What the record says of the session: `pipeline`, `artifacts` (name to SHA-256), `approvals`, `usage`."""
+    """What the record says of the session: `pipeline`, `artifacts` (name to SHA-256), `approvals`, `usage`,
+    `sandbox_hosts`; and what the installation sets."""
     progress: Callable[[str], None] = lambda message: None
     """Tells observers one line of progress."""
 

@@ -149,6 +149,7 @@ class Workbench:
                 "artifacts": {name: ref.sha256 for name, ref in self._artifacts.items()},
                 "approvals": list(phase.approvals),
                 "usage": phase.spent.model_dump(mode="json"),
+                "sandbox_hosts": list(phase.sandbox_hosts),
             },
         }
 

@@ -33,6 +33,7 @@ REMEDIES = {
     "admins": "write a list of names, for example `admins: [alice]`",
     "accounts": "write a list, for example `accounts: [{name: carol, github: 583231, slack: U024BE7LH}]`",
     "models": "write prices and limits as in docs/policy.md, for example `models: {day: {usd: 5}}`, or leave the line out",
+    "sandbox_hosts": "write a list of names with ports, for example `sandbox_hosts: [pypi.example:443]`",
     "test_command": "write one command, for example `test_command: python -m pytest`",
 }
 
@@ -105,7 +106,10 @@ def advice(policy: Policy, path: Path) -> list[str]:
 
 def _friendly(name: str, value: Any) -> Any:
     """A single value for a list of one, and a bare name for an approver without bounds."""
-    lists = ("approvers", "operators", "data_roots", "escalate_to", "repository_roots", "admins", "accounts")
+    lists = (
+        "approvers", "operators", "data_roots", "escalate_to", "repository_roots", "admins", "accounts",
+        "sandbox_hosts",
+    )  # fmt: skip
     if name in lists and isinstance(value, str | dict):
         value = [value]
     if name == "approvers" and isinstance(value, list):

@@ -143,6 +143,7 @@ def start_phase(state: SessionState, phase: PhaseDefinition, at: datetime) -> tu
             spent=state.usage,
             planned=phase.planned,
             guidance=state.guidance if state.guidance != _AS_SET else None,
+            sandbox_hosts=state.policy.sandbox_hosts,
         ),
     )
 

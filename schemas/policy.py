@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from schemas.hosts import Host
 from schemas.model_policy import ModelPolicy
 from schemas.values import PhaseName, RiskLevel, Value, later
 
@@ -92,6 +93,8 @@ class Policy(Value):
     """Largest file that is pushed to a forge, in bytes."""
     models: ModelPolicy | None = later(None)
     """Which language models may be asked, and how much; None asks none."""
+    sandbox_hosts: Annotated[tuple[Host, ...], Field(max_length=100)] = later(())
+    """What contained commands may reach of the network, by HTTP and HTTPS only; empty is nothing at all."""
 
     @model_validator(mode="after")
     def _escalation_goes_to_approvers(self) -> Self:

@@ -75,6 +75,8 @@ class PhaseStarted(Event, stream="session"):
     """Whether the pipeline leaves the phase to a planner that has a model, where one is set."""
     guidance: Guidance | None = later(None)
     """What the person who forked the session says of its planning, whatever the agent's settings say."""
+    sandbox_hosts: tuple[str, ...] = later(())
+    """What contained commands of the attempt may reach of the network, as the policy had it."""
 
 
 class AttemptClaimed(Event, stream="session"):

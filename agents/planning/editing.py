@@ -13,12 +13,12 @@ import anyio.to_thread
 from pydantic import Field
 
 from agents.planning.files import Files, ToolError, ToolRefused
-from agents.planning.tools import Nothing, Tool
+from agents.planning.tools import Nothing, Told, Tool
 from agents.planning.untrusted import hidden
 from schemas.values import Usage, Value
 from workspace.checkout import CleanCheckout
 from workspace.git import GitError
-from workspace.sandbox.port import Limits, Result, Sandbox, SandboxUnavailable
+from workspace.sandbox.port import NO_NETWORK, Limits, Network, Result, Sandbox, SandboxUnavailable
 from workspace.sandbox.watching import DiskWatch
 
 LONGEST_COMMAND = 600.0
@@ -68,8 +68,8 @@ class Order(Value):
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """A checkout, the sandbox for commands in it, how many seconds are left, what one command may use, and who counts
-    what it used."""
+    """A checkout, the sandbox for commands in it, how many seconds are left, what one command may use, who counts
+    what it used, and what it may reach."""
 
     checkout: CleanCheckout
     sandbox: Sandbox
@@ -77,6 +77,7 @@ class Desk:
     left: Callable[[], float]
     bounds: Limits = BOUNDS
     used: Callable[[Usage], None] = lambda usage: None
+    network: Network = NO_NETWORK
     disk: DiskWatch = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,13 +104,19 @@ class Desk:
             Tool("delete_file", "Delete a file, or a symbolic link.", OneFile, self._delete),
             Tool(
                 "run_command",
-                "Run a shell command in the root of the repository, contained: no network, limits on time, memory, "
+                f"Run a shell command in the root of the repository, contained: {self._reach}, limits on time, memory, "
                 "processes and disk. Nothing it starts stays behind.",
                 Order,
                 self._run,
             ),
             Tool("show_changes", "Show what was changed so far, as a unified diff.", Nothing, self._changes),
         )
+
+    @property
+    def _reach(self) -> str:
+        if not self.network.hosts:
+            return "no network"
+        return f"of the network by HTTP and HTTPS (HTTP_PROXY is set) {', '.join(self.network.hosts)} only"
 
     async def _list(self, where: Where) -> str:
         return "\n".join(self.files.listed(where.path)) or "there is no file"
@@ -157,14 +164,16 @@ class Desk:
             raise ToolError(f"the search ended with {result.summary}: {result.output[:500]}")
         return result.output
 
-    async def _run(self, order: Order) -> str:
-        result = await self._contained(["sh", "-c", order.command], order.seconds)
-        text = f"({result.summary})\n{result.output}"
+    async def _run(self, order: Order) -> str | Told:
+        result = await self._contained(["sh", "-c", order.command], order.seconds, self.network)
+        notes = [result.summary, *(f"network: {each}" for each in result.contacts if each.outcome != "reached")]
+        text = f"({'; '.join(notes)})\n{result.output}"
         if result.refused:
-            raise ToolRefused(f"the command made {', '.join(result.refused)}, which is protected: removed again")
+            why = f"the command made {', '.join(result.refused)}, which is protected: removed again"
+            raise ToolRefused(why, result.contacts)
         if result.stopped:
-            raise ToolError(text)
-        return text
+            raise ToolError(text, result.contacts)
+        return Told(text, result.contacts) if result.contacts else text
 
     async def _changes(self, nothing: Nothing) -> str:
         return (await self.diff()).decode("utf-8", "replace") or "nothing is changed"
@@ -177,12 +186,14 @@ class Desk:
         except GitError as problem:
             raise ToolError(f"git cannot read the changes: {problem}") from problem
 
-    async def _contained(self, words: Sequence[str], seconds: float) -> Result:
+    async def _contained(self, words: Sequence[str], seconds: float, network: Network = NO_NETWORK) -> Result:
         """Run it; when the attempt is cancelled the command is ended at once."""
         stop = threading.Event()
         limits = replace(self.bounds, seconds=max(1.0, min(seconds, self.left())))
         tree = self.checkout.tree
-        run = partial(self.sandbox.run, words, cwd=tree, writable=(tree,), limits=limits, stop=stop.is_set)
+        run = partial(
+            self.sandbox.run, words, cwd=tree, writable=(tree,), limits=limits, network=network, stop=stop.is_set
+        )
 
         async def watch() -> None:
             try:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from workspace.changes import LARGEST_FILE
 from workspace.protected import is_protected
+from workspace.sandbox.port import Contact
 
 MOST_LISTED = 500
 _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -18,7 +19,12 @@ _NOISE = frozenset({"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"
 
 
 class ToolError(Exception):
-    """What a tool could not do; the model is told, and may try something else."""
+    """What a tool could not do; the model is told, and may try something else. `contacts` are the hosts it reached or
+    tried to."""
+
+    def __init__(self, reason: str, contacts: tuple[Contact, ...] = ()) -> None:
+        super().__init__(reason)
+        self.contacts = contacts
 
 
 class ToolRefused(ToolError):

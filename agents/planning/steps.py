@@ -28,7 +28,8 @@ LONGEST_DETAIL = 4_000
 
 class Step(Value):
     """One call of a tool. Digests are SHA-256 of the arguments and of what the model was told; `raw` that of all there
-    was, where it was told less. `note` says why it was refused."""
+    was, where it was told less. `note` says why it was refused. `reached` and `barred` are the hosts a command asked
+    for, a line each, and what came of it."""
 
     number: int
     tool: str
@@ -37,6 +38,8 @@ class Step(Value):
     observation: str
     note: str = ""
     raw: str = ""
+    reached: tuple[str, ...] = ()
+    barred: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -58,6 +61,8 @@ class Steps:
             observation=digest(observation.text),
             note=observation.note,
             raw=observation.raw,
+            reached=tuple(observation.reached),
+            barred=tuple(observation.barred),
         )
         self.taken.append(step)
         return step
@@ -69,11 +74,17 @@ class Steps:
 
     def warnings(self) -> tuple[str, ...]:
         """For the record and the person at the gate."""
-        if not self.refused:
-            return ()
-        named = "; ".join(f"{step.tool}: {step.note}" for step in self.refused[:5])
-        more = f"; and {len(self.refused) - 5} more" if len(self.refused) > 5 else ""
-        return (f"the model tried {len(self.refused)} times what it may not ({self.task}): {named}{more}",)
+        refused = [f"{step.tool}: {step.note}" for step in self.refused]
+        barred, reached = self._lines("barred"), self._lines("reached")
+        return (
+            *_first(f"the model tried {len(refused)} times what it may not ({self.task})", refused, 5),
+            *_first(f"the model's commands asked for hosts they may not reach ({self.task})", barred, 10),
+            *_first(f"the model's commands used the network ({self.task})", reached, 10),
+        )
+
+    def _lines(self, which: Literal["barred", "reached"]) -> list[str]:
+        """Of all steps, each once."""
+        return list(dict.fromkeys(line for step in self.taken for line in getattr(step, which)))
 
     def document(self, exit_: Exit | Unavailable, reason: str) -> dict[str, Any]:
         """The artifact."""
@@ -91,7 +102,17 @@ class Steps:
         refusals = [{"tool": step.tool, "note": step.note} for step in self.refused[:10]]
         last = [{"tool": step.tool, "outcome": step.outcome, "note": step.note} for step in self.taken[-10:]]
         shown = {"task": self.task, "exit": exit_, "reason": reason, "replies": self.replies, "refused": refusals}
+        for name, lines in (("barred", self._lines("barred")), ("reached", self._lines("reached"))):
+            shown |= {name: lines[:10]} if lines else {}
         return json.dumps(shown | {"steps": len(self.taken), "last": last})[:LONGEST_DETAIL]
+
+
+def _first(what: str, lines: list[str], most: int) -> tuple[str, ...]:
+    """A warning that names the first of them; none where there are none."""
+    if not lines:
+        return ()
+    more = f"; and {len(lines) - most} more" if len(lines) > most else ""
+    return (f"{what}: {'; '.join(lines[:most])}{more}",)
 
 
 def digest(text: str) -> str:

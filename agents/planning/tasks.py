@@ -25,6 +25,7 @@ from agents.skills.change.shapes import ChangeBrief, TestReport
 from agents.skills.change.workplace import sandbox_from
 from schemas.values import FailureClass, Value
 from workspace.git import GitError, ticket_folder
+from workspace.sandbox.port import Network
 
 LONGEST_PATCH = 60_000
 """Characters of a patch that a review is shown."""
@@ -190,7 +191,15 @@ async def _desk(session: Session) -> Desk:
         raise AttemptError(FailureClass.INPUT, str(problem)) from problem
     except (GitError, OSError) as problem:
         raise failed(problem, "the checkout for the planner") from problem
-    return Desk(made, sandbox, ticket_folder(ticket.id), session.left, session.means.limits, session.attempt.used)
+    return Desk(
+        made,
+        sandbox,
+        ticket_folder(ticket.id),
+        session.left,
+        session.means.limits,
+        session.attempt.used,
+        Network(session.attempt.phase.sandbox_hosts),
+    )
 
 
 def _failing(session: Session, run: SkillRun) -> str:

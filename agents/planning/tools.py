@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -13,6 +13,7 @@ from agents.planning.files import ToolError, ToolRefused
 from agents.planning.untrusted import HEAD, TAIL, clean, shortened, wrapped
 from schemas.model_calls import ToolCall, ToolSpec
 from schemas.values import Value
+from workspace.sandbox.port import Contact
 
 Outcome = Literal["done", "failed", "refused", "unreadable", "submitted"]
 """What a call came to: `unreadable` is one whose tool or arguments are not what the specification says."""
@@ -30,6 +31,14 @@ class Submitted:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """Text for the model, from a tool that reached the network or tried to."""
+
+    text: str
+    contacts: tuple[Contact, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Tool:
     """`run` gets `parameters`, checked; it raises ToolError and ToolRefused. What it returns is text nobody vouches
     for, unless `trusted`. `again`: it has effects an attempt needs, so a resumed attempt runs it anew."""
@@ -37,7 +46,7 @@ class Tool:
     name: str
     description: str
     parameters: type[Value]
-    run: Callable[[Any], Awaitable[str | Submitted]]
+    run: Callable[[Any], Awaitable[str | Told | Submitted]]
     trusted: bool = False
     again: bool = False
 
@@ -48,12 +57,15 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the model is told of a call. `raw` is the digest of all there was, if it is told less."""
+    """What the model is told of a call. `raw` is the digest of all there was, if it is told less. `reached` and
+    `barred` are the hosts it asked for, a line each."""
 
     outcome: Outcome
     text: str
     note: str = ""
     raw: str = ""
+    reached: tuple[str, ...] = ()
+    barred: tuple[str, ...] = ()
 
     @property
     def error(self) -> bool:
@@ -92,11 +104,13 @@ class Toolbox:
             given = await tool.run(arguments)
         except ToolRefused as problem:
             why = _shown(str(problem), 500)
-            return Observation("refused", f"refused: {why}", note=why)
+            return _with(Observation("refused", f"refused: {why}", note=why), problem.contacts)
         except ToolError as problem:
-            return self._told("failed", str(problem), f"the failure of {tool.name}")
+            return _with(self._told("failed", str(problem), f"the failure of {tool.name}"), problem.contacts)
         if isinstance(given, Submitted):
             return Observation("submitted", given.summary)
+        if isinstance(given, Told):
+            return _with(self._told("done", given.text, f"what {tool.name} gave"), given.contacts)
         return Observation("done", given) if tool.trusted else self._told("done", given, f"what {tool.name} gave")
 
     def _told(self, outcome: Outcome, text: str, source: str) -> Observation:
@@ -105,6 +119,12 @@ class Toolbox:
             raw = self._keep(text.encode("utf-8", "surrogatepass"))
             shown = shortened(shown)
         return Observation(outcome, wrapped(shown, source), raw=raw)
+
+
+def _with(observation: Observation, contacts: tuple[Contact, ...]) -> Observation:
+    reached = tuple(_shown(str(each), 300) for each in contacts if each.outcome != "refused")
+    barred = tuple(_shown(str(each), 300) for each in contacts if each.outcome == "refused")
+    return replace(observation, reached=reached, barred=barred)
 
 
 def _object(text: str) -> dict[str, Any]:

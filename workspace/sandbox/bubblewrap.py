@@ -21,7 +21,8 @@ from typing import IO
 
 from workspace.sandbox.cgroup import ProcessCount, counted
 from workspace.sandbox.guarding import Guard
-from workspace.sandbox.port import Limits, Network, Result, SandboxUnavailable, Stopped
+from workspace.sandbox.port import NO_NETWORK, Limits, Network, Result, SandboxUnavailable, Stopped
+from workspace.sandbox.proxy import Proxy
 from workspace.sandbox.supervising import Output, supervise
 from workspace.sandbox.surroundings import beginning, environment_of, python_places
 from workspace.sandbox.watching import DiskWatch, hungry
@@ -65,12 +66,13 @@ class Bubblewrap:
         writable: Sequence[Path] = (),
         limits: Limits | None = None,
         environment: Mapping[str, str] | None = None,
-        network: Network = "none",
+        network: Network = NO_NETWORK,
         stop: Callable[[], bool] | None = None,
     ) -> Result:
         """See `Sandbox.run`."""
         bounds, guard = limits or Limits(), Guard(command, cwd, writable)
-        variables = environment_of(self.environments, _HOME, environment or {})
+        proxy = Proxy(network)
+        variables = environment_of(self.environments, _HOME, {**proxy.variables, **(environment or {})})
         disk = DiskWatch(guard.writable, bounds.disk_bytes)
         output, count = Output(bounds.output_bytes), counted(bounds.processes + 2)
         with contextlib.ExitStack() as stack:
@@ -79,11 +81,12 @@ class Bubblewrap:
             status, status_there = _pipe(stack)
             mark, mark_there = _pipe(stack)
             go_there, go = _pipe(stack)
-            order = [self.program, *self._mounts(guard, bounds), "--clearenv"]
+            way = stack.enter_context(proxy.running())
+            order = [self.program, *self._mounts(guard, bounds, proxy.places), "--clearenv"]
             order += [part for name, value in variables.items() for part in ("--setenv", name, value)]
             order += ["--json-status-fd", str(status_there.fileno()), "--block-fd", str(go_there.fileno())]
             order += ["--chdir", os.fspath(guard.cwd), "--"]
-            order += beginning(command, bounds, mark_there.fileno(), count_processes=count is None)
+            order += beginning(command, bounds, mark_there.fileno(), count_processes=count is None, way=way)
             process = subprocess.Popen(
                 order,
                 env={},
@@ -91,9 +94,15 @@ class Bubblewrap:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(status_there.fileno(), mark_there.fileno(), go_there.fileno()),
+                pass_fds=(
+                    status_there.fileno(),
+                    mark_there.fileno(),
+                    go_there.fileno(),
+                    *([] if way is None else [way]),
+                ),
                 start_new_session=True,
             )
+            proxy.handed_over()
             for end in (status_there, mark_there, go_there):
                 end.close()
             inside = _Inside(process, _first_process(status.readline()), bounds, disk, stop)
@@ -116,9 +125,10 @@ class Bubblewrap:
             stopped=ending.stopped,
             seconds=ending.seconds,
             refused=refused,
+            contacts=proxy.contacts,
         )
 
-    def _mounts(self, guard: Guard, limits: Limits) -> list[str]:
+    def _mounts(self, guard: Guard, limits: Limits, more: Sequence[str]) -> list[str]:
         """What is there, in the order in which it is laid over each other."""
         order = ["--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
         order += ["--unshare-cgroup-try", "--disable-userns", "--die-with-parent", "--new-session"]
@@ -131,6 +141,8 @@ class Bubblewrap:
                 order += ["--ro-bind", os.fspath(top), os.fspath(top)]
         for name in _ETC:
             order += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+        for name in more:
+            order += ["--ro-bind-try", name, name]
         order += ["--ro-bind-try", "/nix", "/nix", "--proc", "/proc", "--dev", "/dev"]
         for temporary in ("/dev/shm", _HOME):  # noqa: S108
             order += ["--size", str(limits.temporary_bytes), "--tmpfs", temporary]

@@ -15,22 +15,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from workspace.sandbox.guarding import Guard
-from workspace.sandbox.port import Limits, Network, Result, Stopped
+from workspace.sandbox.port import NO_NETWORK, Limits, Network, Result, Stopped
 from workspace.sandbox.supervising import Output, supervise
 from workspace.sandbox.surroundings import beginning, environment_of
 from workspace.sandbox.watching import DiskWatch
 from workspace.scratch import scratch_folder
 
 WARNING = (
-    "commands ran without a sandbox (`sandbox: local-unsafe`): they could reach the network and every file of the user "
-    "the train runs as"
+    "commands ran without a sandbox (`sandbox: local-unsafe`): they could reach the network, whatever "
+    "`sandbox_hosts` lists, and every file of the user the train runs as"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class LocalUnsafe:
     """Runs commands as they are. Held to: time, output, one file's size, growth of the writable directories, memory of
-    each process, an environment of its own. Not held to: anything else."""
+    each process, an environment of its own. Not held to: anything else, such as the hosts of `network`."""
 
     environments: tuple[Path, ...] = ()
     name: str = field(default="local-unsafe", init=False)
@@ -44,7 +44,7 @@ class LocalUnsafe:
         writable: Sequence[Path] = (),
         limits: Limits | None = None,
         environment: Mapping[str, str] | None = None,
-        network: Network = "none",
+        network: Network = NO_NETWORK,
         stop: Callable[[], bool] | None = None,
     ) -> Result:
         """See `Sandbox.run`, and above what it does not hold to."""

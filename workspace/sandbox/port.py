@@ -20,8 +20,8 @@ LOCAL_UNSAFE: Literal["local-unsafe"] = "local-unsafe"
 BACKENDS = (BUBBLEWRAP, LOCAL_UNSAFE)
 
 Stopped = Literal["", "time", "memory", "disk", "order"]
-Network = Literal["none"]
-"""There is no other yet: a command in the sandbox has a loopback interface of its own and nothing else."""
+Outcome = Literal["reached", "refused", "failed"]
+"""What came of a try to reach a host: `failed` is one that was allowed and could not be reached."""
 
 
 class SandboxUnavailable(Exception):
@@ -49,13 +49,46 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Network:
+    """What a run may reach besides a loopback interface of its own: the `hosts` (`NAME:PORT`), through a proxy of ours
+    and by HTTP or HTTPS only; bytes of all connections together, both ways; connections at once."""
+
+    hosts: tuple[str, ...] = ()
+    most_bytes: int = 512 << 20
+    connections: int = 32
+
+
+NO_NETWORK = Network()
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A host that a run asked the proxy for, as often as it did with the same outcome. `why` says why it was refused or
+    failed; `sent` and `received` are bytes."""
+
+    target: str
+    outcome: Outcome
+    why: str = ""
+    times: int = 1
+    sent: int = 0
+    received: int = 0
+
+    def __str__(self) -> str:
+        often = "" if self.times == 1 else f", {self.times} times"
+        if self.outcome == "reached":
+            return f"{self.target} reached{often} ({self.sent:,} bytes sent, {self.received:,} received)"
+        return f"{self.target} {self.outcome}{often}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """How a run ended.
 
     `exit_code` is None if it was stopped, then `stopped` names the limit; a negative one is a signal. `output` is what
     it printed (both streams as they came); if `left_out` bytes of it were not kept, a mark says so where they are
     missing. `refused` are protected paths it made and that were removed again. `contained` is whether anything kept it
-    from the machine.
+    from the machine. `contacts` are the hosts it asked the proxy for; what it tried without the proxy failed in the
+    kernel and is not among them.
     """
 
     exit_code: int | None
@@ -65,6 +98,7 @@ class Result:
     seconds: float = 0.0
     refused: tuple[str, ...] = ()
     contained: bool = True
+    contacts: tuple[Contact, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -102,13 +136,14 @@ class Sandbox(Protocol):
         writable: Sequence[Path] = (),
         limits: Limits | None = None,
         environment: Mapping[str, str] | None = None,
-        network: Network = "none",
+        network: Network = NO_NETWORK,
         stop: Callable[[], bool] | None = None,
     ) -> Result:
         """Run `command` (no shell) in `cwd` and return when it and all it started are gone.
 
         It may write below the directories `writable` and nowhere else; what is protected there (`workspace.protected`)
         it can only read. Its environment is a fixed one and `environment`, nothing of ours. It is ended as soon as
-        `stop` says so (asked twenty times a second, in the calling thread). Raises SandboxUnavailable, ValueError for
-        an empty command or a directory that does not exist.
+        `stop` says so (asked twenty times a second, in the calling thread). Of the network it reaches what `network`
+        says. Raises SandboxUnavailable, ValueError for an empty command, a directory that does not exist or a host that
+        cannot be read.
         """

@@ -10,6 +10,10 @@ from pathlib import Path
 
 from workspace.sandbox.port import Limits
 
+PROXY_PORT = 3128
+"""Where the proxy listens, on the loopback interface that a run has for itself."""
+CERTIFICATES = ("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs", "/etc/pki/ca-trust/extracted")
+"""Whom the system trusts to name servers: needed for HTTPS, and no secret."""
 SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 
 _BEGIN = """
@@ -21,6 +25,12 @@ for name, value in order["limits"].items():
         hard = resource.getrlimit(which)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(which, (value, value))
+if order["way"] is not None:
+    import socket
+    listener = socket.create_server(("127.0.0.1", order["port"]))
+    with socket.socket(fileno=order["way"]) as way:
+        socket.send_fds(way, [b"!"], [listener.fileno()])
+    listener.close()
 os.write(order["mark"], b"!")
 os.close(order["mark"])
 try:
@@ -53,9 +63,20 @@ def environment_of(environments: Iterable[Path], home: str, more: Mapping[str, s
     }
 
 
-def beginning(command: Sequence[str], limits: Limits, mark: int, *, count_processes: bool) -> list[str]:
+def proxy_variables() -> dict[str, str]:
+    """How programs find the proxy. What listens inside is asked without it."""
+    proxy = f"http://127.0.0.1:{PROXY_PORT}"
+    names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+    inside = "localhost,127.0.0.1,::1"
+    return {**dict.fromkeys(names, proxy), "NO_PROXY": inside, "no_proxy": inside}
+
+
+def beginning(
+    command: Sequence[str], limits: Limits, mark: int, *, count_processes: bool, way: int | None = None
+) -> list[str]:
     """The command behind a small program that sets the limits on itself, says on descriptor `mark` that the sandbox
-    stands, and becomes the command. Limits set inside the sandbox's user namespace count only what runs in it."""
+    stands, and becomes the command. Limits set inside the sandbox's user namespace count only what runs in it. `way` is
+    the descriptor on which the proxy waits for the socket it shall listen on, if there is one."""
     resources = {
         "RLIMIT_CORE": 0,
         "RLIMIT_FSIZE": limits.file_bytes,
@@ -64,5 +85,5 @@ def beginning(command: Sequence[str], limits: Limits, mark: int, *, count_proces
     }
     if count_processes:
         resources["RLIMIT_NPROC"] = limits.processes
-    order = json.dumps({"limits": resources, "mark": mark})
+    order = json.dumps({"limits": resources, "mark": mark, "way": way, "port": PROXY_PORT})
     return [sys.executable, "-I", "-S", "-c", _BEGIN, order, *command]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from agents.skills.change.shapes import ChangeBrief, Finding, ReviewReport, TestReport, TestRun
 from agents.skills.data.markdown import cell, table
 from workspace.changes import Changed
+from workspace.sandbox.port import Network
 
 MOST_NAMED = 20
 """How many tests of one kind are named one by one."""
@@ -58,14 +59,16 @@ def words(each: Changed) -> str:
     return f"{_DONE.get(each.status, each.status)}, {lines}"
 
 
-def document(report: ReviewReport, brief: ChangeBrief, *, contained: bool) -> str:
+def document(report: ReviewReport, brief: ChangeBrief, network: Network, *, contained: bool) -> str:
     """`review-report.md`."""
     rows = [(each.rule, each.where, each.what) for each in report.of("blocking")]
     more = [(each.rule, each.where, each.what) for each in report.of("attention")]
     tests = [("the project's", run_words(report.tests.before), run_words(report.tests.after))] if report.tests else []
     if report.acceptance:
         tests.append(("the ticket's own", "not run", run_words(report.acceptance)))
-    where = "a sandbox without network" if contained else "**no sandbox**: they could reach everything"
+    reach = f"that may reach {', '.join(network.hosts)}" if network.hosts else "without network"
+    where = f"a sandbox {reach}" if contained else "**no sandbox**: they could reach everything"
+    used = [f"- {run}: {cell(line, 300)}" for run, each in _runs(report) for line in each.contacts]
     lines = [
         f"# Review of the change for ticket {brief.ticket}: {cell(brief.title, 200)}", "",
         f"Patch {report.patch_sha256[:12]} on commit {report.base_commit[:12]} of {cell(brief.repository)}, applied to",
@@ -76,6 +79,7 @@ def document(report: ReviewReport, brief: ChangeBrief, *, contained: bool) -> st
         *(table(("rule", "where", "what"), more) if more else ["None."]), "",
         "## Tests", "",
         *(table(("tests", "before", "after"), tests) if tests else ["Not run."]), "",
+        *(["## Hosts the tests asked for", "", *used, ""] if used else []),
         "## Files", "",
         *table(("file", "what happens"), report.files.items()), "",
         "## What this review cannot see", "",
@@ -84,6 +88,10 @@ def document(report: ReviewReport, brief: ChangeBrief, *, contained: bool) -> st
         "network to be looked up; credentials of a form that is not listed.",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _runs(report: ReviewReport) -> list[tuple[str, TestRun]]:
+    return [("before", report.tests.before), ("after", report.tests.after)] if report.tests else []
 
 
 def run_words(run: TestRun) -> str:

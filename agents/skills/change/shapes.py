@@ -36,7 +36,8 @@ Outcome = Literal["passed", "failed", "skipped"]
 
 
 class TestRun(Value):
-    """One run of a project's tests: what each came to, by name. `error` says why there are none, else empty."""
+    """One run of a project's tests: what each came to, by name. `error` says why there are none, else empty. `contacts`
+    are the hosts they reached or were refused, a line each."""
 
     __test__ = False
 
@@ -46,6 +47,7 @@ class TestRun(Value):
     exit_code: int | None
     contained: bool
     error: str = ""
+    contacts: tuple[str, ...] = ()
 
     def names(self, outcome: Outcome) -> frozenset[str]:
         """The tests with this outcome."""

@@ -9,16 +9,25 @@ from pathlib import Path
 from agents.skill import InputError
 from agents.skills.change.junit import ReportError, read_junit
 from agents.skills.change.shapes import TestRun
-from workspace.sandbox.port import Limits, Sandbox, SandboxUnavailable
+from workspace.sandbox.port import NO_NETWORK, Limits, Network, Sandbox, SandboxUnavailable
 
+MOST_NAMED = 10
 PLACE = "{junit}"
 """In a test command: where it shall write its JUnit report. pytest is told anyway, through its environment."""
 
 
 def run_tests(
-    sandbox: Sandbox, command: tuple[str, ...], tree: Path, scratch: Path, seconds: float, *, only: tuple[str, ...] = ()
+    sandbox: Sandbox,
+    command: tuple[str, ...],
+    tree: Path,
+    scratch: Path,
+    seconds: float,
+    *,
+    only: tuple[str, ...] = (),
+    network: Network = NO_NETWORK,
 ) -> TestRun:
-    """Run the tests of the project in `tree` (only the files `only`, if any are named).
+    """Run the tests of the project in `tree` (only the files `only`, if any are named), with what `network` lets them
+    reach.
 
     `scratch` is a directory for the report, made anew. What the tests do is in the result; InputError is raised where
     they cannot be contained.
@@ -30,7 +39,12 @@ def run_tests(
     variables: Mapping[str, str] = {"PYTEST_ADDOPTS": f"--junitxml={report} -p no:cacheprovider"}
     try:
         result = sandbox.run(
-            words, cwd=tree, writable=(tree, scratch), limits=Limits(seconds=seconds), environment=variables
+            words,
+            cwd=tree,
+            writable=(tree, scratch),
+            limits=Limits(seconds=seconds),
+            environment=variables,
+            network=network,
         )
     except SandboxUnavailable as problem:
         raise InputError(problem.problem, problem.remedy) from problem
@@ -53,7 +67,16 @@ def run_tests(
         exit_code=result.exit_code,
         contained=result.contained,
         error=error,
+        contacts=tuple(str(contact) for contact in result.contacts),
     )
+
+
+def contacts_of(run: TestRun, which: str) -> tuple[str, ...]:
+    """What whoever decides should know of a run that used the network, or tried to."""
+    if not run.contacts:
+        return ()
+    more = f"; and {len(run.contacts) - MOST_NAMED} more" if len(run.contacts) > MOST_NAMED else ""
+    return (f"the tests {which} used the network: {'; '.join(run.contacts[:MOST_NAMED])}{more}",)
 
 
 def _end(output: str) -> str:

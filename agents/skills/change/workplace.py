@@ -19,7 +19,7 @@ from workspace.checkout import CleanCheckout
 from workspace.git import GitError
 from workspace.sandbox.local import WARNING
 from workspace.sandbox.opening import open_sandbox
-from workspace.sandbox.port import BUBBLEWRAP, Sandbox, SandboxUnavailable
+from workspace.sandbox.port import BUBBLEWRAP, Network, Sandbox, SandboxUnavailable
 
 LARGEST_PATCH = 5_000_000
 """Bytes of a patch a ticket brings."""
@@ -50,6 +50,11 @@ def clean_checkout(context: SkillContext, name: str) -> CleanCheckout:
 def sandbox_of(context: SkillContext) -> tuple[Sandbox, tuple[str, ...]]:
     """The installation's sandbox, and what a reviewer should know about it. Raises InputError where there is none."""
     return sandbox_from(context.facts)
+
+
+def network_of(context: SkillContext) -> Network:
+    """What the project's own tests may reach: the policy's hosts."""
+    return Network(tuple(context.facts.get("sandbox_hosts") or ()))
 
 
 def sandbox_from(facts: Mapping[str, Any]) -> tuple[Sandbox, tuple[str, ...]]:

@@ -7,8 +7,15 @@ import hashlib
 from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.change.applying import patched, refuse_secrets
 from agents.skills.change.shapes import ChangeBrief, TestReport
-from agents.skills.change.testing import run_tests
-from agents.skills.change.workplace import LARGEST_PATCH, clean_checkout, sandbox_of, test_command, ticket_file
+from agents.skills.change.testing import contacts_of, run_tests
+from agents.skills.change.workplace import (
+    LARGEST_PATCH,
+    clean_checkout,
+    network_of,
+    sandbox_of,
+    test_command,
+    ticket_file,
+)
 from schemas.values import Measurement, Mode, Role, TickedItem
 
 
@@ -34,6 +41,7 @@ class DevsecopsChange(Skill[ChangeParameters, SkillOutput]):
         or may not be applied, for tests that cannot be run at the base, and without a sandbox."""
         brief = ChangeBrief.model_validate(context.read_json("change-brief.json"))
         sandbox, warnings = sandbox_of(context)
+        network = network_of(context)
         given = self._patch(parameters, brief, context)
         refuse_secrets(given)
         base, changed = clean_checkout(context, "before"), patched(context, given, "after")
@@ -41,7 +49,7 @@ class DevsecopsChange(Skill[ChangeParameters, SkillOutput]):
         command, origin = test_command(base)
         seconds, scratch = context.seconds / 2.5, context.out.parent / "results"
         context.progress(f"the project's tests before the change: {' '.join(command)}")
-        before = run_tests(sandbox, command, base.tree, scratch, seconds)
+        before = run_tests(sandbox, command, base.tree, scratch, seconds, network=network)
         if before.error:
             raise InputError(
                 f"the project's tests cannot be run at {brief.base_commit[:12]}: {before.error}",
@@ -49,16 +57,17 @@ class DevsecopsChange(Skill[ChangeParameters, SkillOutput]):
                 "`sandbox_environments`",
             )
         context.progress("and after it")
-        after = run_tests(sandbox, command, changed.tree, scratch, seconds)
+        after = run_tests(sandbox, command, changed.tree, scratch, seconds, network=network)
         digest = hashlib.sha256(patch).hexdigest()
         report = TestReport(patch_sha256=digest, base_commit=brief.base_commit, before=before, after=after)
         (context.out / "change.patch").write_bytes(patch)
         context.write_json("test-report.json", report.model_dump(mode="json"))
         failed = len(after.names("failed")) + bool(after.error)
         passed, skipped = len(after.names("passed")), len(after.names("skipped"))
+        reach = f"with the network of {', '.join(network.hosts)}" if network.hosts else "without network"
         ticked = (
             TickedItem(item="built-as-designed", evidence=f"change.patch: SHA-256 {digest[:12]}"),
-            TickedItem(item="reproducible", evidence=f"change.patch: on {brief.base_commit[:12]}, without network"),
+            TickedItem(item="reproducible", evidence=f"change.patch: on {brief.base_commit[:12]}, {reach}"),
             TickedItem(
                 item="inputs-unchanged",
                 evidence="test-report.json: a checkout of its own, the repository was only read",
@@ -76,7 +85,13 @@ class DevsecopsChange(Skill[ChangeParameters, SkillOutput]):
                 Measurement(scope="tests", name="fixed", value=float(len(report.fixed))),
                 Measurement(scope="tests", name="removed", value=float(len(report.removed))),
             ),
-            warnings=(*warnings, *([after.error] if after.error else []), *_doubts(report)),
+            warnings=(
+                *warnings,
+                *([after.error] if after.error else []),
+                *_doubts(report),
+                *contacts_of(before, "before the change"),
+                *contacts_of(after, "after the change"),
+            ),
         )
 
     def _patch(self, parameters: ChangeParameters, brief: ChangeBrief, context: SkillContext) -> bytes:

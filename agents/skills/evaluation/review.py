@@ -9,8 +9,15 @@ from agents.skills.change.inspecting import inspect
 from agents.skills.change.judging import Judgement, document, judge_tests, words
 from agents.skills.change.secrets import find_secrets
 from agents.skills.change.shapes import ChangeBrief, Finding, ReviewReport, TestReport, TestRun
-from agents.skills.change.testing import run_tests
-from agents.skills.change.workplace import LARGEST_TEST, clean_checkout, sandbox_of, test_command, ticket_file
+from agents.skills.change.testing import contacts_of, run_tests
+from agents.skills.change.workplace import (
+    LARGEST_TEST,
+    clean_checkout,
+    network_of,
+    sandbox_of,
+    test_command,
+    ticket_file,
+)
 from schemas.values import Measurement, Mode, Role, TickedItem
 from workspace.changes import refusals
 from workspace.git import GitError, ticket_folder
@@ -47,7 +54,9 @@ class EvaluationReview(Skill[Parameters, SkillOutput]):
             acceptance=found.acceptance,
         )
         context.write_json("review-report.json", report.model_dump(mode="json"))
-        context.write_text("review-report.md", document(report, brief, contained=sandbox.contained))
+        context.write_text(
+            "review-report.md", document(report, brief, network_of(context), contained=sandbox.contained)
+        )
         return self._output(report, found, warnings)
 
     def _review(self, brief: ChangeBrief, patch: bytes, sandbox: Sandbox, context: SkillContext) -> Judgement:
@@ -67,13 +76,14 @@ class EvaluationReview(Skill[Parameters, SkillOutput]):
         if any(finding.rule == "refused" for finding in found.findings):
             return found  # it would not reach the branch: nothing of it is run
         command, _ = test_command(base)
+        network = network_of(context)
         seconds, scratch = context.seconds / 3.5, context.out.parent / "results"
         context.progress("the project's tests, on a clean checkout before and after the change")
         found.tests = TestReport(
             patch_sha256=hashlib.sha256(patch).hexdigest(),
             base_commit=brief.base_commit,
-            before=run_tests(sandbox, command, base.tree, scratch, seconds),
-            after=run_tests(sandbox, command, changed.tree, scratch, seconds),
+            before=run_tests(sandbox, command, base.tree, scratch, seconds, network=network),
+            after=run_tests(sandbox, command, changed.tree, scratch, seconds, network=network),
         )
         found.findings += judge_tests(found.tests)
         found.acceptance = self._accept(brief, patch, command, seconds, sandbox, context, found)
@@ -83,7 +93,8 @@ class EvaluationReview(Skill[Parameters, SkillOutput]):
         self, brief: ChangeBrief, patch: bytes, command: tuple[str, ...], seconds: float, sandbox: Sandbox,
         context: SkillContext, found: Judgement,
     ) -> TestRun | None:  # fmt: skip
-        """The ticket's own tests on a tree that no other test has run in."""
+        """The ticket's own tests, on a tree that no other test has run in and without network: what is hidden from a
+        model is not given to code of its either."""
         names = context.ticket.acceptance_tests
         if not names:
             return None
@@ -145,5 +156,10 @@ class EvaluationReview(Skill[Parameters, SkillOutput]):
                 Measurement(scope="review", name="lines", value=float(sum(e.added + e.removed for e in found.changes))),
             ),
             paths={"review-report.json": tuple(report.files)},
-            warnings=(*warnings, *(f"{each.rule}: {each.where} {each.what}" for each in (*blocking, *attention)[:10])),
+            warnings=(
+                *warnings,
+                *(f"{each.rule}: {each.where} {each.what}" for each in (*blocking, *attention)[:10]),
+                *(contacts_of(tests.before, "before the change") if tests else ()),
+                *(contacts_of(tests.after, "after the change") if tests else ()),
+            ),
         )
