@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     (`sqlite:////path/registry.db`, a server) without a password. Needs the extra `tracking`. Left out: nothing is
     registered."""
 
+    release_keys: tuple[Path, ...] = ()
+    """Public keys (PEM, ed25519) whose signature lets a package be released; left out: those of the home."""
+
     github_url: str = "https://api.github.com"
     """The API of GitHub; of a GitHub Enterprise server `https://HOST/api/v3`."""
     github_token: SecretStr | None = None
@@ -210,6 +213,11 @@ class Settings(BaseSettings):
         if self.sandbox_environments:
             told["sandbox_environments"] = os.pathsep.join(os.path.abspath(each) for each in self.sandbox_environments)
         return told | ({"tracking_uri": self.tracking_uri} if self.tracking_uri else {})
+
+    def told(self, keys: Path) -> dict[str, str]:
+        """The facts, and which public keys vouch for packages: those of the settings, else the home's own in `keys`."""
+        trusted = [os.path.abspath(each) for each in self.release_keys or (keys,)]
+        return self.facts | {"release_keys": os.pathsep.join(trusted)}
 
     @classmethod
     def settings_customise_sources(

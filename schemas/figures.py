@@ -102,6 +102,14 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
         "monitoring.moved",
         "monitoring.way_back_seconds",
     ),
+    "devsecops.verify": ("release.verified",),
+    "devsecops.deploy_dev": ("release.dev_failed",),
+    "devsecops.deploy_staging": ("release.staging_failed", "release.staging_p95_ms", "release.way_back_seconds"),
+    "devsecops.deploy_production": (
+        "release.production_breach",
+        "release.production_failed",
+        "release.production_requests",
+    ),
     "devsecops.package": ("package.bytes",),
     "devsecops.change": ("tests.failed", "tests.passed", "tests.skipped", "tests.new", "tests.fixed", "tests.removed"),
     "evaluation.review": (
