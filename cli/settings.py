@@ -71,6 +71,11 @@ class Settings(BaseSettings):
     release_keys: tuple[Path, ...] = ()
     """Public keys (PEM, ed25519) whose signature lets a package be released; left out: those of the home."""
 
+    advisories: Path | None = None
+    """An advisory database in the OSV format: a ZIP of records, or a JSON list. Nothing is fetched."""
+    advisories_max_days: Annotated[float, Field(gt=0, le=3650)] = 7.0
+    """How old its newest record may be for a check of dependencies to pass."""
+
     github_url: str = "https://api.github.com"
     """The API of GitHub; of a GitHub Enterprise server `https://HOST/api/v3`."""
     github_token: SecretStr | None = None
@@ -215,9 +220,13 @@ class Settings(BaseSettings):
         return told | ({"tracking_uri": self.tracking_uri} if self.tracking_uri else {})
 
     def told(self, keys: Path) -> dict[str, str]:
-        """The facts, and which public keys vouch for packages: those of the settings, else the home's own in `keys`."""
+        """The facts, the advisory database, and which public keys vouch for packages: those of the settings, else the
+        home's own in `keys`."""
         trusted = [os.path.abspath(each) for each in self.release_keys or (keys,)]
-        return self.facts | {"release_keys": os.pathsep.join(trusted)}
+        told = self.facts | {"release_keys": os.pathsep.join(trusted)}
+        if self.advisories is not None:
+            told |= {"advisories": os.path.abspath(self.advisories)}
+        return told | {"advisories_max_days": str(self.advisories_max_days)}
 
     @classmethod
     def settings_customise_sources(

@@ -102,6 +102,12 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
         "monitoring.moved",
         "monitoring.way_back_seconds",
     ),
+    "devsecops.advisories": (
+        "advisories.current",
+        "advisories.age_days",
+        "advisories.known",
+        "advisories.unchecked",
+    ),
     "devsecops.verify": ("release.verified",),
     "devsecops.deploy_dev": ("release.dev_failed",),
     "devsecops.deploy_staging": ("release.staging_failed", "release.staging_p95_ms", "release.way_back_seconds"),
@@ -115,6 +121,7 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "evaluation.review": (
         "review.blocking",
         "review.attention",
+        "review.unsafe",
         "review.failed",
         "review.passed",
         "review.new",

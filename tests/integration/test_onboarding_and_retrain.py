@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from datetime import UTC, datetime
 
 from tests.integration.train import Train
 from tests.skills.retraining import newer_votes
@@ -49,11 +50,14 @@ def test_a_model_in_use_is_trained_anew_to_its_end(train: Train) -> None:
     package = f"{branch}:tickets/delivery_31/artifacts/deployment/model-package.zip"
     found = subprocess.run(["git", "show", package], cwd=train.repo, check=True, capture_output=True)
     (train.repo / "backlog" / "data" / "in-use.zip").write_bytes(found.stdout)
-    for name in ("model-package.zip", "provenance.json.dsse.json", "deployment-config.yaml"):
+    for name in ("model-package.zip", "provenance.json.dsse.json", "deployment-config.yaml", "sbom.cdx.json"):
         delivered = subprocess.run(
             ["git", "show", f"{package.rpartition('/')[0]}/{name}"], cwd=train.repo, check=True, capture_output=True
         )
         (train.repo / "backlog" / "data" / name).write_bytes(delivered.stdout)
+    advisory = {"id": "X-1", "modified": f"{datetime.now(UTC):%Y-%m-%dT00:00:00Z}", "affected": []}
+    (train.repo / "osv.json").write_text(json.dumps([advisory]), "utf-8")
+    train.settings["VALUETRAIN_ADVISORIES"] = str(train.repo / "osv.json")
     newer_votes(train.repo / "backlog" / "data" / "newer.csv")
     train.ticket(33, "Expect a vote after the new wave", pipeline="retrain", data="data/newer.csv",
                  model="data/in-use.zip", acceptance=["metrics.roc_auc_lower >= 0.9"])  # fmt: skip

@@ -24,7 +24,7 @@ from autopilot.signing import load_or_create_key, public_pem, sign
 from conductor.pipelines import load
 from schemas.ticket import Ticket
 from tests.skills.conftest import DATA
-from tests.skills.harness import run_skill
+from tests.skills.harness import NOW, run_skill
 from tests.skills.retraining import deliver, newer_votes
 
 PHASES = load("release").phases
@@ -39,10 +39,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     key = load_or_create_key(root / "keys" / "signing.pem")
     made = deliver(tmp_path_factory.mktemp("delivered"))
     shutil.copy(DATA / "votes.csv", root / "votes.csv")
+    (root / "osv.json").write_text(json.dumps([{"id": "X-1", "modified": NOW, "affected": []}]), "utf-8")
     pd.read_csv(DATA / "votes.csv").drop(columns="vote").to_csv(root / "unlabelled.csv", index=False)
     for folder in ("good", "turned"):
         (root / folder).mkdir()
-        for name in ("model-package.zip", "deployment-config.yaml", "provenance.json"):
+        for name in ("model-package.zip", "deployment-config.yaml", "provenance.json", "sbom.cdx.json"):
             shutil.copy(made[name], root / folder / name)
     turn(root / "turned", root)
     for folder in ("good", "turned"):
@@ -90,7 +91,7 @@ def ticket(**changes: Any) -> Ticket:
 
 
 def facts(root: Path) -> dict[str, Any]:
-    return {"release_keys": str(root / "keys")}
+    return {"release_keys": str(root / "keys"), "advisories": str(root / "osv.json")}
 
 
 def released(root: Path, folder: Path, skills: Any = CHAIN, **changes: Any) -> tuple[dict[str, Any], dict[str, Path]]:
@@ -154,7 +155,7 @@ def test_blue_and_green_are_switched_and_the_drill_is_timed(replaced: Any) -> No
 
 def test_a_harmful_version_is_taken_back_within_a_minute(root: Path, tmp_path: Path) -> None:
     turned = {"package": "turned/model-package.zip", "model": "good/model-package.zip"}
-    outputs, files = released(root, tmp_path, [CHAIN[0], CHAIN[3]], **turned)
+    outputs, files = released(root, tmp_path, [CHAIN[0], CHAIN[4]], **turned)
     found = figures(outputs)
     report = json.loads(files["release-production.json"].read_text("utf-8"))
     assert found["release.production_breach"] == 1.0
@@ -166,7 +167,7 @@ def test_a_harmful_version_is_taken_back_within_a_minute(root: Path, tmp_path: P
 
 
 def test_a_first_release_is_withdrawn_where_others_go_back(root: Path, tmp_path: Path) -> None:
-    outputs, files = released(root, tmp_path, [CHAIN[0], CHAIN[2], CHAIN[3]], data="unlabelled.csv")
+    outputs, files = released(root, tmp_path, [CHAIN[0], CHAIN[3], CHAIN[4]], data="unlabelled.csv")
     assert any("withdraw" in text for text in outputs["devsecops.verify"].warnings)
     staging = json.loads(files["release-staging.json"].read_text("utf-8"))
     assert staging["state"] == "released"
@@ -245,6 +246,10 @@ def other_config(folder: Path) -> None:
         (other_statement, "what is signed is no provenance"),
         (other_body, "not signed by a trusted key"),
         (other_config, "not the one that was signed"),
+        (
+            lambda folder: (folder / "good" / "sbom.cdx.json").write_text("{}"),
+            "sbom.cdx.json beside the package is not",
+        ),
         (lambda folder: (folder / "good" / "provenance.json.dsse.json").unlink(), "does not exist"),
         (lambda folder: (folder / "keys" / "signing.pem.pub").unlink(), "no public key is trusted"),
         (lambda folder: (folder / "keys" / "signing.pem.pub").write_text("x"), "is not a PEM public key"),
@@ -283,7 +288,7 @@ def test_a_key_that_is_trusted_no_more_stops_a_release_on_its_way(root: Path, tm
     other = load_or_create_key(tmp_path / "new" / "signing.pem")
     (folder / "keys" / "signing.pem.pub").write_bytes(public_pem(other.public_key()))
     with pytest.raises(InputError, match="not signed by a trusted key"):
-        run_skill(CHAIN[1], ticket(), tmp_path / "later", files, roots=(folder,), facts=facts(folder))
+        run_skill(CHAIN[2], ticket(), tmp_path / "later", files, roots=(folder,), facts=facts(folder))
 
 
 def test_equal_models_rarely_have_a_winner_and_unequal_ones_do() -> None:

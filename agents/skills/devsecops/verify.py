@@ -16,6 +16,7 @@ from schemas.values import Measurement, Mode, Role, TickedItem
 
 ENVELOPE = "provenance.json.dsse.json"
 CONFIG = "deployment-config.yaml"
+SBOM = "sbom.cdx.json"
 EVALUATED = ("metrics.json", "risk-profile.json")
 """Artifacts without which a package was not made by the whole line: its provenance must name one of them at least."""
 _BESIDE = "keep the files of a delivery's `deployment` folder together"
@@ -27,7 +28,7 @@ class DevsecopsVerify(Skill[Parameters, SkillOutput]):
     name = "devsecops.verify"
     role = Role.DEVSECOPS
     modes = frozenset({Mode.DELIVER})
-    produces = ("release.json", "verification.md", PACKAGE, "provenance-envelope.json", CONFIG)
+    produces = ("release.json", "verification.md", PACKAGE, "provenance-envelope.json", CONFIG, SBOM)
     seconds = 120.0
 
     def run(self, parameters: Parameters, context: SkillContext) -> SkillOutput:
@@ -47,8 +48,10 @@ class DevsecopsVerify(Skill[Parameters, SkillOutput]):
         envelope = _read(context, str(place / ENVELOPE), {".json": "envelope"}, "signed provenance")
         signed = verified(package.data, envelope, context.facts)
         config = _read(context, str(place / CONFIG), {".yaml": "configuration"}, "deployment configuration")
-        if hashlib.sha256(config).hexdigest() != signed.documents.get(CONFIG):
-            raise InputError(f"{CONFIG} beside the package is not the one that was signed", _BESIDE)
+        sbom = _read(context, str(place / SBOM), {".json": "components"}, "bill of materials")
+        for name, content in ((CONFIG, config), (SBOM, sbom)):
+            if hashlib.sha256(content).hexdigest() != signed.documents.get(name):
+                raise InputError(f"{name} beside the package is not the one that was signed", _BESIDE)
         if not any(name in signed.materials for name in EVALUATED):
             raise InputError(f"the provenance names none of {', '.join(EVALUATED)}: it was not evaluated", "deliver it")
         in_use = open_in_use(context) if context.ticket.model else None
@@ -64,6 +67,7 @@ class DevsecopsVerify(Skill[Parameters, SkillOutput]):
         (context.out / PACKAGE).write_bytes(package.data)
         (context.out / "provenance-envelope.json").write_bytes(envelope)
         (context.out / CONFIG).write_bytes(config)
+        (context.out / SBOM).write_bytes(sbom)
         context.write_text("verification.md", _document(context, package, signed, in_use, release))
         warnings = [] if in_use else ["no model in use is named: the way back is to withdraw the service"]
         return SkillOutput(
