@@ -30,6 +30,7 @@ REMEDIES = {
     "requester": "name the person who asks for this, for example `requester: alice`",
     "assignee": "name the person who works on this by hand, or leave the line out",
     "model": "name the package of the model in use, for example `model: models/model-package.zip`",
+    "package": "name the delivered package to release, for example `package: delivery/model-package.zip`",
     "state": "write `state: open` or `state: closed`",
     "locked": "write `locked: true` or `locked: false`",
     "change": "name a patch file below the backlog folder, for example `change: patches/12.patch`",

@@ -1,26 +1,20 @@
 """Signatures: DSSE envelopes with ed25519, made by the effect executor only. The key never reaches an agent.
-
-DSSE protocol v1 (github.com/secure-systems-lab/dsse): the signature is over
-`DSSEv1 SP len(type) SP type SP len(body) SP body`, so that payload type and payload cannot be confused.
+`workspace.dsse` reads and checks them.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
+from workspace.dsse import PAYLOAD_TYPE, SignatureError, key_id, pre_authentication, verify
 
-
-class SignatureError(ValueError):
-    """A key that cannot be used, or a signature that does not hold."""
+__all__ = ["PAYLOAD_TYPE", "SignatureError", "key_id", "load_or_create_key", "public_pem", "sign", "verify"]
 
 
 def load_or_create_key(path: Path) -> Ed25519PrivateKey:
@@ -55,17 +49,6 @@ def public_pem(key: Ed25519PublicKey) -> bytes:
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def key_id(key: Ed25519PublicKey) -> str:
-    """SHA-256 of the raw public key, hexadecimal."""
-    raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-    return hashlib.sha256(raw).hexdigest()
-
-
-def _pre_authentication(payload_type: str, body: bytes) -> bytes:
-    kind = payload_type.encode()
-    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(body), body)
-
-
 def sign(body: bytes, key: Ed25519PrivateKey, payload_type: str = PAYLOAD_TYPE) -> bytes:
     """A DSSE envelope (JSON bytes) around `body`. Ed25519 is deterministic: signing twice gives the same bytes."""
     envelope = {
@@ -74,26 +57,8 @@ def sign(body: bytes, key: Ed25519PrivateKey, payload_type: str = PAYLOAD_TYPE) 
         "signatures": [
             {
                 "keyid": key_id(key.public_key()),
-                "sig": base64.b64encode(key.sign(_pre_authentication(payload_type, body))).decode(),
+                "sig": base64.b64encode(key.sign(pre_authentication(payload_type, body))).decode(),
             }
         ],
     }
     return json.dumps(envelope, indent=2, sort_keys=True).encode() + b"\n"
-
-
-def verify(envelope: bytes, key: Ed25519PublicKey) -> bytes:
-    """The payload of a DSSE envelope signed by `key`. Raises SignatureError when it is not."""
-    try:
-        parsed = json.loads(envelope)
-        body = base64.b64decode(parsed["payload"], validate=True)
-        message = _pre_authentication(parsed["payloadType"], body)
-        signatures = [base64.b64decode(s["sig"], validate=True) for s in parsed["signatures"]]
-    except (ValueError, KeyError, TypeError) as problem:
-        raise SignatureError(f"not a DSSE envelope: {problem}") from problem
-    for signature in signatures:
-        try:
-            key.verify(signature, message)
-        except InvalidSignature:
-            continue
-        return body
-    raise SignatureError(f"no signature by key {key_id(key)[:16]}… holds")

@@ -188,7 +188,7 @@ async def serving(
     async with await connect(server.login(role.value), name=f"agent-{role.value}") as bus:
         blobs = Blobs(home.blobs)
         planner = _planner(role, bus, blobs, settings)
-        agent = Agent(role, bus, blobs, children, home.attempts, places, planner, facts=settings.facts)
+        agent = Agent(role, bus, blobs, children, home.attempts, places, planner, facts=settings.told(home.key.parent))
         async with agent.running(replace(agent_consumer(role), max_in_flight=settings.skill_processes)):
             yield
 

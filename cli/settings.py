@@ -75,6 +75,14 @@ class Settings(BaseSettings):
     (`sqlite:////path/registry.db`, a server) without a password. Needs the extra `tracking`. Left out: nothing is
     registered."""
 
+    release_keys: tuple[Path, ...] = ()
+    """Public keys (PEM, ed25519) whose signature lets a package be released; left out: those of the home."""
+
+    advisories: Path | None = None
+    """An advisory database in the OSV format: a ZIP of records, or a JSON list. Nothing is fetched."""
+    advisories_max_days: Annotated[float, Field(gt=0, le=3650)] = 7.0
+    """How old its newest record may be for a check of dependencies to pass."""
+
     github_url: str = "https://api.github.com"
     """The API of GitHub; of a GitHub Enterprise server `https://HOST/api/v3`."""
     github_token: SecretStr | None = None
@@ -222,6 +230,15 @@ class Settings(BaseSettings):
         if self.sandbox_environments:
             told["sandbox_environments"] = os.pathsep.join(os.path.abspath(each) for each in self.sandbox_environments)
         return told | ({"tracking_uri": self.tracking_uri} if self.tracking_uri else {})
+
+    def told(self, keys: Path) -> dict[str, str]:
+        """The facts, the advisory database, and which public keys vouch for packages: those of the settings, else the
+        home's own in `keys`."""
+        trusted = [os.path.abspath(each) for each in self.release_keys or (keys,)]
+        told = self.facts | {"release_keys": os.pathsep.join(trusted)}
+        if self.advisories is not None:
+            told |= {"advisories": os.path.abspath(self.advisories)}
+        return told | {"advisories_max_days": str(self.advisories_max_days)}
 
     @classmethod
     def settings_customise_sources(

@@ -53,6 +53,9 @@ class Ticket(Value):
     assignee: str | None = None
     model: str | None = later(None)
     """The model in use, which a retraining starts from: a `model-package.zip` below the backlog or an allowed root."""
+    package: str | None = later(None)
+    """The package to release: a delivery's `model-package.zip` below the backlog or an allowed root, with its signed
+    provenance beside it."""
     state: Literal["open", "closed"] = "open"
     locked: bool = False
     created: datetime | None = None

@@ -22,7 +22,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "target column": ("target",), "task": ("task",), "metric": ("metric",), "groups": ("groups",), "time": ("time",),
     "acceptance": ("acceptance",), "acceptance criteria": ("acceptance",), "risk": ("risk",),
     "blocked by": ("blocked_by",), "budget usd": ("budget", "usd"), "budget minutes": ("budget", "minutes"),
-    "model": ("model",), "change": ("change",), "repository": ("repository",),
+    "model": ("model",), "package": ("package",), "change": ("change",), "repository": ("repository",),
     "acceptance tests": ("acceptance_tests",),
 }  # fmt: skip
 """Headings that are fields, in lower case with words parted by one blank."""

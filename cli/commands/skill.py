@@ -106,7 +106,7 @@ def run(
                 name,
                 skills.read_input(given),
                 out,
-                load(place.config).facts,
+                load(place.config).told(place.key.parent),
                 (lambda line: None) if as_json else tell,
             )
         except AttemptError as problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from datetime import UTC, datetime
 
 from tests.integration.train import Train
 from tests.skills.retraining import newer_votes
@@ -49,17 +50,33 @@ def test_a_model_in_use_is_trained_anew_to_its_end(train: Train) -> None:
     package = f"{branch}:tickets/delivery_31/artifacts/deployment/model-package.zip"
     found = subprocess.run(["git", "show", package], cwd=train.repo, check=True, capture_output=True)
     (train.repo / "backlog" / "data" / "in-use.zip").write_bytes(found.stdout)
+    for name in ("model-package.zip", "provenance.json.dsse.json", "deployment-config.yaml", "sbom.cdx.json"):
+        delivered = subprocess.run(
+            ["git", "show", f"{package.rpartition('/')[0]}/{name}"], cwd=train.repo, check=True, capture_output=True
+        )
+        (train.repo / "backlog" / "data" / name).write_bytes(delivered.stdout)
+    advisory = {"id": "X-1", "modified": f"{datetime.now(UTC):%Y-%m-%dT00:00:00Z}", "affected": []}
+    (train.repo / "osv.json").write_text(json.dumps([advisory]), "utf-8")
+    train.settings["VALUETRAIN_ADVISORIES"] = str(train.repo / "osv.json")
     newer_votes(train.repo / "backlog" / "data" / "newer.csv")
     train.ticket(33, "Expect a vote after the new wave", pipeline="retrain", data="data/newer.csv",
                  model="data/in-use.zip", acceptance=["metrics.roc_auc_lower >= 0.9"])  # fmt: skip
 
+    train.ticket(34, "Release the first one", pipeline="release", data=train.data("votes.csv"),
+                 package="data/model-package.zip")  # fmt: skip
+
     asked = train.run("drive", "--no-wait", "--json")
-    (waiting,) = asked.json["waiting"]
+    waiting = asked.json["waiting"]
+    assert sorted(row["ticket"] for row in waiting) == [33, 34], asked.out + asked.err
     assert "drift.surprises" in train.run("gate", "list", "--json").out
-    assert train.run("gate", "approve", waiting["gate"], "--as", "dana").code == 0
+    for each in waiting:
+        assert train.run("gate", "approve", each["gate"], "--as", "dana").code == 0
     again = train.run("drive", "--json")
 
-    assert [row["ticket"] for row in again.json["completed"]] == [33], again.out + again.err
+    assert sorted(row["ticket"] for row in again.json["completed"]) == [33, 34], again.out + again.err
+    release = next(row for row in train.run("session", "list", "--json").json if row["ticket"] == 34)
+    kept = train.git("ls-tree", "-r", "--name-only", str(release["branch"])).split()
+    assert any(name.endswith("/release-production.json.dsse.json") for name in kept)
     row = next(row for row in train.run("session", "list", "--json").json if row["ticket"] == 33)
     branch = str(row["branch"])
     files = train.git("ls-tree", "-r", "--name-only", branch).split()

@@ -58,7 +58,7 @@ def test_the_modes_are_the_nine() -> None:
 
 def test_the_shipped_pipelines_and_which_can_run() -> None:
     missing = {name: missing_skills(find(CATALOG, name), skills()) for name in PIPELINES}
-    assert PIPELINES == ["data-onboarding", "ml-delivery", "ml-engagement", "retrain", "software-change"]
+    assert PIPELINES == ["data-onboarding", "ml-delivery", "ml-engagement", "release", "retrain", "software-change"]
     assert [name for name in PIPELINES if not missing[name]] == PIPELINES
 
 

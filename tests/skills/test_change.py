@@ -281,9 +281,12 @@ def test_what_a_person_should_look_at_does_not_block(shop: Path, tmp_path: Path,
         project = tree / "pyproject.toml"
         project.write_text(project.read_text().replace('"idna==3.7"', '"idna==3.10"'))
         (tree / "tests" / "conftest.py").write_text("import pytest\n")
+        (tree / "shop" / "opening.py").write_text("import os\n\n\ndef show(name: str) -> None:\n    os.system(name)\n")
 
     figures, findings = reviewed(shop, tmp_path, backlog, patch_of(shop, change))
     assert figures["review.blocking"] == 0.0, findings
+    assert figures["review.unsafe"] == 1.0
+    assert [each["where"] for each in findings if each["rule"] == "unsafe-code"] == ["shop/opening.py:5"]
     assert {(each["rule"], each["what"]) for each in findings} >= {
         ("dependency", "new or altered: idna==3.10"), ("dependency", "no longer there: idna==3.7"),
         ("test-configuration", "decides how tests are run and reported"),

@@ -10,9 +10,11 @@ from typing import Any
 
 from agents.skills.change.coverage import is_configuration, is_test
 from agents.skills.change.shapes import Finding
+from agents.skills.change.unsafe import RULES, added
 from workspace.changes import Changed
 from workspace.checkout import CleanCheckout
 
+UNSAFE = "unsafe-code"
 MANY_LINES = 1000
 """A change with more lines than that asks too much of the person who reads it."""
 _LICENCE = re.compile(r"^(licen[cs]e|copying|notice|unlicense)([.-].*)?$", re.IGNORECASE)
@@ -27,6 +29,8 @@ def inspect(checkout: CleanCheckout, changes: tuple[Changed, ...]) -> list[Findi
         before, after = checkout.read(each.path, base=True), checkout.read(each.path)
         if is_test(each.path) and before is not None and after is not None:
             found += _weaker(each.path, before, after)
+        if each.path.endswith((".py", ".pyi")) and after is not None:
+            found += _unsafe(each.path, before, after)
         if is_configuration(each.path):
             found.append(_attention("test-configuration", "decides how tests are run and reported", each.path))
         if _LICENCE.match(PurePosixPath(each.path).name):
@@ -42,6 +46,14 @@ def inspect(checkout: CleanCheckout, changes: tuple[Changed, ...]) -> list[Findi
     if code and not any(is_test(each.path) for each in changes):
         found.append(_attention("no-test", f"{len(code)} modules change and no test does"))
     return found
+
+
+def _unsafe(path: str, before: str | None, after: str) -> list[Finding]:
+    """Unsafe calls the change adds; in tests they are named, too."""
+    return [
+        _attention(UNSAFE, f"{each.rule}: {RULES[each.rule]}: {each.call}"[:300], f"{path}:{each.line}")
+        for each in added(before, after)
+    ]
 
 
 def _weaker(path: str, before: str, after: str) -> list[Finding]:

@@ -84,8 +84,8 @@ def document(report: ReviewReport, brief: ChangeBrief, network: Network, *, cont
         *table(("file", "what happens"), report.files.items()), "",
         "## What this review cannot see", "",
         "Whether the change is a good idea; behaviour no test looks at; code that lies to the tests that run in the",
-        "same process (read changes of test configuration with that in mind); flaws of dependencies, which need the",
-        "network to be looked up; credentials of a form that is not listed.",
+        "same process (read changes of test configuration with that in mind); flaws of dependencies (the skill",
+        "devsecops.advisories looks those up); credentials and unsafe calls of a form that is not listed.",
     ]  # fmt: skip
     return "\n".join(lines)
 

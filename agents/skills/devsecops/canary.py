@@ -22,7 +22,7 @@ from agents.skills.training.inuse import ModelInUse, open_in_use
 from agents.skills.training.modelfile import digest
 from schemas.values import Measurement, Mode, Role, TickedItem
 
-_MARGIN = 1.25
+MARGIN = 1.25
 """How much more often than was measured the challenger may be wrong before that counts: sampling, not harm."""
 
 
@@ -86,7 +86,7 @@ def wrong_limit(metrics: Mapping[str, Any]) -> float:
     shares = [float(metrics["champion"]["wrong_share"])]
     if "accuracy" in metrics["metrics"]:
         shares.append(1.0 - float(metrics["metrics"]["accuracy"]["lower"]))
-    return min(0.95, max(0.02, _MARGIN * min(shares)))
+    return min(0.95, max(0.02, MARGIN * min(shares)))
 
 
 def wrong_by(above: float | None) -> Callable[[Asked, Any], bool]:

@@ -73,8 +73,8 @@ CMD []
 
 def manifests(config: dict[str, Any]) -> list[dict[str, Any]]:
     """Deployment, Service, autoscaler, disruption budget and network policy."""
-    name = _label(config["name"])
-    version = _label(config["version"])
+    name = label(config["name"])
+    version = label(config["version"])
     pods = {"app": name, "version": version}
     memory = f"{config['resources']['memory_mb']}Mi"
     limits = {"cpu": str(config["resources"]["cpu"]), "memory": memory}
@@ -163,7 +163,7 @@ def manifests(config: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _label(text: str) -> str:
+def label(text: str) -> str:
     """As Kubernetes takes it for names and labels: at most 63 letters, digits and hyphens, a letter first."""
     plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:58].strip("-")
     return plain if plain[:1].isalpha() else f"v{plain}"

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from agents.skill import SkillError
+from agents.skills.devsecops.duel import Duel
 from agents.skills.devsecops.replay import Asked, ask, latencies, percentile
 from agents.skills.devsecops.replica import Replica, Reply
 from agents.skills.devsecops.sequential import Watch
-from agents.skills.devsecops.splitter import Splitter
+from agents.skills.devsecops.splitter import WITHDRAWN, Splitter
 
 STAGES = (0.1, 0.5, 1.0)
 """The challenger's share of the requests, stage after stage."""
+HALF = STAGES[1]
+"""The share at which the two are held against each other."""
 ALPHA = 0.05
 """Chance that a sound challenger is taken back, over all signals and looks."""
 ERROR_LIMIT = 0.01
@@ -34,6 +37,7 @@ class Rollout:
     stages: list[dict[str, Any]] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
     watches: list[Watch] = field(default_factory=list)
+    duel: Duel | None = None
     slow_ms: float = 0.0
     breach: str = ""
     breach_after: int = 0
@@ -57,6 +61,7 @@ class Rollout:
             "stages": self.stages,
             "arms": arms,
             "signals": [watch.as_dict() for watch in self.watches],
+            **({"comparison": self.duel.as_dict()} if self.duel else {}),
             "slow_above_ms": round(self.slow_ms, 3),
             "breach": self.breach,
             "breach_after_requests": self.breach_after,
@@ -68,12 +73,13 @@ class Rollout:
 
 
 def roll_out(
-    champion: bytes,
+    champion: bytes | None,
     challenger: bytes,
     asked: Sequence[Asked],
-    wrong: Callable[[Asked, Any], bool],
+    wrong: Callable[[Asked, Any], bool] | None,
     wrong_limit: float,
     *,
+    compare: bool = False,
     seed: int,
     work: Path,
     single_ms: float,
@@ -81,29 +87,32 @@ def roll_out(
 ) -> Rollout:
     """Serve both packages, send `asked` through the splitter stage by stage, and watch the challenger.
 
-    `wrong` says whether a prediction was wrong, of which a share of `wrong_limit` is borne. At a breach the share goes
-    to zero at once and the rest of the requests goes to the champion. Both servers are stopped at the end, whatever
-    happens. Raises SkillError when a server does not start or is not healthy.
+    `wrong` says whether a prediction was wrong, of which a share of `wrong_limit` is borne; None: nobody knows. With
+    `compare`, wrong answers of both at the share of one half are held against each other, and a challenger that is
+    surely worse is a breach, too. At a breach the share goes to zero at once and the rest of the requests goes to the
+    champion. Without a champion the challenger gets everything at once, and the way back withdraws the service. All
+    servers are stopped at the end, whatever happens. Raises SkillError when a server does not start or is not healthy.
     """
     found = Rollout()
     started = time.monotonic()
-    names = ("failed", "slow", "wrong")
-    limits = (ERROR_LIMIT, SLOW_LIMIT, wrong_limit)
-    found.watches = [Watch(name, limit, ALPHA / len(names)) for name, limit in zip(names, limits, strict=True)]
+    limits = {"failed": ERROR_LIMIT, "slow": SLOW_LIMIT} | ({"wrong": wrong_limit} if wrong else {})
+    signals = len(limits) + compare
+    found.watches = [Watch(name, limit, ALPHA / signals) for name, limit in limits.items()]
+    found.duel = Duel(ALPHA / signals) if compare else None
     with tempfile.TemporaryDirectory(dir=work) as folder, ExitStack() as stack:
-        replicas = [
-            _replica(arm, data, Path(folder)) for arm, data in (("champion", champion), ("challenger", challenger))
-        ]
+        arms = (("champion", champion), ("challenger", challenger))
+        replicas = [_replica(arm, data, Path(folder)) for arm, data in arms if data is not None]
         for replica in replicas:
             stack.callback(replica.stop)
             replica.start()
         for replica in replicas:
             replica.ready()
             _healthy(replica)
-        progress(f"two model servers are up after {time.monotonic() - started:.1f} s")
-        splitter = stack.enter_context(Splitter(replicas[0].port, replicas[1].port, seed))
+        progress(f"{len(replicas)} model servers are up after {time.monotonic() - started:.1f} s")
+        splitter = stack.enter_context(Splitter(replicas[0].port if champion else None, replicas[-1].port, seed))
         found.slow_ms = _slow_limit(replicas, asked, single_ms)
-        _stages(found, splitter, asked, wrong, progress)
+        stages = STAGES if champion else STAGES[-1:]
+        _stages(found, splitter, asked, wrong, progress, stages, 200 if champion else WITHDRAWN)
         splitter.share = 0.0
         for replica in replicas:
             replica.stop()
@@ -128,24 +137,22 @@ def _healthy(replica: Replica) -> None:
 
 
 def _slow_limit(replicas: Sequence[Replica], asked: Sequence[Asked], single_ms: float) -> float:
-    """Five times the champion's own 95th percentile, and never below LEAST_SLOW_MS."""
-    seconds = []
-    for replica in replicas:
-        warm = [ask(replica.port, each).seconds for each in asked[:_WARM]]
-        if replica.arm == "champion":
-            seconds = warm
-    return max(LEAST_SLOW_MS, 10 * single_ms, 5 * percentile(seconds, 0.95))
+    """Five times the 95th percentile of the first server (the champion's), and never below LEAST_SLOW_MS."""
+    warm = [[ask(replica.port, each).seconds for each in asked[:_WARM]] for replica in replicas]
+    return max(LEAST_SLOW_MS, 10 * single_ms, 5 * percentile(warm[0], 0.95))
 
 
 def _stages(
     found: Rollout,
     splitter: Splitter,
     asked: Sequence[Asked],
-    wrong: Callable[[Asked, Any], bool],
+    wrong: Callable[[Asked, Any], bool] | None,
     progress: Callable[[str], None],
+    stages: Sequence[float],
+    back_code: int,
 ) -> None:
-    size = -(-len(asked) // len(STAGES))
-    for index, share in enumerate(STAGES):
+    size = -(-len(asked) // len(stages))
+    for index, share in enumerate(stages):
         if found.breach:
             break
         splitter.share = share
@@ -154,25 +161,32 @@ def _stages(
         for number, each in enumerate(part):
             if _one(found, splitter, each, wrong):
                 found.breach_after = len(found.replies)
-                _take_back(found, splitter, [*part[number + 1 :], *asked[(index + 1) * size :]] or list(asked[:1]))
+                rest = [*part[number + 1 :], *asked[(index + 1) * size :]] or list(asked[:1])
+                _take_back(found, splitter, rest, back_code)
                 break
         served = splitter.routed["challenger"] - before
         found.stages.append({"share": share, "requests": len(part), "challenger": served, "breach": found.breach})
         progress(f"share {share:.0%}: {served} of {len(part)} requests to the challenger")
 
 
-def _one(found: Rollout, splitter: Splitter, each: Asked, wrong: Callable[[Asked, Any], bool]) -> bool:
+def _one(found: Rollout, splitter: Splitter, each: Asked, wrong: Callable[[Asked, Any], bool] | None) -> bool:
     """Ask about one row and look at the signals; whether one is breached."""
     reply = ask(splitter.port, each)
     found.replies.append(reply)
+    failed = reply.code != 200
+    mistaken = None if wrong is None or failed else wrong(each, reply.body["predictions"][0])
+    if found.duel is not None and mistaken is not None and splitter.share == HALF:
+        found.duel.see(reply.arm == "challenger", mistaken)
+        if found.duel.winner == "champion":
+            found.breach = f"worse: {found.duel.words}"
+            return True
     if reply.arm != "challenger":
         return False
-    failed = reply.code != 200
-    failing, slow, mistaken = found.watches
-    failing.see(failed)
-    slow.see(1000 * reply.seconds > found.slow_ms)
-    if not failed:
-        mistaken.see(wrong(each, reply.body["predictions"][0]))
+    watches = {watch.name: watch for watch in found.watches}
+    watches["failed"].see(failed)
+    watches["slow"].see(1000 * reply.seconds > found.slow_ms)
+    if mistaken is not None:
+        watches["wrong"].see(mistaken)
     breached = next((watch for watch in found.watches if watch.breached), None)
     if breached is not None:
         found.breach = (
@@ -181,14 +195,14 @@ def _one(found: Rollout, splitter: Splitter, each: Asked, wrong: Callable[[Asked
     return breached is not None
 
 
-def _take_back(found: Rollout, splitter: Splitter, rest: Sequence[Asked]) -> None:
-    """No share for the challenger from here; timed until the champion answers."""
+def _take_back(found: Rollout, splitter: Splitter, rest: Sequence[Asked], code: int) -> None:
+    """No share for the challenger from here; timed until the champion (or the withdrawn service) answers `code`."""
     noticed = time.monotonic()
     splitter.share = 0.0
     for each in rest:
         reply = ask(splitter.port, each)
         found.replies.append(reply)
-        if reply.arm == "champion" and reply.code == 200:
+        if reply.arm == "champion" and reply.code == code:
             found.after_rollback += 1
             if found.rollback_seconds is None:
                 found.rollback_seconds = round(time.monotonic() - noticed, 6)

@@ -17,13 +17,16 @@ from typing import Self
 from agents.skills.devsecops.replica import TIMEOUT
 
 MAX_BODY = 1_000_000
+WITHDRAWN = 503
+"""The status of a service that was taken back where there is no version before it."""
 
 
 class Splitter:
     """Listens on a free loopback port while entered. `share` of the requests, in [0, 1], go to the challenger."""
 
-    def __init__(self, champion_port: int, challenger_port: int, seed: int) -> None:
-        self._ports = {"champion": champion_port, "challenger": challenger_port}
+    def __init__(self, champion_port: int | None, challenger_port: int, seed: int) -> None:
+        """Without a champion its share is answered with 503: the service is withdrawn."""
+        self._ports: dict[str, int | None] = {"champion": champion_port, "challenger": challenger_port}
         self._seed = seed
         self._share = 0.0
         self._lock = threading.Lock()
@@ -55,8 +58,8 @@ class Splitter:
         with self._lock:
             self._share = value
 
-    def route(self, key: bytes) -> tuple[str, int]:
-        """The arm for a request's key, and its port; counted."""
+    def route(self, key: bytes) -> tuple[str, int | None]:
+        """The arm for a request's key, and its port (None: withdrawn); counted."""
         drawn = int.from_bytes(hashlib.sha256(b"%d:" % self._seed + key).digest()[:8]) / 2**64
         with self._lock:
             arm = "challenger" if drawn < self._share else "champion"
@@ -82,6 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         body = self.rfile.read(int(length))
         arm, port = self.server.splitter.route((self.headers.get("X-Request-Key") or "").encode() or body)
+        if port is None:
+            self._say(WITHDRAWN, b'{"error": "the service is withdrawn: there is no version before this one"}', arm)
+            return
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
         try:
             connection.request("POST", self.path, body, {"Content-Type": "application/json"})

@@ -15,7 +15,7 @@ from typing import Any
 from agents.skill import SkillError
 from agents.skills.devsecops.replay import Asked, ask, latencies
 from agents.skills.devsecops.replica import Replica, Reply
-from agents.skills.devsecops.splitter import Splitter
+from agents.skills.devsecops.splitter import WITHDRAWN, Splitter
 
 _BACK = 10
 """Requests sent on each side of the way back."""
@@ -66,9 +66,11 @@ class Trial:
 
 
 def try_out(
-    before: bytes, now: bytes, asked: Sequence[Asked], *, seed: int, work: Path, progress: Callable[[str], None]
+    before: bytes | None, now: bytes, asked: Sequence[Asked], *, seed: int, work: Path, progress: Callable[[str], None]
 ) -> Trial:
     """Serve the package `now` for all of `asked`, then go back to `before`, and forth again. Stops what it starts.
+
+    Without a package before, going back withdraws the service.
 
     Raises SkillError when a server does not start, or when after the switch the other one does not answer.
     """
@@ -76,6 +78,8 @@ def try_out(
     with tempfile.TemporaryDirectory(dir=work) as folder, ExitStack() as stack:
         replicas = []
         for arm, data in (("champion", before), ("challenger", now)):
+            if data is None:
+                continue
             package = Path(folder) / f"{arm}.zip"
             package.write_bytes(data)
             replicas.append(Replica(arm, package))
@@ -84,15 +88,16 @@ def try_out(
             replica.start()
         for replica in replicas:
             replica.ready()
-        progress("two model servers are up")
-        splitter = stack.enter_context(Splitter(replicas[0].port, replicas[1].port, seed))
+        progress(f"{len(replicas)} model servers are up")
+        served = replicas[-1]
+        splitter = stack.enter_context(Splitter(replicas[0].port if before else None, served.port, seed))
         splitter.share = 1.0
         ask(splitter.port, asked[0])  # the first answer of a fresh process is not like the others
-        used = replicas[1].cpu_seconds()
+        used = served.cpu_seconds()
         found.replies = [ask(splitter.port, each) for each in asked]
-        found.cpu_seconds = replicas[1].cpu_seconds() - used
-        found.counted = _counted(replicas[1].get("/metrics"))
-        found.back_seconds = _switch(splitter, 0.0, "champion", asked[:_BACK])
+        found.cpu_seconds = served.cpu_seconds() - used
+        found.counted = _counted(served.get("/metrics"))
+        found.back_seconds = _switch(splitter, 0.0, "champion", asked[:_BACK], 200 if before else WITHDRAWN)
         found.back_answers = min(_BACK, len(asked))
         found.forth_seconds = _switch(splitter, 1.0, "challenger", asked[:_BACK])
         for replica in replicas:
@@ -104,14 +109,14 @@ def try_out(
     return found
 
 
-def _switch(splitter: Splitter, share: float, arm: str, asked: Sequence[Asked]) -> float:
+def _switch(splitter: Splitter, share: float, arm: str, asked: Sequence[Asked], code: int = 200) -> float:
     """Seconds from the decision to the first answer of the other server; all of `asked` must come from it."""
     decided = time.monotonic()
     splitter.share = share
     seconds = 0.0
     for each in asked:
         reply = ask(splitter.port, each)
-        if reply.code != 200 or reply.arm != arm:
+        if reply.code != code or reply.arm != arm:
             raise SkillError(
                 f"after the switch a request was answered by {reply.arm or 'nobody'} with status {reply.code}",
                 "look at the server's log, and do not deliver without a way back",

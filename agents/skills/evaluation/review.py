@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.change.inspecting import inspect
+from agents.skills.change.inspecting import UNSAFE, inspect
 from agents.skills.change.judging import Judgement, document, judge_tests, words
 from agents.skills.change.secrets import find_secrets
 from agents.skills.change.shapes import ChangeBrief, Finding, ReviewReport, TestReport, TestRun
@@ -133,7 +133,7 @@ class EvaluationReview(Skill[Parameters, SkillOutput]):
         passed = accepted.names("passed") if accepted else frozenset()
         held = "no acceptance test" if accepted is None else f"{len(passed)} acceptance tests passed"
         verdict = "; ".join(f"{each.rule}: {each.where or each.what}" for each in blocking[:3]) or "nothing blocks"
-        looked = "credentials, tests, dependencies, licences, size"
+        looked = "credentials, unsafe calls, tests, dependencies, licences, size"
         return SkillOutput(
             summary=f"{verdict}; {len(attention)} points for attention; {held}",
             ticked=(
@@ -145,6 +145,7 @@ class EvaluationReview(Skill[Parameters, SkillOutput]):
             measurements=(
                 Measurement(scope="review", name="blocking", value=float(len(blocking))),
                 Measurement(scope="review", name="attention", value=float(len(attention))),
+                Measurement(scope="review", name="unsafe", value=float(sum(e.rule == UNSAFE for e in attention))),
                 Measurement(scope="review", name="failed", value=float(failed)),
                 Measurement(scope="review", name="passed", value=float(len(after))),
                 Measurement(scope="review", name="new", value=float(len(new))),
