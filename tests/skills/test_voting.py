@@ -22,7 +22,7 @@ from agents.skills.training.search import class_probabilities
 from agents.skills.training.train import TrainingTrain
 from schemas.values import Task
 from tests.skills.harness import run_skill
-from tests.skills.ml_inputs import binary_wine, diabetes, make_inputs, quick_plan, ticket, wine
+from tests.skills.ml_inputs import binary_wine, diabetes, make_inputs, quick_plan, ticket, wine, write_json
 
 PROBLEM = Problem(Task.CLASSIFICATION, "roc_auc", 3, 178, 1)
 
@@ -126,6 +126,20 @@ def test_settings_no_average_of_ours_has_are_refused(params: dict[str, Any]) -> 
 
 def always_better(average: Finalist, best: Finalist, holder: Finalist, *rest: Any) -> tuple[Finalist, list[Any]]:
     return average, []
+
+
+def test_on_visits_to_doctors_the_average_is_clearly_better(tmp_path: Path) -> None:
+    """A quarter of the RAND health insurance rows: linear model and boosting err differently there."""
+    import statsmodels.api as sm
+
+    rows = sm.datasets.randhie.load_pandas().data.iloc[::4]
+    artifacts = make_inputs(tmp_path / "in", rows.drop(columns="mdvis"), list(rows["mdvis"]), metric="rmse")
+    plan = json.loads(quick_plan(tmp_path, "rmse", ("linear", "hist_gradient_boosting"), 2).read_text("utf-8"))
+    artifacts["experiment-plan.json"] = write_json(tmp_path / "experiment-plan.json", plan | {"folds": 5})
+    _, files = run_skill(TrainingTrain, ticket(), tmp_path, artifacts)
+    log = ExperimentLog.model_validate_json(files["experiment-log.json"].read_text("utf-8"))
+    assert log.chosen.model == "voting (linear + hist_gradient_boosting)"
+    assert "is clearly better than linear (default)" in log.reason
 
 
 def test_an_unclear_gain_leaves_the_single_model(tmp_path: Path) -> None:
