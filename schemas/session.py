@@ -130,9 +130,8 @@ class EffectRequested(Event, stream="session"):
     attempt: int
     artifacts: tuple[ArtifactRef, ...] = ()
     target: str = ""
-    """`commit`: the patch among the artifacts that is applied with it, or empty. `sign`: the artifact's name.
-    `restore`, `branch`, `publish`: the commit the branch goes back to, begins at, is pushed as. `register`,
-    `unregister`: the model's name."""
+    """`commit`: the patch among the artifacts, or empty. `sign`: the artifact's name. `restore`, `branch`, `publish`: the
+    commit the branch goes back to, begins at, is pushed as. `register`, `unregister`: the model's name."""
     registered: Registered | None = later(None)
     """`unregister`: what is taken back. `register`: what a rollback of one brings back, else it is a new version."""
     posted: Posted | None = later(None)

@@ -292,7 +292,7 @@ def test_rows_are_predicted_by_models_that_did_not_see_them() -> None:
     generator = np.random.default_rng(8)
     frame = pd.DataFrame(generator.normal(size=(240, 4)), columns=list("abcd"))
     labels = np.array(["no", "yes"])[generator.integers(0, 2, 240)]
-    params = {"max_depth": None, "min_samples_leaf": 1, "max_features": "sqrt", "class_weight": None}
+    params = {"max_depth": None, "min_samples_leaf": 1, "max_features": "sqrt"}
     trial = {"model": "random_forest (tuned)", "parameters": params, "mean": 0, "standard_error": 0, "seconds": 0}
     log = ExperimentLog.model_validate({
         "metric": "roc_auc", "higher_is_better": True, "baseline": trial, "trials": [], "chosen": trial, "reason": "",

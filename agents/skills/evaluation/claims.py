@@ -134,20 +134,20 @@ def check_training(
     """
     from threadpoolctl import threadpool_limits
 
-    from agents.skills.training.candidates import CATALOGUE
     from agents.skills.training.experiment import Experiment
     from agents.skills.training.modelfile import digest
+    from agents.skills.training.voting import KINDS, own_settings
 
     log, chosen = claims.log, claims.log.chosen
     kind = chosen.model.partition(" (")[0]
-    if kind not in CATALOGUE:
+    if kind not in KINDS:
         raise SkillError(f"experiment-log.json: {kind[:60]!r} is no kind of model that is trained here", "train again")
     experiment = Experiment(
         rows, claims.features, claims.scope, claims.plan, time_ordered=claims.split.strategy == "time",
         seconds=seconds, progress=progress,
     )  # fmt: skip
-    candidate = CATALOGUE[kind]
-    if set(chosen.parameters) != set(candidate.defaults(experiment.problem)):
+    candidate = KINDS[kind]
+    if not own_settings(kind, chosen.parameters, experiment.problem):
         raise SkillError(f"experiment-log.json: the settings of its {kind} model are not its own", "train again")
     progress(f"{chosen.model}: cross-validating and fitting again")
     with threadpool_limits(limits=1):

@@ -15,11 +15,12 @@ from agents.skill import SkillError
 from agents.skills.evaluation.scores import Outcome, joined, losses, score
 from agents.skills.feature.transform import build_transformer
 from agents.skills.shapes import ExperimentLog, FeatureMap, ScopeSpec
-from agents.skills.training.candidates import CATALOGUE, Candidate, Problem, baseline
+from agents.skills.training.candidates import Candidate, Problem, baseline
 from agents.skills.training.choice import Duel, Finalist, duel
 from agents.skills.training.folds import Fold, make_folds, plan_folds
 from agents.skills.training.rows import TrainingRows
 from agents.skills.training.search import held_out_share, outcome_of
+from agents.skills.training.voting import KINDS, own_settings
 from schemas.ticket import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
@@ -81,10 +82,12 @@ def cross(
     from threadpoolctl import threadpool_limits
 
     kind = log.chosen.model.split(" ")[0]
-    if kind not in CATALOGUE:
-        raise SkillError(f"experiment-log.json names a model {log.chosen.model!r} that is not known", "train again")
     problem = Problem(scope.task, scope.metric, len(scope.classes), len(rows.target), seed % 2**31)
-    settings = _Settings(rows, scope, features, CATALOGUE[kind], dict(log.chosen.parameters), problem)
+    if kind not in KINDS:
+        raise SkillError(f"experiment-log.json names a model {log.chosen.model!r} that is not known", "train again")
+    if not own_settings(kind, log.chosen.parameters, problem):
+        raise SkillError(f"experiment-log.json: the settings of its {kind} model are not its own", "train again")
+    settings = _Settings(rows, scope, features, KINDS[kind], dict(log.chosen.parameters), problem)
     plan = plan_folds(rows.target, rows.groups, wanted=FOLDS, classes=bool(scope.classes), time=time_ordered)
     folds = make_folds(plan, rows.target, rows.groups, problem.seed)
     generator = np.random.default_rng(problem.seed)

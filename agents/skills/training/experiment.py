@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.skill import LimitError
-from agents.skills.evaluation.scores import score
+from agents.skills.evaluation.scores import Outcome, score
 from agents.skills.feature.transform import build_transformer
 from agents.skills.shapes import ExperimentLog, ExperimentPlan, FeatureMap, ScopeSpec, Trial
 from agents.skills.training.candidates import CATALOGUE, LINEAR, Candidate, Params, Problem, baseline, share_trials
@@ -18,6 +18,16 @@ from agents.skills.training.folds import Fold, FoldPlan, make_folds, plan_folds
 from agents.skills.training.modelfile import digest, dump_model
 from agents.skills.training.rows import TrainingRows
 from agents.skills.training.search import CrossValidator, Searched, as_trial, held_out_share, outcome_of, search
+from agents.skills.training.voting import (
+    KINDS,
+    VOTING,
+    Contender,
+    averaged,
+    challenge,
+    joined_settings,
+    variant,
+    worth_averaging,
+)
 
 
 @dataclass(frozen=True)
@@ -74,10 +84,17 @@ class Experiment:
         with threadpool_limits(limits=1):
             reference = self._reference()
             found = self._search()
-            finalists = [reference, *self._tuned(found)]
+            contenders = [reference, *self._tuned(found)]
+            finalists = [each.finalist for each in contenders]
             chosen, duels = choose(finalists, self._share, self.scope.higher_is_better)
+            if members := worth_averaging(contenders, self._share, self.scope.higher_is_better):
+                average = self._average(members)
+                finalists.append(average)
+                best = members[0].finalist
+                chosen, more = challenge(average, best, chosen, self._share, self.scope.higher_is_better)
+                duels += more
             self.progress(f"chosen: {chosen.name}; refitting twice on all {self.problem.rows} rows")
-            candidate = CATALOGUE[chosen.kind]
+            candidate = KINDS[chosen.kind]
             model, again = (self.fit(candidate.build(chosen.params, self.problem)) for _ in range(2))
             floor = self._floor()
             log = ExperimentLog(
@@ -109,11 +126,10 @@ class Experiment:
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(limits=1):
-            candidate = CATALOGUE[kind]
+            candidate = KINDS[kind]
             started = time.monotonic()
-            scores = self.validator.scores(candidate, params, self.comparison)
-            tuned = int(params != candidate.defaults(self.problem))
-            finalist = self._finalist(candidate, tuned, scores, time.monotonic() - started, params)
+            outcomes = self.validator.outcomes(candidate, params, self.comparison)
+            finalist = self._finalist(candidate, params, outcomes, time.monotonic() - started).finalist
             model, twice = (self.fit(candidate.build(params, self.problem)) for _ in range(2))
             trial = self._trial(finalist)
             log = ExperimentLog(
@@ -176,22 +192,20 @@ class Experiment:
     def _folds(self, repeat: int) -> list[Fold]:
         return make_folds(self.folding, self.rows.target, self.rows.groups, self.plan.seed + repeat)
 
-    def _reference(self) -> Finalist:
+    def _reference(self) -> Contender:
         """The linear model with default settings, and a fuse: if one fold takes too long, nothing else can work."""
-        import numpy as np
-
         candidate = CATALOGUE[LINEAR]
         params = candidate.defaults(self.problem)
         started = time.monotonic()
-        first = self.validator.scores(candidate, params, self.comparison[:1])
+        first = self.validator.outcomes(candidate, params, self.comparison[:1])
         estimate = (time.monotonic() - started) * len(self.comparison)
         if estimate > self.seconds / 4:
             raise LimitError(
                 f"cross-validating the simplest model would take {estimate:.0f} s of the {self.seconds:.0f} s allowed",
                 "use fewer rows or columns, or allow more time",
             )
-        rest = self.validator.scores(candidate, params, self.comparison[1:])
-        return self._finalist(candidate, 0, np.concatenate([first, rest]), time.monotonic() - started)
+        rest = self.validator.outcomes(candidate, params, self.comparison[1:])
+        return self._finalist(candidate, params, [*first, *rest], time.monotonic() - started)
 
     def _search(self) -> Searched:
         # three folds are enough to rank configurations; of time folds the latest, which see the most rows
@@ -199,7 +213,7 @@ class Experiment:
         shares = share_trials(self.plan.trials, self.plan.candidates)
         return search(self.validator, folds, shares, self._budget, self.progress)
 
-    def _tuned(self, found: Searched) -> list[Finalist]:
+    def _tuned(self, found: Searched) -> list[Contender]:
         """The best configuration of each kind on the comparison folds; the untuned linear model is there already."""
         finalists = []
         for name, params in found.best.items():
@@ -207,21 +221,30 @@ class Experiment:
             if name == LINEAR and params == candidate.defaults(self.problem):
                 continue
             started = time.monotonic()
-            scores = self.validator.scores(candidate, params, self.comparison)
-            finalists.append(self._finalist(candidate, 1, scores, time.monotonic() - started, params))
+            outcomes = self.validator.outcomes(candidate, params, self.comparison)
+            finalists.append(self._finalist(candidate, params, outcomes, time.monotonic() - started))
         return finalists
 
-    def _finalist(self, candidate: Candidate, tuned: int, scores: Any, seconds: float, params: Any = None) -> Finalist:
+    def _average(self, members: Sequence[Contender]) -> Finalist:
+        """The average of these models, from what they predicted already."""
+        settings = joined_settings({each.finalist.kind: each.finalist.params for each in members})
+        seconds = sum(each.finalist.seconds for each in members)
+        return self._finalist(KINDS[VOTING], settings, averaged(members), seconds).finalist
+
+    def _finalist(self, candidate: Candidate, params: Params, outcomes: Sequence[Outcome], seconds: float) -> Contender:
+        import numpy as np
+
+        tuned = params != candidate.defaults(self.problem)
         finalist = Finalist(
             kind=candidate.name,
-            name=f"{candidate.name} ({'tuned' if tuned else 'default'})",
-            params=candidate.defaults(self.problem) if params is None else params,
-            simplicity=(candidate.simplicity, tuned),
-            scores=scores,
+            name=f"{candidate.name} ({variant(candidate.name, params, tuned=tuned)})",
+            params=params,
+            simplicity=(candidate.simplicity, int(tuned)),
+            scores=np.array([score(each, self.plan.metric) for each in outcomes]),
             seconds=seconds,
         )
         self.progress(f"finalist {finalist.name}: {self.plan.metric} {self._trial(finalist).mean:.4f}")
-        return finalist
+        return Contender(finalist, outcomes)
 
     def _trial(self, finalist: Finalist) -> Trial:
         return as_trial(finalist.name, finalist.params, finalist.scores, self._share, finalist.seconds)

@@ -23,15 +23,21 @@ EXTRA_TYPES = (
     "numpy.dtype",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
 )
 """Types our models hold that skops does not trust by itself; `_check_trees` looks into the trees before use."""
 
 _MODULES = (
     "builtins", "collections", "numpy", "_loss", "sklearn._loss", "sklearn.compose", "sklearn.dummy",
     "sklearn.ensemble", "sklearn.impute", "sklearn.linear_model", "sklearn.pipeline", "sklearn.preprocessing",
-    "sklearn.tree",
+    "sklearn.tree", "sklearn.utils._bunch",
 )  # fmt: skip
 """Where the types of a model we trained come from; a file that names any other module is not one of ours."""
+
+_MEMBERS = frozenset(
+    f"{kind}{task}" for kind in ("RandomForest", "HistGradientBoosting") for task in ("Classifier", "Regressor")
+) | {"LogisticRegression", "Ridge"}
+"""What an average is made of: trees inside anything else would go unseen."""
 
 _MAX_BYTES = 1_000_000_000
 """Largest unpacked model we load: a small zip can hold a very large one."""
@@ -187,12 +193,21 @@ def _check_trees(name: str, model: Any) -> None:
 
 def _trees(model: Any) -> list[tuple[Any, int]]:
     """Each tree of the pipeline's last step with the number of columns it may read."""
-    last = model[-1]
-    found: list[tuple[Any, int]] = []
-    for grown in getattr(last, "_predictors", []):
-        found += [(tree, last._n_features) for tree in grown]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for estimator in getattr(last, "estimators_", []):
-            found.append((estimator.tree_, estimator.n_features_in_))
+        return _trees_of(model[-1])
+
+
+def _trees_of(last: Any) -> list[tuple[Any, int]]:
+    from sklearn.ensemble import VotingClassifier, VotingRegressor
+
+    found: list[tuple[Any, int]] = []
+    if isinstance(last, VotingClassifier | VotingRegressor):
+        if foreign := [type(member).__name__ for member in last.estimators_ if type(member).__name__ not in _MEMBERS]:
+            raise TypeError(f"an average of {foreign[0]}")
+        return [tree for member in last.estimators_ for tree in _trees_of(member)]
+    for grown in getattr(last, "_predictors", []):
+        found += [(tree, last._n_features) for tree in grown]
+    for estimator in getattr(last, "estimators_", []):
+        found.append((estimator.tree_, estimator.n_features_in_))
     return found

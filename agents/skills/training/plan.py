@@ -107,6 +107,7 @@ def _document(
         "The best configuration of each kind is scored again on fresh folds, beside the linear model with default",
         "settings. From the simplest on, a more complex model replaces the one chosen so far only if the 95 % lower",
         "bound of its paired gain over the folds is above zero (variance corrected after Nadeau and Bengio 2003).",
-        "A tie keeps the simpler model.",
+        "A tie keeps the simpler model. The average of the best of each kind (without those the best clearly beats) is",
+        "scored on the same folds, and taken only if that bound is above zero against the best single model, too.",
     ]
     return "\n".join(lines)

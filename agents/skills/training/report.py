@@ -33,7 +33,7 @@ def log_document(log: ExperimentLog, result: Result, plan: ExperimentPlan, origi
         f"| {log.baseline.model} (floor) | {_score(log.baseline)} | |",
         *(f"| {trial.model} | {_score(trial)} | {_settings(trial)} |" for trial in result.finalists),
         "",
-        "| challenger | holder | paired gain [95 % interval] | replaced |",
+        "| challenger | holder | paired gain [95 % interval] | clearly better |",
         "|---|---|---|---|",
         *(
             f"| {duel.challenger} | {duel.holder} | {duel.gain:+.4f} [{duel.lower:+.4f}, {duel.upper:+.4f}] "

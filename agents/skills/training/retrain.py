@@ -5,9 +5,10 @@ from __future__ import annotations
 from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.data.markdown import origin_note
 from agents.skills.shapes import ExperimentLog, ExperimentPlan, FeatureMap, ScopeSpec, SplitSpec
-from agents.skills.training.candidates import CATALOGUE, Candidate, Params, Problem, baseline_name
+from agents.skills.training.candidates import Candidate, Params, Problem, baseline_name
 from agents.skills.training.inuse import ModelInUse
 from agents.skills.training.tracking import open_tracker, record_run
+from agents.skills.training.voting import KINDS, VOTING, own_settings
 from schemas.values import Measurement, Mode, Role, TickedItem
 
 
@@ -71,9 +72,10 @@ def settings(in_use: ModelInUse, problem: Problem) -> Params:
     A package is not trusted: a setting no search of ours gives (a number of threads, a path) goes nowhere near a model.
     """
     candidate = _candidate(in_use)
-    wanted, given = candidate.defaults(problem), dict(in_use.parameters)
-    if set(given) != set(wanted):
-        strange = ", ".join(sorted(set(given) ^ set(wanted)))
+    given = dict(in_use.parameters)
+    if not own_settings(candidate.name, given, problem):
+        known = set() if candidate.name == VOTING else set(candidate.defaults(problem))
+        strange = ", ".join(sorted(set(given) ^ known))
         raise InputError(
             f"{in_use.uri}: the settings of its {candidate.name} model are not its own ({strange[:200]})",
             "deliver the model again with pipeline ml-delivery",
@@ -83,12 +85,12 @@ def settings(in_use: ModelInUse, problem: Problem) -> Params:
 
 def _candidate(in_use: ModelInUse) -> Candidate:
     kind = in_use.kind.partition(" (")[0]
-    if kind not in CATALOGUE:
+    if kind not in KINDS:
         raise InputError(
             f"{in_use.uri}: its model is of kind {kind[:60]!r}, which is not trained here",
-            f"name a package with a model of kind {', '.join(CATALOGUE)}",
+            f"name a package with a model of kind {', '.join(KINDS)}",
         )
-    return CATALOGUE[kind]
+    return KINDS[kind]
 
 
 def _plan(scope: ScopeSpec, split: SplitSpec, in_use: ModelInUse, seed: int) -> ExperimentPlan:

@@ -67,16 +67,19 @@ class CrossValidator:
         """The metric on each fold, shape (folds,); NaN where a fold's rows leave it undefined."""
         import numpy as np
 
-        return np.array([self._score(candidate, params, fold) for fold in folds])
+        return np.array([score(each, self.problem.metric) for each in self.outcomes(candidate, params, folds)])
 
-    def _score(self, candidate: Candidate, params: Params, fold: Fold) -> float:
+    def outcomes(self, candidate: Candidate, params: Params, folds: Sequence[Fold]) -> list[Outcome]:
+        """What the configuration predicts for the rows each fold leaves out, beside what happened there."""
+        return [self._outcome(candidate, params, fold) for fold in folds]
+
+    def _outcome(self, candidate: Candidate, params: Params, fold: Fold) -> Outcome:
         fit, test = self._prepared(fold)
         model = candidate.build(params, self.problem)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # slow convergence of a trial shows in its score
             model.fit(fit, self.target[fold.train])
-            outcome = outcome_of(model, test, self.target[fold.test], self.classes)
-        return score(outcome, self.problem.metric)
+            return outcome_of(model, test, self.target[fold.test], self.classes)
 
     def _prepared(self, fold: Fold) -> tuple[Any, Any]:
         kept = self._kept.get(id(fold))
