@@ -14,7 +14,9 @@ from cli.commands import (
     model,
     operate,
     pipeline,
+    report,
     repository,
+    risk,
     schema,
     session,
     skill,
@@ -50,6 +52,8 @@ session.app.command("fork")(fork)
 app.add_typer(session.app, name="session")
 app.add_typer(gate.app, name="gate")
 app.add_typer(model.app, name="model")
+app.add_typer(report.app, name="report")
+app.add_typer(risk.app, name="risk")
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 app.add_typer(dlq.app, name="dlq")

@@ -22,9 +22,10 @@ from bus.streams import CONDUCTOR, EFFECTS, agent_consumer
 from cli.answering import answering
 from cli.checkpointing import Checkpointing
 from cli.errors import CliError
+from cli.history import HistoryFile
 from cli.home import Home
 from cli.joining import Server
-from cli.settings import Settings
+from cli.settings import HISTORY, Settings
 from conductor.dead_letters import DeadLetters
 from conductor.service import Conductor
 from schemas import registry as _registry  # noqa: F401  # declares every message before any is decoded
@@ -58,6 +59,7 @@ class Conducting:
     relay: Relay
     checkpoints: Checkpointing
     dead_letters: DeadLetters
+    history: HistoryFile
     leads: bool = False
 
 
@@ -92,7 +94,8 @@ async def conducting(
         letters = DeadLetters(
             conductor, store, bus, settings.tenant, blobs.put, blobs.read, partial(_put_back, server.login)
         )
-        parts = Conducting(store, bus, blobs, conductor, relay, checkpoints, letters)
+        history = HistoryFile(store, settings.tenant, home.path / HISTORY)
+        parts = Conducting(store, bus, blobs, conductor, relay, checkpoints, letters, history)
         stack.push_async_callback(_finish, parts)  # after everything that writes has stopped
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stack.callback(tasks.cancel_scope.cancel)
@@ -126,6 +129,7 @@ async def _lead(
                 tasks.start_soon(_relay, parts)
                 tasks.start_soon(parts.checkpoints.run, lambda: parts.conductor.committed)
                 tasks.start_soon(parts.dead_letters.run)
+                tasks.start_soon(parts.history.run, lambda: parts.conductor.committed)
         parts.leads = False
         _log.warning("relay_lost_its_lease")
 
@@ -165,6 +169,7 @@ async def _finish(parts: Conducting) -> None:
     if not parts.leads:
         return
     await parts.checkpoints.finish()
+    await parts.history.finish()
     with anyio.CancelScope(shield=True):
         try:
             await parts.relay.rest()
@@ -188,7 +193,7 @@ async def serving(
     async with await connect(server.login(role.value), name=f"agent-{role.value}") as bus:
         blobs = Blobs(home.blobs)
         planner = _planner(role, bus, blobs, settings)
-        agent = Agent(role, bus, blobs, children, home.attempts, places, planner, facts=settings.told(home.key.parent))
+        agent = Agent(role, bus, blobs, children, home.attempts, places, planner, facts=settings.told(home.path))
         async with agent.running(replace(agent_consumer(role), max_in_flight=settings.skill_processes)):
             yield
 

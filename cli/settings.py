@@ -29,6 +29,10 @@ SECRETS = (
 """What `config.yaml` may not hold."""
 
 
+HISTORY = "history.json"
+"""The file in the home from which skills learn of past sessions."""
+
+
 class Settings(BaseSettings):
     """What an installation can set. An unknown name is an error, never ignored."""
 
@@ -231,11 +235,11 @@ class Settings(BaseSettings):
             told["sandbox_environments"] = os.pathsep.join(os.path.abspath(each) for each in self.sandbox_environments)
         return told | ({"tracking_uri": self.tracking_uri} if self.tracking_uri else {})
 
-    def told(self, keys: Path) -> dict[str, str]:
-        """The facts, the advisory database, and which public keys vouch for packages: those of the settings, else the
-        home's own in `keys`."""
-        trusted = [os.path.abspath(each) for each in self.release_keys or (keys,)]
-        told = self.facts | {"release_keys": os.pathsep.join(trusted)}
+    def told(self, home: Path) -> dict[str, str]:
+        """The facts, the advisory database, the record's past in `history.json`, and which public keys vouch for
+        packages: those of the settings, else the own ones in `keys` of `home`."""
+        trusted = [os.path.abspath(each) for each in self.release_keys or (home / "keys",)]
+        told = self.facts | {"release_keys": os.pathsep.join(trusted), "history": os.path.abspath(home / HISTORY)}
         if self.advisories is not None:
             told |= {"advisories": os.path.abspath(self.advisories)}
         return told | {"advisories_max_days": str(self.advisories_max_days)}

@@ -132,6 +132,7 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
         "review.files",
         "review.lines",
     ),
+    "lead.estimate": ("estimate.sessions", "estimate.usd", "estimate.minutes", "estimate.days"),
     "lead.opportunity": ("opportunity.go", "opportunity.usd_per_year"),
     "risk.readiness": ("readiness.score", "readiness.data", "readiness.people", "readiness.rules"),
     "evaluation.impact": ("impact.skew", "impact.kept", "impact.usd_per_1000"),

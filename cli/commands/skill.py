@@ -106,7 +106,7 @@ def run(
                 name,
                 skills.read_input(given),
                 out,
-                load(place.config).told(place.key.parent),
+                load(place.config).told(place.path),
                 (lambda line: None) if as_json else tell,
             )
         except AttemptError as problem:

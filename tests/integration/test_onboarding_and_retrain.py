@@ -77,6 +77,13 @@ def test_a_model_in_use_is_trained_anew_to_its_end(train: Train) -> None:
     release = next(row for row in train.run("session", "list", "--json").json if row["ticket"] == 34)
     kept = train.git("ls-tree", "-r", "--name-only", str(release["branch"])).split()
     assert any(name.endswith("/release-production.json.dsse.json") for name in kept)
+    past = json.loads((train.home / "history.json").read_text("utf-8"))["sessions"]
+    assert [(each["ticket"], each["ending"]) for each in past if each["ending"] == "completed"] == [
+        (31, "completed"), (33, "completed"), (34, "completed")
+    ]  # fmt: skip
+    spent = train.run("report", "costs", "--by", "ticket", "--json").json
+    assert {row["ticket"].split()[0] for row in spent} >= {"31", "33", "34"}
+    assert train.run("risk", "list", "--all", "--json").json["coverage"]["risks"] > 12
     row = next(row for row in train.run("session", "list", "--json").json if row["ticket"] == 33)
     branch = str(row["branch"])
     files = train.git("ls-tree", "-r", "--name-only", branch).split()

@@ -7,7 +7,9 @@ from typing import Any
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.data.markdown import cell
+from agents.skills.lead.history import read_history
 from agents.skills.risk.model_rules import model_risks
+from agents.skills.risk.over_sessions import over_sessions, past_document
 from agents.skills.risk.record import Record, read_record
 from agents.skills.risk.register import TIERS, Risk
 from agents.skills.risk.system_rules import UNSCORED, system_risks
@@ -35,8 +37,11 @@ class RiskProfile(Skill[Parameters, SkillOutput]):
         tier = max(record.ticket.risk.rank, *(risk.tier for risk in risks))
         advice = ADVICE[2] if vetoes else ADVICE[1] if tier else ADVICE[0]
         reasons = vetoes or _reasons(record, risks)
-        context.write_json("risk-profile.json", _profile(record, risks, vetoes, tier, advice, reasons))
-        context.write_text("risk-profile.md", _document(record, risks, tier, advice, reasons))
+        history, digest = read_history(context)
+        past = over_sessions(history, context.session, context.now) | {"history_sha256": digest or None}
+        profile = _profile(record, risks, vetoes, tier, advice, reasons) | {"over_sessions": past}
+        context.write_json("risk-profile.json", profile)
+        context.write_text("risk-profile.md", _document(record, risks, tier, advice, reasons) + past_document(past))
         return SkillOutput(
             summary=f"advice: {advice}; tier {TIERS[tier]}, worst {risks[0].title} ({risks[0].score} of 25)",
             ticked=_ticked(risks, advice),

@@ -1,0 +1,141 @@
+"""`valuetrain report`: costs, estimates, the portfolio and models' lives, from the record. Read-only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.options import DEFAULT_HOME, HomeOption, JsonOption, guard, say, show_json
+
+if TYPE_CHECKING:
+    from schemas.history import PastSession
+
+app = typer.Typer(no_args_is_help=True, help="Costs, estimates, the portfolio and models' lives, from the record.")
+Pipeline = Annotated[str | None, typer.Option("--pipeline", metavar="NAME", help="Only sessions of this pipeline.")]
+
+
+@contextmanager
+def _past(home: Path) -> Iterator[list[PastSession]]:
+    from cli.history import Past
+    from cli.reading import reading
+
+    with reading(home) as record:
+        yield Past(record.store, record.tenant).sessions()
+
+
+@app.command("costs")
+def costs(
+    by: Annotated[
+        str, typer.Option("--by", help="ticket, requester, month, pipeline, phase, agent or session.")
+    ] = "ticket",
+    month: Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="Only this month (UTC).")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what was used, divided by ticket, requester, month and so on: for showback and chargeback.
+
+    Example: `valuetrain report costs --by requester --month 2026-11`
+    """
+    with guard(home, as_json), _past(home) as sessions:
+        from cli.reports import costs as divided
+
+        rows = divided(sessions, by, month)
+        if as_json:
+            return show_json(rows)
+        for row in rows:
+            say(
+                f"{row['usd']:>12.6f} USD  {row['cpu_seconds']:>9.1f} CPU s  {row['tokens']:>8} tokens  "
+                f"{row['sessions']:>3} sessions  {row[by]}"
+            )
+        say(f"{sum(row['usd'] for row in rows):>12.6f} USD in all" if rows else "Nothing was used.")
+
+
+@app.command("portfolio")
+def portfolio(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Show each ticket's cost beside the value a year that it states, which nobody verified, and the return.
+
+    Example: `valuetrain report portfolio`
+    """
+    with guard(home, as_json), _past(home) as sessions:
+        from cli.reports import portfolio as held
+
+        found = held(sessions)
+        if as_json:
+            return show_json(found)
+        for row in found["tickets"]:
+            value = "states no value" if row["usd_per_year"] is None else f"{row['usd_per_year']:,.0f} USD a year"
+            back = "" if row["return"] is None else f", return {row['return']:,.1f} times"
+            kept = {None: "", True: ", promise kept", False: ", promise not kept"}[row["kept"]]
+            done = "completed" if row["completed"] else "not completed"
+            say(f"{row['ticket']:>5}  {row['usd']:.6f} USD  {value}{back}{kept}; {done}: {row['title']}")
+        say(
+            f"{found['usd']:.6f} USD spent; {found['stated_usd_per_year']:,.0f} USD a year stated, of it "
+            f"{found['delivered_usd_per_year']:,.0f} delivered; {found['without_a_value']} tickets state none"
+        )
+
+
+@app.command("estimate")
+def estimate(
+    tickets: Annotated[
+        int, typer.Option("--tickets", min=0, max=10_000, help="How long would so many tickets more take?")
+    ] = 0,
+    pipeline: Pipeline = None,
+    home: HomeOption = DEFAULT_HOME,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what sessions cost and took so far, as an estimate of the next ones, and how many are done in a week.
+
+    Example: `valuetrain report estimate --pipeline ml-delivery --tickets 20`
+    """
+    with guard(home, as_json), _past(home) as sessions:
+        from cli.reports import estimates
+
+        found = estimates(sessions, datetime.now(UTC), tickets, pipeline)
+        if as_json:
+            return show_json(found)
+        for row in found["pipelines"]:
+            few = "" if row["enough"] else " (too few for an estimate)"
+            say(f"{row['pipeline']}: {row['completed']} of {row['sessions']} sessions completed{few}")
+            for name, each in row["figures"].items():
+                say(f"  {name:<8} half below {each['half']:.4g}, eight in ten below {each['most']:.4g}")
+        say(_capacity(found["capacity"]))
+
+
+def _capacity(room: dict[str, Any]) -> str:
+    told = f"{room['a_week']:.2g} completed a week over {len(room['weeks'])} weeks, {room['open']} open"
+    if room["tickets"] and room["most"] is None:
+        return f"{told}; nothing was completed, so there is no forecast for {room['tickets']} tickets"
+    if room["tickets"]:
+        told += f"; {room['tickets']} tickets: half a chance within {room['half']} weeks, nine in ten within "
+        told += f"{room['most']}"
+    return told
+
+
+@app.command("models")
+def models(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Show the life of each model over its sessions: figures, how they moved, and what nobody measured yet.
+
+    Example: `valuetrain report models`
+    """
+    with guard(home, as_json), _past(home) as sessions:
+        from cli.reports import scorecards
+
+        found = scorecards(sessions)
+        if as_json:
+            return show_json(found)
+        for card in found:
+            say(f"{card['model']}: {card['completed']} of {len(card['sessions'])} sessions completed")
+            for row in card["sessions"]:
+                shown = {n: v for n, v in row["figures"].items() if not n.endswith(("_lower", "_upper", "_se"))}
+                figures = ", ".join(f"{name} {value:.4g}" for name, value in list(shown.items())[:6])
+                say(f"  {row['started'][:10]} {row['pipeline']} ({row['ending']}), {row['session']}: {figures}")
+            for name, by in card["moved"].items():
+                say(f"  {name} moved by {by:+.4g} from the first to the last")
+            say(f"  not measured: {', '.join(card['missing']) or 'nothing'}")
+        if not found:
+            say("No session has measured a model yet.")

@@ -1,0 +1,76 @@
+"""What is known of sessions that were: the shape in which the record's past is handed to skills and reports."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from schemas.values import Value
+
+Ending = Literal["open", "completed", "blocked", "aborted", "rolled_back"]
+
+
+class Spent(Value):
+    """What one report says was used: when, in which phase, by which agent. Seconds, tokens, US dollars."""
+
+    time: datetime
+    phase: str
+    agent: str
+    wall_seconds: float
+    cpu_seconds: float
+    tokens: int
+    usd: float
+
+
+class Signal(Value):
+    """Something in the event stream by which a risk of the train shows itself."""
+
+    risk: str
+    """The risk's id, for example `stale-or-invalid-inputs`."""
+    time: datetime
+    what: str
+
+
+class PastSession(Value):
+    """One session as its events tell it. `waited_seconds` is how long human gates were open, `decisions` how many
+    decisions people made, `failed` the attempts that failed, `measured` the newest figures by name."""
+
+    session: str
+    ticket: int
+    title: str
+    requester: str
+    pipeline: str
+    labels: tuple[str, ...]
+    ending: Ending
+    started: datetime
+    updated: datetime
+    ended: datetime | None
+    attempts: int
+    failed: int
+    waited_seconds: float
+    decisions: int
+    spent: tuple[Spent, ...]
+    signals: tuple[Signal, ...]
+    measured: dict[str, float]
+
+    @property
+    def usd(self) -> float:
+        """US dollars in all."""
+        return sum(each.usd for each in self.spent)
+
+    @property
+    def minutes(self) -> float:
+        """Minutes of skills and models in all."""
+        return sum(each.wall_seconds for each in self.spent) / 60.0
+
+    @property
+    def days(self) -> float | None:
+        """Days from its start to its end; None while it is open."""
+        return None if self.ended is None else (self.ended - self.started).total_seconds() / 86400.0
+
+
+class History(Value):
+    """`history.json`: the newest sessions of a record, oldest first, and when they were read."""
+
+    made: datetime
+    sessions: tuple[PastSession, ...]
