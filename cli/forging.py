@@ -144,14 +144,16 @@ def policy_of(home: Home, github: GitHub, commit: str) -> Policy:
         for root in getattr(policy, name):
             if Path(root).is_absolute() or ".." in Path(root).parts:
                 _outside(path, name)
-    if policy.signing_key is not None:
-        _outside(path, "signing_key")
+    for name in ("signing_key", "sandbox_hosts"):
+        if getattr(policy, name):
+            _outside(path, name)
     own, _ = load_policy(home.policy)
     return policy.model_copy(
         update={
             "data_roots": (*policy.data_roots, *own.data_roots),
             "repository_roots": (*policy.repository_roots, *own.repository_roots),
             "signing_key": own.signing_key,
+            "sandbox_hosts": own.sandbox_hosts,
         }
     )
 

@@ -130,8 +130,8 @@ class EffectRequested(Event, stream="session"):
     attempt: int
     artifacts: tuple[ArtifactRef, ...] = ()
     target: str = ""
-    """`commit`: the patch among the artifacts, or empty. `sign`: the artifact's name. `restore`, `branch`, `publish`: the
-    commit the branch goes back to, begins at, is pushed as. `register`, `unregister`: the model's name."""
+    """`commit`: the patch among the artifacts, or empty. `sign`: the artifact's name. `restore`, `branch`, `publish`:
+    the commit the branch goes back to, begins at, is pushed as. `register`, `unregister`: the model's name."""
     registered: Registered | None = later(None)
     """`unregister`: what is taken back. `register`: what a rollback of one brings back, else it is a new version."""
     posted: Posted | None = later(None)
@@ -278,8 +278,8 @@ class PhaseSkipped(Event, stream="session"):
 
 
 class PhaseRepeated(Event, stream="session"):
-    """The session goes back from `phase` to `to`: `phases` (`to` and all that come after it) start again, in new
-    attempts. What was ticked stays ticked; artifacts and figures of the last round count no more."""
+    """The session goes back from `phase` to `to`, which starts again with all that come after it, in new attempts. What
+    was ticked stays ticked; artifacts and figures of the last round count no more."""
 
     phase: PhaseName
     attempt: int

@@ -103,7 +103,10 @@ def test_the_working_trees_policy_does_not_count(
     assert on.policy.approvers == ()
 
 
-@pytest.mark.parametrize("line", ["data_roots: [/etc]", "repository_roots: [../other]", "signing_key: key.pem"])
+@pytest.mark.parametrize(
+    "line",
+    ["data_roots: [/etc]", "repository_roots: [../other]", "signing_key: key.pem", "sandbox_hosts: [10.0.0.1:80]"],
+)
 def test_a_repository_cannot_open_up_the_machine(
     line: str, server: GitHubServer, repository: Repository, home: Home
 ) -> None:

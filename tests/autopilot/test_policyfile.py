@@ -57,6 +57,12 @@ def test_every_field(tmp_path: Path) -> None:
     assert set(REMEDIES) == set(Policy.model_fields)
 
 
+def test_hosts_are_kept_as_they_are_compared(tmp_path: Path) -> None:
+    policy, _ = load_policy(write(tmp_path, "sandbox_hosts: [PyPI.example.:443, '[::1]:80', 10.0.0.1:8080]\n"))
+    assert policy.sandbox_hosts == ("pypi.example:443", "[::1]:80", "10.0.0.1:8080")
+    assert load_policy(write(tmp_path, "sandbox_hosts: pypi.example:443\n"))[0].sandbox_hosts == ("pypi.example:443",)
+
+
 @pytest.mark.parametrize("text", [None, "", "# nothing yet\n", "approvers:\n"])
 def test_without_a_policy_nobody_can_approve_and_that_is_said(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "policy.yaml" if text is None else write(tmp_path, text)
@@ -85,6 +91,9 @@ def test_the_version_follows_the_meaning(tmp_path: Path) -> None:
         ("approvers:\n  - up_to_risk: low\n", "`approvers[1].name` is missing; write a list"),
         ("approvers: [alice, bob, alice]\n", "line 1: `approvers` names alice twice; write each person once"),
         ("wip: 0\n", "`wip` is '0', but should be greater than or equal to 1; write a whole number"),
+        ("sandbox_hosts: pypi.example\n", "'pypi.example' is no host with a port: write NAME:PORT"),
+        ("sandbox_hosts: ['*.example:443']\n", "no host with a port"),
+        ("sandbox_hosts: ['0x7f.1:443']\n", "has no address as it is usually written"),
         ("wip: many\n", "`wip` is 'many', but should be a valid integer"),
         ("separation_of_duties: perhaps\n", "`separation_of_duties` is 'perhaps', but should be a valid boolean"),
         ("max_risk: low\nmax_risk: high\n", "line 2: `max_risk` is written twice (first in line 1)"),

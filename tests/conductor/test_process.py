@@ -14,7 +14,7 @@ from schemas import session as ev
 from schemas.pipeline import PipelineDefinition, RetryPolicy
 from schemas.ticket import Budget
 from schemas.values import Measurement, RiskLevel, Usage
-from tests.conductor.rig import OLGA, PIPELINE, SYSTEM, TICKET, Rig
+from tests.conductor.rig import OLGA, PIPELINE, POLICY, SYSTEM, TICKET, Rig
 
 RETRIED = ["attempt_failed", "retry_scheduled"]
 BLOCKED = ["attempt_failed", "session_blocked"]
@@ -159,6 +159,14 @@ def test_what_is_left_of_the_budget_is_told_to_the_agent() -> None:
     assert isinstance(started, ev.PhaseStarted)
     assert started.remaining_seconds == 0.5
     assert started.spent.wall_seconds == 59.5
+
+
+def test_an_attempt_is_told_which_hosts_the_policy_lists() -> None:
+    listed = Rig(policy=POLICY.model_copy(update={"sandbox_hosts": ("pypi.example:443",)})).start()
+    (started,) = [each.event for each in listed.log if isinstance(each.event, ev.PhaseStarted)]
+    assert started.sandbox_hosts == ("pypi.example:443",)
+    (plain,) = [each.event for each in Rig().start().log if isinstance(each.event, ev.PhaseStarted)]
+    assert "sandbox_hosts" not in plain.model_dump(), "an empty list leaves what was recorded before as it was"
 
 
 def test_no_report_can_make_a_sum_infinite() -> None:

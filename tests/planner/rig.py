@@ -121,10 +121,13 @@ class Bench:
 
         return await self.planner(model, **bounds).work(attempt, run)
 
-    async def build(self, *calls: ToolCall | Reply | ModelError, lease: int = 1, **bounds: Any) -> Built:
-        """Phase `build` with a model that makes these calls."""
+    async def build(
+        self, *calls: ToolCall | Reply | ModelError, lease: int = 1, hosts: tuple[str, ...] = (), **bounds: Any
+    ) -> Built:
+        """Phase `build` with a model that makes these calls, under a policy with these `sandbox_hosts`."""
         script = ScriptedModel([says("", each) if isinstance(each, ToolCall) else each for each in calls])
-        runs = await self.work(script, self.attempt("build", self.brief(), lease), **bounds)
+        attempt = self.attempt("build", self.brief(), lease, sandbox_hosts=hosts)
+        runs = await self.work(script, attempt, **bounds)
         return Built(runs, script, self)
 
 

