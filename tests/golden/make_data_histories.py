@@ -1,4 +1,4 @@
-"""Records sessions of the shipped pipelines `data-onboarding` and `retrain`.
+"""Records sessions of the shipped pipelines `data-onboarding`, `retrain` and `release`.
 
     python -m tests.golden.make_data_histories
 
@@ -46,6 +46,18 @@ RETRAIN = Ticket(
     requester="Alice",
 )
 
+RELEASE = Ticket(
+    id=12,
+    title="Malignant tumours, to production",
+    labels=("Task", "auto"),
+    pipeline="release",
+    data="data/visits.csv",
+    model="models/delivered",
+    risk=RiskLevel.MEDIUM,
+    budget=Budget(usd=5.0, minutes=30.0),
+    requester="Alice",
+)
+
 
 class OnboardingRecorder(Recorder):
     """The same parts, played on a data set. `gate` is the phase with a person's gate, `signs` the one that signs."""
@@ -55,6 +67,8 @@ class OnboardingRecorder(Recorder):
         "extraction": {"data.rows": 569.0},
         "risk-review": {"risk.tier": 1.0, "risk.veto": 0.0},
     }
+    weak: ClassVar[Mapping[str, float]] = {"data__rows": 0.0}
+    """What the criteria of `checked` refuse."""
     checked, gate, signs = "extraction", "risk-review", "onboarding"
 
     def start(self, pipeline: PipelineDefinition) -> None:
@@ -100,6 +114,21 @@ class RetrainRecorder(OnboardingRecorder):
     checked, gate, signs = "preparation", "deployment", "deployment"
 
 
+class ReleaseRecorder(OnboardingRecorder):
+    """Played on a delivered package."""
+
+    ticket = RELEASE
+    figures: ClassVar[Mapping[str, Mapping[str, float]]] = {
+        "verification": {"release.verified": 1.0},
+        "components": {"advisories.current": 1.0, "advisories.known": 0.0, "advisories.unchecked": 0.0},
+        "dev": {"release.dev_failed": 0.0},
+        "staging": {"release.staging_failed": 0.0, "release.way_back_seconds": 2.5},
+        "production": {"release.production_failed": 0.0, "release.production_breach": 0.0},
+    }
+    weak: ClassVar[Mapping[str, float]] = {"release__verified": 0.0}
+    checked, gate, signs = "verification", "staging", "production"
+
+
 def record(kind: type[OnboardingRecorder], pipeline: PipelineDefinition) -> Recorder:
     """An agent that fails, too few rows, a signature that fails, every turn of a gate, and a rollback taken back."""
     tape = kind()
@@ -108,7 +137,7 @@ def record(kind: type[OnboardingRecorder], pipeline: PipelineDefinition) -> Reco
     tape.failure(FailureClass.AGENT, "the file server was away")
     tape.timer(cmd.StartRetry)
     tape.until(tape.checked)
-    tape.phase(data__rows=0.0)
+    tape.phase(**tape.weak)
     assert tape.state.status is Status.BLOCKED
     tape.operator(cmd.RetryPhase(reason="the export was empty"), ERIK)
     tape.until(tape.gate)
@@ -167,7 +196,7 @@ def record_aborted(kind: type[OnboardingRecorder], pipeline: PipelineDefinition)
 
 STORIES: dict[Path, Callable[[PipelineDefinition], Recorder]] = {
     HERE / f"{kind.ticket.pipeline}{part}.history.jsonl": partial(story, kind)
-    for kind in (OnboardingRecorder, RetrainRecorder)
+    for kind in (OnboardingRecorder, RetrainRecorder, ReleaseRecorder)
     for part, story in (("", record), (".aborted", record_aborted))
 }
 
