@@ -76,11 +76,14 @@ class Trip:
 
 @contextmanager
 def standing_in(*impostors: type[Skill[Any, Any]]) -> Iterator[None]:
-    """Let `impostors` take the place of the skills whose names they bear."""
-    known = discovery.skills()
+    """Let `impostors` take the place of the skills whose names they bear. Raises RuntimeError when they do not: a
+    benchmark that quietly ran the shipped skills would count defects that were never there."""
+    known = discovery.shipped()
     before = {cls.name: known[cls.name] for cls in impostors}
     known.update({cls.name: cls for cls in impostors})
     try:
+        if absent := [cls.name for cls in impostors if discovery.skill(cls.name) is not cls]:
+            raise RuntimeError(f"the shipped {', '.join(absent)} cannot be replaced")
         yield
     finally:
         known.update(before)

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from agents import discovery
 from agents.skills.evaluation import claims
 from agents.skills.feature import leaktests
 from benchmarks.gate_honesty import frozen, report
 from benchmarks.gate_honesty.cases import Bench, Result
 from benchmarks.gate_honesty.defects import DEFECTS
+from benchmarks.gate_honesty.impostors import RandomSplit
+from benchmarks.gate_honesty.line import standing_in
 from benchmarks.gate_honesty.sets import SETS, cut
 from benchmarks.gate_honesty.threshold import ThresholdGate
 
@@ -79,6 +82,16 @@ def test_kept_rows_share_nothing_with_the_given(name: str) -> None:
     keys = [chosen.groups] if chosen.groups else [c for c in given.columns if c != chosen.target]
     left, right = (set(part[keys].itertuples(index=False, name=None)) for part in (given, kept))
     assert not left & right
+
+
+def test_an_impostor_stands_in_for_its_skill_and_is_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped_split = discovery.skill("data.split")
+    with standing_in(RandomSplit):
+        assert discovery.skill("data.split") is RandomSplit
+    assert discovery.skill("data.split") is shipped_split
+    monkeypatch.setattr(discovery, "skill", lambda name: shipped_split)
+    with pytest.raises(RuntimeError, match=r"shipped data\.split cannot be replaced"), standing_in(RandomSplit):
+        pytest.fail("the benchmark would count defects that are not there")
 
 
 def test_every_defect_changes_something_and_follows_its_seed() -> None:
