@@ -9,13 +9,12 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.gate_honesty import frozen, report
-from benchmarks.gate_honesty.cases import Bench
+from benchmarks.gate_honesty.cases import lines
 from benchmarks.gate_honesty.defects import DEFECTS
 from benchmarks.gate_honesty.peers import NEEDS, NotRun, automl, drift, make_environment
 from benchmarks.gate_honesty.sets import SETS
@@ -70,7 +69,7 @@ def _run(asked: argparse.Namespace) -> None:
     wanted = [(name, seed) for seed in asked.seeds for name in asked.sets if (name, seed) not in known]
     pairs = str(asked.out / "pairs") if asked.pairs else None
     with results.open("a", encoding="utf-8") as record, _pool(asked.jobs) as pool:
-        futures = {pool.submit(_cases, name, seed, tuple(asked.defects), pairs): (name, seed) for name, seed in wanted}
+        futures = {pool.submit(lines, name, seed, tuple(asked.defects), pairs): (name, seed) for name, seed in wanted}
         for future in as_completed(futures):
             record.writelines(line + "\n" for line in future.result())
             record.flush()
@@ -79,13 +78,6 @@ def _run(asked: argparse.Namespace) -> None:
 
 def _pool(jobs: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
-
-
-def _cases(name: str, seed: int, defects: tuple[str, ...], pairs: str | None) -> list[str]:
-    """In a process of its own: every case of one set and seed, as lines."""
-    with tempfile.TemporaryDirectory(prefix="gate-honesty-") as folder:
-        bench = Bench(name, seed, Path(folder) / "cases", Path(pairs) if pairs else None)
-        return [result.line() for result in bench.run(defects)]
 
 
 def _peers(asked: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -213,3 +214,10 @@ def _boasted(trip: Trip) -> dict[str, float]:
 def _written(rows: pd.DataFrame, path: Path) -> Path:
     rows.to_csv(path, index=False)
     return path
+
+
+def lines(name: str, seed: int, defects: tuple[str, ...], pairs: str | None = None) -> list[str]:
+    """Every case of one set and seed, as lines of JSON: the work of one process."""
+    with tempfile.TemporaryDirectory(prefix="gate-honesty-") as folder:
+        bench = Bench(name, seed, Path(folder) / "cases", Path(pairs) if pairs else None)
+        return [result.line() for result in bench.run(defects)]

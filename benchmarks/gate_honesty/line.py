@@ -8,6 +8,7 @@ child of the fork server: the same function, without the fork.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -202,9 +203,12 @@ class _Session:
         return "crashed", f"the session is {self.state.status} after {type(last).__name__}: {failed}"
 
     def _risks(self) -> str:
-        """What the skills warned of in the phase it ended in."""
+        """What the skills warned of in the phase it ended in, and what a risk review said."""
         last = next((e for e in reversed(self.events) if isinstance(e, ev.WorkReported)), None)
-        return "; ".join(last.warnings)[:600] if last else ""
+        told = list(last.warnings) if last else []
+        if profile := self.state.artifacts.get("risk-profile.json"):
+            told += json.loads(self.blobs.path(profile.sha256, sealed=False).read_text("utf-8"))["reasons"]
+        return "; ".join(told)[:600]
 
 
 def _report(runs: list[SkillRun]) -> dict[str, Any]:

@@ -67,16 +67,20 @@ class CrossValidator:
         """The metric on each fold, shape (folds,); NaN where a fold's rows leave it undefined."""
         import numpy as np
 
-        return np.array([self._score(candidate, params, fold) for fold in folds])
+        outcomes = self.outcomes(candidate, params, folds)
+        return np.array([score(outcome, self.problem.metric) for outcome in outcomes])
 
-    def _score(self, candidate: Candidate, params: Params, fold: Fold) -> float:
+    def outcomes(self, candidate: Candidate, params: Params, folds: Sequence[Fold]) -> list[Outcome]:
+        """What is predicted of each fold's test rows by a model of its other rows."""
+        return [self._outcome(candidate, params, fold) for fold in folds]
+
+    def _outcome(self, candidate: Candidate, params: Params, fold: Fold) -> Outcome:
         fit, test = self._prepared(fold)
         model = candidate.build(params, self.problem)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # slow convergence of a trial shows in its score
             model.fit(fit, self.target[fold.train])
-            outcome = outcome_of(model, test, self.target[fold.test], self.classes)
-        return score(outcome, self.problem.metric)
+            return outcome_of(model, test, self.target[fold.test], self.classes)
 
     def _prepared(self, fold: Fold) -> tuple[Any, Any]:
         kept = self._kept.get(id(fold))
