@@ -76,10 +76,11 @@ class Bench:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def clean(self, *, timed: bool) -> Result:
-        """A whole delivery of clean rows; what it claims beside what the kept rows say."""
+        """A whole delivery of clean rows; what it claims beside what the kept rows say. Should a person be asked, that
+        counts as stopped, and the person says yes: there must be a model for the deliveries to come."""
         trip = self._deliver(timed)
         figures = {}
-        if trip.verdict == "passed":
+        if "model-package.zip" in trip.files:
             figures = self._honesty(trip, self.kept)
         result = self._result("", "data", "with times" if timed else "", trip, self.given, figures)
         self._pair(result, self.given, None)
@@ -109,19 +110,19 @@ class Bench:
         more: dict[str, Any] = {"time": "recorded", "groups": None} if timed else {}
         if timed and self.set.groups:
             rows = rows.drop(columns=self.set.groups)
-        trip = self._through(Case(rows, "", more), folder)
+        trip = self._through(Case(rows, "", more), folder, approve=True)
         package = trip.files.get("model-package.zip")
         self._packages[timed] = (package, folder / "root" / "rows.csv") if package else None
         return trip
 
-    def _through(self, case: Case, folder: Path) -> Trip:
+    def _through(self, case: Case, folder: Path, *, approve: bool = False) -> Trip:
         root = folder / "root"
         root.mkdir(parents=True)
         case.rows.to_csv(root / "rows.csv", index=False)
         fields = {"groups": self.set.groups} | case.ticket
         ticket = Ticket(id=1, title=self.set.name, data="rows.csv", target=self.set.target, **fields)
         with standing_in(ShortSearch, *case.impostors):
-            return travel(ticket, shipped("ml-delivery"), folder / "work", root, self.seed)
+            return travel(ticket, shipped("ml-delivery"), folder / "work", root, self.seed, approve=approve)
 
     def _next(self, name: str, case: Case, *, timed: bool) -> Result:
         if timed not in self._packages:

@@ -63,8 +63,8 @@ def training_profile(profile: dict[str, Any], features: FeatureMap) -> dict[str,
 
 
 def promised(delivery: Delivery) -> dict[str, Any]:
-    """What the model is expected to reach on rows like these, in the ticket's metric; for numbers `explained` (r2), too:
-    labels that follow from nothing show there before they show in the size of an error."""
+    """What the model is expected to reach on rows like these, in the ticket's metric; for numbers also `explained` (r2),
+    where labels that follow from nothing show before they show in the size of an error."""
     scope, chosen = delivery.scope, delivery.log.chosen
     known = (chosen.mean, chosen.standard_error) if delivery.log.metric == scope.metric else None
     told: dict[str, Any] = {"metric": scope.metric, "higher_is_better": scope.higher_is_better}
