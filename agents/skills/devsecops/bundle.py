@@ -63,7 +63,7 @@ def training_profile(profile: dict[str, Any], features: FeatureMap) -> dict[str,
 
 
 def promised(delivery: Delivery) -> dict[str, Any]:
-    """What the model is expected to reach on rows like these, in the ticket's metric; for numbers also `explained` (r2),
+    """What the model is expected to reach on rows like these, in the ticket's metric; for numbers `explained` (r2) too,
     where labels that follow from nothing show before they show in the size of an error."""
     scope, chosen = delivery.scope, delivery.log.chosen
     known = (chosen.mean, chosen.standard_error) if delivery.log.metric == scope.metric else None
