@@ -6,7 +6,7 @@ import json
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from agents.skills.evaluation.scores import score, statistics
+from agents.skills.evaluation.scores import Outcome, score, statistics
 from agents.skills.shapes import FeatureMap, ScopeSpec
 from benchmarks.gate_honesty.defects import DEFECTS, Case, Defect, with_time
 from benchmarks.gate_honesty.impostors import ShortSearch
@@ -153,19 +153,10 @@ class Bench:
 
     def _honesty(self, trip: Trip, kept: pd.DataFrame) -> dict[str, float]:
         """What was claimed (the harness's figure) and what the model does on rows kept from everything."""
-        from agents.skills.data.tables import typed
-        from agents.skills.feature.transform import prepare_frame
-        from agents.skills.training.modelfile import load_model
-        from agents.skills.training.search import outcome_of
-
-        scope = ScopeSpec.model_validate_json(trip.files["scope.json"].read_text("utf-8"))
-        mapped = FeatureMap.model_validate_json(trip.files["feature-map.json"].read_text("utf-8"))
+        scope, outcome = delivered(trip.files, self.set.target, kept, self.folder)
         claimed = json.loads(trip.files["metrics.json"].read_text("utf-8"))["metrics"][scope.metric]
-        rows = typed(pd.read_csv(_written(kept, self.folder / "kept.csv"), dtype="object"), "kept")[0]
-        target = rows[self.set.target]
-        truth = target.astype(str).to_numpy() if scope.classes else target.to_numpy(dtype=np.float64)
-        outcome = outcome_of(load_model(trip.files["model.skops"]), prepare_frame(rows, mapped), truth, scope.classes)
-        drawn = np.random.default_rng(self.seed).multinomial(len(truth), np.full(len(truth), 1 / len(truth)), RESAMPLES)
+        rows = len(outcome.truth)
+        drawn = np.random.default_rng(self.seed).multinomial(rows, np.full(rows, 1 / rows), RESAMPLES)
         error = float(np.nanstd(statistics(outcome)[scope.metric](drawn.astype(np.float64))))
         return {
             "claimed": claimed["value"],
@@ -201,6 +192,20 @@ class Bench:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
+
+
+def delivered(files: Mapping[str, Path], target: str, kept: pd.DataFrame, folder: Path) -> tuple[ScopeSpec, Outcome]:
+    """The scope of a session whose artifacts are `files`, and what its model says of rows kept from it."""
+    from agents.skills.data.tables import typed
+    from agents.skills.feature.transform import prepare_frame
+    from agents.skills.training.modelfile import load_model
+    from agents.skills.training.search import outcome_of
+
+    scope = ScopeSpec.model_validate_json(files["scope.json"].read_text("utf-8"))
+    mapped = FeatureMap.model_validate_json(files["feature-map.json"].read_text("utf-8"))
+    rows = typed(pd.read_csv(_written(kept, folder / "kept.csv"), dtype="object"), "kept")[0]
+    truth = rows[target].astype(str).to_numpy() if scope.classes else rows[target].to_numpy(dtype=np.float64)
+    return scope, outcome_of(load_model(files["model.skops"]), prepare_frame(rows, mapped), truth, scope.classes)
 
 
 def _boasted(trip: Trip) -> dict[str, float]:
