@@ -119,6 +119,6 @@ def test_the_tables_count_what_was_stopped(tmp_path: Path) -> None:
     text = report.document(report.read(path), {"wine__1__clean__data": {"dataset_drift": True}}, None)
     assert "defects stopped: 1 of 2 (50.0%)" in text
     assert "clean runs falsely stopped: 1 of 2" in text
-    assert "| wine | 1 | +0.1000 | nan | 0.0500 | **no** |" in text
+    assert "| wine | 1 | +0.1000 | one seed | 0.0500 | **no** |" in text
     assert "- wine, seed 1: stale data" in text
     assert json.loads(rows[0].line())["figures"] == told
