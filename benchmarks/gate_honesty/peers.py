@@ -17,7 +17,7 @@ from benchmarks.gate_honesty.sets import SETS, RealSet, cut
 
 NEEDS = {
     "evidently": ("evidently", "pandas<3.1"),  # it breaks on 3.1
-    "flaml": ("flaml", "lightgbm", "scikit-learn", "pandas"),
+    "flaml": ("flaml[automl]",),
 }
 SCRIPTS = Path(__file__).parent / "peer_scripts"
 SECONDS = 20
