@@ -9,12 +9,12 @@ import argparse
 import json
 import os
 import sys
-import tempfile
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.gate_honesty import frozen, report
-from benchmarks.gate_honesty.cases import Bench
+from benchmarks.gate_honesty.cases import lines
 from benchmarks.gate_honesty.defects import DEFECTS
 from benchmarks.gate_honesty.peers import NEEDS, NotRun, automl, drift, make_environment
 from benchmarks.gate_honesty.sets import SETS
@@ -59,26 +59,25 @@ def _arguments() -> argparse.Namespace:
 
 
 def _run(asked: argparse.Namespace) -> None:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Read when the libraries load, so the workers are new interpreters: threads beyond the cores only wait.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
     results = asked.out / "cases.jsonl"
     rows = report.read(results) if results.exists() else []
     known = {(row["set"], row["seed"]) for row in rows}
     # Seed by seed over all sets: a run that is stopped has whole seeds.
     wanted = [(name, seed) for seed in asked.seeds for name in asked.sets if (name, seed) not in known]
     pairs = str(asked.out / "pairs") if asked.pairs else None
-    with results.open("a", encoding="utf-8") as record, ProcessPoolExecutor(asked.jobs) as pool:
-        futures = {pool.submit(_cases, name, seed, tuple(asked.defects), pairs): (name, seed) for name, seed in wanted}
+    with results.open("a", encoding="utf-8") as record, _pool(asked.jobs) as pool:
+        futures = {pool.submit(lines, name, seed, tuple(asked.defects), pairs): (name, seed) for name, seed in wanted}
         for future in as_completed(futures):
             record.writelines(line + "\n" for line in future.result())
             record.flush()
             print("done:", *futures[future], flush=True)
 
 
-def _cases(name: str, seed: int, defects: tuple[str, ...], pairs: str | None) -> list[str]:
-    """In a process of its own: every case of one set and seed, as lines."""
-    with tempfile.TemporaryDirectory(prefix="gate-honesty-") as folder:
-        bench = Bench(name, seed, Path(folder) / "cases", Path(pairs) if pairs else None)
-        return [result.line() for result in bench.run(defects)]
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
 
 
 def _peers(asked: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ child of the fork server: the same function, without the fork.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ Verdict = Literal["passed", "person", "refused", "crashed"]
 _STREAM = "s-honesty"
 _STARTED = datetime(2026, 11, 20, 9, tzinfo=UTC)
 _DIGEST = "a" * 64
+_PERSON = Actor(name="dana", channel="cli", verified_as="os:dana")
 
 
 class Here(ForkServer):
@@ -76,11 +78,14 @@ class Trip:
 
 @contextmanager
 def standing_in(*impostors: type[Skill[Any, Any]]) -> Iterator[None]:
-    """Let `impostors` take the place of the skills whose names they bear."""
-    known = discovery.skills()
+    """Let `impostors` take the place of the skills whose names they bear. Raises RuntimeError when they do not: a
+    benchmark that quietly ran the shipped skills would count defects that were never there."""
+    known = discovery.shipped()
     before = {cls.name: known[cls.name] for cls in impostors}
     known.update({cls.name: cls for cls in impostors})
     try:
+        if absent := [cls.name for cls in impostors if discovery.skill(cls.name) is not cls]:
+            raise RuntimeError(f"the shipped {', '.join(absent)} cannot be replaced")
         yield
     finally:
         known.update(before)
@@ -95,13 +100,22 @@ def shipped(name: str, until: str | None = None) -> PipelineDefinition:
     return pipeline.model_copy(update={"phases": kept})
 
 
-def travel(ticket: Ticket, pipeline: PipelineDefinition, folder: Path, root: Path, seed: int) -> Trip:
-    """Take the ticket, whose files lie below `root`, through `pipeline`; attempts and artifacts go below `folder`."""
-    return anyio.run(_Session(ticket, pipeline, folder, root, seed).run)
+def travel(
+    ticket: Ticket, pipeline: PipelineDefinition, folder: Path, root: Path, seed: int, *, approve: bool = False
+) -> Trip:
+    """Take the ticket, whose files lie below `root`, through `pipeline`; attempts and artifacts go below `folder`.
+
+    With `approve` a person who is asked says yes and it goes on; the verdict is that somebody was asked all the same.
+    """
+    return anyio.run(_Session(ticket, pipeline, folder, root, seed, approve=approve).run)
 
 
 class _Session:
-    def __init__(self, ticket: Ticket, pipeline: PipelineDefinition, folder: Path, root: Path, seed: int) -> None:
+    def __init__(
+        self, ticket: Ticket, pipeline: PipelineDefinition, folder: Path, root: Path, seed: int, *, approve: bool
+    ) -> None:
+        self.approve = approve
+        self.asked: tuple[Verdict, str] | None = None
         self.folder, self.blobs = folder, Blobs(folder / "artifacts")
         self.state: SessionState = initial(_STREAM)
         self.events: list[Event] = []
@@ -116,17 +130,23 @@ class _Session:
     async def run(self) -> Trip:
         began = time.perf_counter()
         self._say(self.start, "autopilot")
-        while self.state.status is Status.ACTIVE:
-            if self.state.effects:
+        while self.state.status in (Status.ACTIVE, Status.WAITING):
+            if self.state.status is Status.WAITING:
+                self.asked = self.asked or self._verdict()
+                if not self.approve:
+                    break
+                gate = next(each for each in self.state.gates.values() if each.status == "open")
+                self._say(cmd.DecideGate(gate=gate.id, decision="approve"), "operator", _PERSON)
+            elif self.state.effects:
                 self._receipt()
-                continue
-            started = [e for e in self.events if isinstance(e, ev.PhaseStarted)]
-            if len(started) == self.tried or not await self._work(started[-1]):
-                break
+            else:
+                started = [e for e in self.events if isinstance(e, ev.PhaseStarted)]
+                if len(started) == self.tried or not await self._work(started[-1]):
+                    break
         return self._trip(time.perf_counter() - began)
 
-    def _say(self, command: Command, sender: str) -> None:
-        actor = Actor(name=sender, channel="bus", verified_as=f"login:{sender}")
+    def _say(self, command: Command, sender: str, person: Actor | None = None) -> None:
+        actor = person or Actor(name=sender, channel="bus", verified_as=f"login:{sender}")
         stream = StreamId("default", "session", _STREAM)
         number = f"c-{len(self.events)}"
         outcome = handle(self.state, CommandEnvelope(number, stream, _STARTED, actor, sender, number, "", command))
@@ -181,6 +201,8 @@ class _Session:
         started = [e.phase for e in self.events if isinstance(e, ev.PhaseStarted)]
         common = {"measured": {k: dict(v) for k, v in state.measured.items()}, "files": files}
         verdict, reason = self._verdict()
+        if self.asked and verdict == "passed":
+            verdict, reason = self.asked
         return Trip(verdict, started[-1] if started else "", reason, **common, warnings=warnings, seconds=seconds)
 
     def _verdict(self) -> tuple[Verdict, str]:
@@ -199,9 +221,12 @@ class _Session:
         return "crashed", f"the session is {self.state.status} after {type(last).__name__}: {failed}"
 
     def _risks(self) -> str:
-        """What the skills warned of in the phase it ended in."""
+        """What the skills warned of in the phase it ended in, and what a risk review said."""
         last = next((e for e in reversed(self.events) if isinstance(e, ev.WorkReported)), None)
-        return "; ".join(last.warnings)[:600] if last else ""
+        told = list(last.warnings) if last else []
+        if profile := self.state.artifacts.get("risk-profile.json"):
+            told += json.loads(self.blobs.path(profile.sha256, sealed=False).read_text("utf-8"))["reasons"]
+        return "; ".join(told)[:600]
 
 
 def _report(runs: list[SkillRun]) -> dict[str, Any]:

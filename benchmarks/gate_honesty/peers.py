@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gate_honesty.sets import SETS, cut
+from benchmarks.gate_honesty.sets import SETS, RealSet, cut
 
 NEEDS = {
     "evidently": ("evidently", "pandas<3.1"),  # it breaks on 3.1
-    "flaml": ("flaml", "lightgbm", "scikit-learn", "pandas"),
+    "flaml": ("flaml[automl]",),
 }
 SCRIPTS = Path(__file__).parent / "peer_scripts"
 SECONDS = 20
@@ -54,17 +54,16 @@ def drift(home: Path, pairs: Path) -> dict[str, Any]:
 
 def automl(home: Path, names: Sequence[str], seeds: Sequence[int], folder: Path) -> list[dict[str, Any]]:
     """FLAML on the given rows of each set: what it claims, and what that model does on the kept rows."""
-    found = []
-    for name in names:
-        for seed in seeds:
-            given, kept = cut(SETS[name], seed)
-            for part, rows in (("given", given), ("kept", kept)):
-                folder.mkdir(parents=True, exist_ok=True)
-                rows.drop(columns=SETS[name].groups or []).to_csv(folder / f"{part}.csv", index=False)
-            task = "classification" if SETS[name].classes else "regression"
-            told = _run("flaml", home, [str(folder), SETS[name].target, task, str(SECONDS), str(seed)])
-            found.append({"set": name, "seed": seed, **told})
-    return found
+    return [{"set": name, "seed": seed, **flaml(home, SETS[name], seed, folder)} for name in names for seed in seeds]
+
+
+def flaml(home: Path, chosen: RealSet, seed: int, folder: Path) -> dict[str, Any]:
+    """`claimed`, `delivered` and `metric` of one set, whose rows are left in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, rows in zip(("given", "kept"), cut(chosen, seed), strict=True):
+        rows.drop(columns=chosen.groups or []).to_csv(folder / f"{part}.csv", index=False)
+    task = "classification" if chosen.classes else "regression"
+    return dict(_run("flaml", home, [str(folder), chosen.target, task, str(SECONDS), str(seed)]))
 
 
 def _run(peer: str, home: Path, arguments: Sequence[str]) -> Any:

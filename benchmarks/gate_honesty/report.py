@@ -115,9 +115,9 @@ def _honesty(clean: Sequence[Row]) -> list[str]:
     ]
     for name, pairs in sorted(differences(clean).items()):
         gaps, errors = [gap for gap, _ in pairs], [error for _, error in pairs]
-        spread = stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else float("nan")
+        spread = f"{stdev(gaps) / len(gaps) ** 0.5:.4f}" if len(gaps) > 1 else "one seed"
         holds = "yes" if abs(mean(gaps)) < mean(errors) else "**no**"
-        lines.append(f"| {name} | {len(gaps)} | {mean(gaps):+.4f} | {spread:.4f} | {mean(errors):.4f} | {holds} |")
+        lines.append(f"| {name} | {len(gaps)} | {mean(gaps):+.4f} | {spread} | {mean(errors):.4f} | {holds} |")
     return lines
 
 

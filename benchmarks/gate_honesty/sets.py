@@ -49,6 +49,11 @@ def _sklearn(name: str, target: str) -> pd.DataFrame:
     return frame.rename(columns={target.replace(" ", "_"): target})
 
 
+def packaged(name: str, target: str | None) -> pd.DataFrame:
+    """A packaged set as it comes: of scikit-learn when its `target` is named, else of statsmodels."""
+    return _sklearn(name, target) if target else _statsmodels(name)
+
+
 def _statsmodels(name: str) -> pd.DataFrame:
     from agents.skills.data.packaged import load_statsmodels
 

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from agents import discovery
 from agents.skills.evaluation import claims
 from agents.skills.feature import leaktests
 from benchmarks.gate_honesty import frozen, report
 from benchmarks.gate_honesty.cases import Bench, Result
 from benchmarks.gate_honesty.defects import DEFECTS
+from benchmarks.gate_honesty.impostors import RandomSplit
+from benchmarks.gate_honesty.line import standing_in
 from benchmarks.gate_honesty.sets import SETS, cut
 from benchmarks.gate_honesty.threshold import ThresholdGate
 
@@ -81,6 +84,16 @@ def test_kept_rows_share_nothing_with_the_given(name: str) -> None:
     assert not left & right
 
 
+def test_an_impostor_stands_in_for_its_skill_and_is_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped_split = discovery.skill("data.split")
+    with standing_in(RandomSplit):
+        assert discovery.skill("data.split") is RandomSplit
+    assert discovery.skill("data.split") is shipped_split
+    monkeypatch.setattr(discovery, "skill", lambda name: shipped_split)
+    with pytest.raises(RuntimeError, match=r"shipped data\.split cannot be replaced"), standing_in(RandomSplit):
+        pytest.fail("the benchmark would count defects that are not there")
+
+
 def test_every_defect_changes_something_and_follows_its_seed() -> None:
     import numpy as np
 
@@ -106,6 +119,6 @@ def test_the_tables_count_what_was_stopped(tmp_path: Path) -> None:
     text = report.document(report.read(path), {"wine__1__clean__data": {"dataset_drift": True}}, None)
     assert "defects stopped: 1 of 2 (50.0%)" in text
     assert "clean runs falsely stopped: 1 of 2" in text
-    assert "| wine | 1 | +0.1000 | nan | 0.0500 | **no** |" in text
+    assert "| wine | 1 | +0.1000 | one seed | 0.0500 | **no** |" in text
     assert "- wine, seed 1: stale data" in text
     assert json.loads(rows[0].line())["figures"] == told

@@ -73,8 +73,8 @@ def test_dates_filled_in_later_end_where_the_data_ends_and_planned_ones_do_not(b
     times = pd.Series(pd.date_range("2026-01-01", periods=300, freq="D"))
     later = (times + pd.Timedelta(20 + beyond, "D")).rename("closed")
     later = later.where(later <= times.max() + pd.Timedelta(beyond, "D"))
-    assert timetests.later_events(later, times).verdict == verdict
-    assert timetests.later_events((times - pd.Timedelta(3, "D")).rename("asked"), times).verdict == "ok"
+    assert timetests.later_events(later[:240], times[:240], times.max()).verdict == verdict
+    assert timetests.later_events((times - pd.Timedelta(3, "D")).rename("asked"), times, times.max()).verdict == "ok"
 
 
 def test_groups_and_times_on_both_sides_are_found() -> None:

@@ -215,11 +215,13 @@ def test_what_is_raised_asks_a_person_and_has_a_mitigation(tmp_path: Path, chang
     assert raised["title"] in text
 
 
-def test_a_hard_slice_is_noted_and_not_raised(tmp_path: Path) -> None:
-    """Close calls are hard for any model: only clearly less than the baseline is a failure."""
+@pytest.mark.parametrize("half", [0.1, 0.04])
+def test_a_hard_slice_is_noted_and_not_raised(tmp_path: Path, half: float) -> None:
+    """Close calls are hard for any model, and the worst of 60 slices looks bad by chance: only clearly less than the
+    baseline is a failure."""
 
     def worse(record: dict[str, Any]) -> None:
-        record["metrics.json"]["slices"]["worst"][0] |= {"clearly_worse": True, "gain": interval(-0.05, 0.1)}
+        record["metrics.json"]["slices"]["worst"][0] |= {"clearly_worse": True, "gain": interval(-0.05, half)}
 
     output, found, _ = profile(tmp_path, changed(worse))
     assert figures(output)["tier"] == 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from math import hypot
 from typing import Any
 
@@ -62,23 +63,28 @@ def training_profile(profile: dict[str, Any], features: FeatureMap) -> dict[str,
 
 
 def promised(delivery: Delivery) -> dict[str, Any]:
-    """What the model is expected to reach on rows like these: the hold-out's figure and the cross-validated one,
-    weighted by their variances, or the hold-out's alone where the two do not agree (2.5 standard errors)."""
-    held, chosen = delivery.value, delivery.log.chosen
+    """What the model is expected to reach on rows like these, in the ticket's metric; for numbers `explained` (r2) too,
+    where labels that follow from nothing show before they show in the size of an error."""
+    scope, chosen = delivery.scope, delivery.log.chosen
+    known = (chosen.mean, chosen.standard_error) if delivery.log.metric == scope.metric else None
+    told: dict[str, Any] = {"metric": scope.metric, "higher_is_better": scope.higher_is_better}
+    told |= _expected(delivery.value, known)
+    if not scope.classes and scope.metric != "r2" and (crossed := delivery.crossed.get("r2")):
+        told["explained"] = _expected(delivery.metrics["metrics"]["r2"], (crossed["value"], crossed["se"]))
+    return told
+
+
+def _expected(held: Mapping[str, float], crossed: tuple[float, float] | None) -> dict[str, float]:
+    """The hold-out's figure and the cross-validated one (value, standard error), weighted by their variances, or the
+    hold-out's alone where the two do not agree (2.5 standard errors)."""
     parts = [(float(held["value"]), max(float(held["se"]), 1e-6))]
-    crossed = (chosen.mean, max(chosen.standard_error, 1e-6))
-    if delivery.log.metric == delivery.scope.metric and abs(crossed[0] - parts[0][0]) <= 2.5 * hypot(
-        crossed[1], parts[0][1]
-    ):
-        parts.append(crossed)
+    if crossed is not None:
+        value, error = crossed[0], max(crossed[1], 1e-6)
+        if abs(value - parts[0][0]) <= 2.5 * hypot(error, parts[0][1]):
+            parts.append((value, error))
     weights = [1 / error**2 for _, error in parts]
-    value = sum(weight * each for weight, (each, _) in zip(weights, parts, strict=True)) / sum(weights)
-    return {
-        "metric": delivery.scope.metric,
-        "higher_is_better": delivery.scope.higher_is_better,
-        "value": value,
-        "se": (1 / sum(weights)) ** 0.5,
-    }
+    mean = sum(weight * each for weight, (each, _) in zip(weights, parts, strict=True)) / sum(weights)
+    return {"value": mean, "se": (1 / sum(weights)) ** 0.5}
 
 
 def baseline_package(package: Package, baseline: bytes) -> bytes:

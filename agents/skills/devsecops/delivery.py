@@ -38,6 +38,8 @@ class Delivery:
     """What spoilt rows did to the figures; empty in a pipeline without `evaluation.stress`."""
     fairness: Mapping[str, Any]
     """The groups of people compared; empty in a pipeline without `evaluation.fairness`."""
+    crossed: Mapping[str, Mapping[str, float]]
+    """Metrics of cross-validation as the harness found them; empty in a pipeline without `evaluation.audit`."""
     acceptance: tuple[str, ...]
     measured: Mapping[str, Mapping[str, float]]
     digests: Mapping[str, str]
@@ -111,6 +113,7 @@ def read_delivery(context: SkillContext) -> Delivery:
         risk=_if_there(context, "risk-profile.json"),
         robustness=_if_there(context, "robustness.json"),
         fairness=_if_there(context, "fairness.json"),
+        crossed=_if_there(context, "claims-audit.json").get("crossed", {}),
         acceptance=context.acceptance,
         measured=context.measured,
         digests=digests,

@@ -57,9 +57,10 @@ class EvaluationAudit(Skill[Parameters, SkillOutput]):
         tables = check_tables(dataset, train, holdout, labels)
         division = check_division(train, holdout, claims.split, context.ticket)
         rows = read_rows(context.path("train.parquet"), claims.features, claims.scope)
-        checks = (tables, division, *check_training(claims, rows, context.seconds, context.progress))
+        again, crossed = check_training(claims, rows, context.seconds, context.progress)
+        checks = (tables, division, *again)
         found = sentences(checks)
-        context.write_json("claims-audit.json", as_json(checks))
+        context.write_json("claims-audit.json", as_json(checks, crossed))
         context.write_text("claims-audit.md", _document(checks, context.ticket))
         return SkillOutput(
             summary=f"{len(checks)} checks, {len(found)} claims that do not hold",

@@ -6,12 +6,13 @@ wrote: tables are compared with the sealed dataset, the model and its cross-vali
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isclose
 from typing import TYPE_CHECKING, Any
 
 from agents.skill import SkillError
+from agents.skills.evaluation.scores import Outcome, statistics
 from agents.skills.shapes import (
     GROUP_COLUMN,
     ROW_COLUMN,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 SAME = 1e-9
 """Relative difference up to which a cross-validated mean counts as the one that was claimed."""
+RESAMPLES = 200
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,14 @@ class Claims:
 
 def check_training(
     claims: Claims, rows: TrainingRows, seconds: float, progress: Callable[[str], None]
-) -> tuple[Check, Check]:
+) -> tuple[tuple[Check, Check], dict[str, dict[str, float]]]:
     """The delivered model and its cross-validated score, made again from the training rows and the chosen settings.
 
     The same rows, settings and seed give the same bytes and the same mean. A score from the rows the model was fitted
     to, or from columns chosen with a look at the rows it is scored on, is another number; a model that saw other rows
     has other bytes.
+
+    Beside the checks: every metric of cross-validation, `value` and `se`, as the harness found it.
     """
     from threadpoolctl import threadpool_limits
 
@@ -151,7 +155,7 @@ def check_training(
         raise SkillError(f"experiment-log.json: the settings of its {kind} model are not its own", "train again")
     progress(f"{chosen.model}: cross-validating and fitting again")
     with threadpool_limits(limits=1):
-        mean = experiment.score_again(candidate, chosen.parameters)
+        mean, outcome = experiment.score_again(candidate, chosen.parameters)
         again = digest(experiment.fit(candidate.build(chosen.parameters, experiment.problem)))
     problems: list[str] = []
     if not isclose(mean, chosen.mean, rel_tol=SAME, abs_tol=SAME):
@@ -161,7 +165,22 @@ def check_training(
     for what, found in (("experiment-log.json names", log.model_sha256), ("model.skops is", claims.model_sha256)):
         if found != again:
             problems.append(f"{what} {found[:12]}; its settings on the training rows give {again[:12]}")
-    return score, Check("delivered model", f"{chosen.model}: fitted again on the training rows", tuple(problems))
+    model = Check("delivered model", f"{chosen.model}: fitted again on the training rows", tuple(problems))
+    return (score, model), _crossed(outcome, claims.plan.seed)
+
+
+def _crossed(outcome: Outcome, seed: int) -> dict[str, dict[str, float]]:
+    """Every metric that is defined on `outcome`, with its standard error by bootstrap."""
+    import numpy as np
+
+    rows = len(outcome.truth)
+    drawn = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES).astype(np.float64)
+    found = {}
+    for name, statistic in statistics(outcome).items():
+        value, error = float(statistic(np.ones((1, rows)))[0]), float(np.nanstd(statistic(drawn)))
+        if np.isfinite(value) and np.isfinite(error):
+            found[name] = {"value": value, "se": error}
+    return found
 
 
 def sentences(checks: tuple[Check, ...]) -> list[str]:
@@ -169,9 +188,10 @@ def sentences(checks: tuple[Check, ...]) -> list[str]:
     return [f"{check.name}: {problem}" for check in checks for problem in check.problems]
 
 
-def as_json(checks: tuple[Check, ...]) -> dict[str, Any]:
+def as_json(checks: tuple[Check, ...], crossed: Mapping[str, Any]) -> dict[str, Any]:
     """The content of `claims-audit.json`."""
     return {
+        "crossed": dict(crossed),
         "findings": len(sentences(checks)),
         "checks": [
             {"check": each.name, "looked_at": each.looked_at, "problems": list(each.problems)} for each in checks

@@ -98,10 +98,11 @@ def _of_time(
     from agents.skills.feature import timetests
 
     ordered = train.sort_values([time, ROW_COLUMN], kind="stable")
+    newest = max(train[time].max(), holdout[time].max())
     found = [timetests.order(train, holdout, time)]
     for column in mapped.columns:
         if column.kind == "datetime":
-            found.append(timetests.later_events(ordered[column.name], ordered[time]))
+            found.append(timetests.later_events(ordered[column.name], ordered[time], newest))
         else:
             found.append(timetests.knows_next(ordered[column.name], ordered[TARGET_COLUMN], scope.classes))
     return found

@@ -40,18 +40,19 @@ def order(train: pd.DataFrame, holdout: pd.DataFrame, time: str) -> Finding:
     return Finding("order of time", "rows", share, 0.0, verdict, "training rows as new as the hold-out's")
 
 
-def later_events(series: pd.Series[Any], times: pd.Series[Any]) -> Finding:
+def later_events(series: pd.Series[Any], times: pd.Series[Any], newest: Any) -> Finding:
     """Share of rows whose date in this column lies after the row's own time.
 
-    Recorded events end where the data ends: a column of dates after their rows that never go past the newest row was
-    filled in later, and was not known then. Planned dates do go past it, so they are a warning only.
+    Recorded events end where the data ends: a column of dates after their rows that never go past the `newest` row of
+    all, hold-out rows among them, was filled in later, and was not known then. Planned dates do go past it, so they are
+    a warning only.
     """
     known = series.notna() & times.notna()
     after = known & (series > times)
     share = float(after.sum() / max(1, int(known.sum())))
     verdict: Verdict = "ok"
     if share > LATER:
-        verdict = "suspect" if series[known].max() <= times.max() else "warning"
+        verdict = "suspect" if series[known].max() <= newest else "warning"
     return Finding("later event", str(series.name), share, LATER, verdict, "rows whose date lies after their own time")
 
 

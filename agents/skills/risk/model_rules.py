@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import hypot
+from statistics import NormalDist
 
 from agents.skills.risk.record import Record
 from agents.skills.risk.register import Risk
@@ -124,10 +125,12 @@ def _overfitting(record: Record) -> Risk:
 
 
 def _weak_slice(record: Record) -> Risk:
-    """A hard slice is not a failure (close calls are hard for any model); one that does worse than no model is."""
+    """A hard slice is not a failure (close calls are hard for any model); one that does worse than no model is, by more
+    than the worst of as many slices does by chance (Bonferroni, 95 %)."""
     slices = record.metrics.get("slices", {})
     worse = [part for part in slices.get("worst", []) if part["clearly_worse"]]
-    harmed = [part for part in worse if part["gain"]["upper"] < 0]
+    errors = NormalDist().inv_cdf(1 - 0.025 / max(1, slices.get("judged", 1)))
+    harmed = [part for part in worse if part["gain"]["value"] + errors * part["gain"]["se"] < 0]
     shown = harmed or worse
     evidence = f"metrics.json: {slices.get('judged', 0)} slices judged, none clearly worse than the whole"
     if shown:

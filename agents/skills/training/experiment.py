@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.skill import LimitError
-from agents.skills.evaluation.scores import Outcome, score
+from agents.skills.evaluation.scores import Outcome, joined, score
 from agents.skills.feature.transform import build_transformer
 from agents.skills.shapes import ExperimentLog, ExperimentPlan, FeatureMap, ScopeSpec, Trial
 from agents.skills.training.candidates import CATALOGUE, LINEAR, Candidate, Params, Problem, baseline, share_trials
@@ -157,12 +157,14 @@ class Experiment:
             warnings=self._warnings(Searched((), {}, 0, cut=False), reproducible=model == twice),
         )
 
-    def score_again(self, candidate: Candidate, params: Params) -> float:
-        """The mean of the metric over the comparison folds, as the log of an experiment states it."""
+    def score_again(self, candidate: Candidate, params: Params) -> tuple[float, Outcome]:
+        """The mean of the metric over the comparison folds, as the log of an experiment states it, and what was
+        predicted of every row of their first partition by a model that had not seen it."""
         import numpy as np
 
-        scores = self.validator.scores(candidate, params, self.comparison)
-        return float(np.nanmean(scores))
+        outcomes = self.validator.outcomes(candidate, params, self.comparison)
+        mean = float(np.nanmean([score(outcome, self.problem.metric) for outcome in outcomes]))
+        return mean, joined(outcomes[: len(outcomes) // self.repeats])
 
     def fit(self, model: Any) -> bytes:
         """Fit transformer and model on all rows; the bytes of their skops file."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from math import hypot
 from typing import TYPE_CHECKING, Any
 
-from agents.skills.evaluation.scores import score, statistics
+from agents.skills.evaluation.scores import Outcome, score, statistics
 from agents.skills.shapes import TARGET_COLUMN
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from agents.skills.evaluation.scores import Floats
     from agents.skills.training.inuse import Package
 
-FALL = 3.0
+FALL = 2.75
 """Standard errors below its promise from which the model in use has fallen."""
 
 RESAMPLES = 200
@@ -50,7 +52,8 @@ class Standing:
 
 def standing(package: Package, train: pd.DataFrame, seed: int) -> Standing | None:
     """The model in use on the newer training rows (features and `__target__`); None when the package, of a time before
-    promises were kept in it, does not say what to expect, or the metric is undefined on these rows."""
+    promises were kept in it, does not say what to expect, or the metric is undefined on these rows. Where more than one
+    metric was promised, the one that has fallen most."""
     import numpy as np
     from threadpoolctl import threadpool_limits
 
@@ -66,15 +69,25 @@ def standing(package: Package, train: pd.DataFrame, seed: int) -> Standing | Non
     truth = target.astype(str).to_numpy() if package.scope.classes else target.to_numpy(dtype=np.float64)
     with threadpool_limits(limits=1):
         outcome = outcome_of(model, prepare_frame(train, package.features), truth, package.scope.classes)
-    metric = str(promised["metric"])
-    found = score(outcome, metric)
+    promises = [(str(promised["metric"]), bool(promised["higher_is_better"]), promised)]
+    if explained := promised.get("explained"):
+        promises.append(("r2", True, explained))
     rows = len(truth)
     drawn = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES).astype(np.float64)
+    found = [_beside(outcome, metric, promise, drawn, higher=higher) for metric, higher, promise in promises]
+    return max((each for each in found if each is not None), key=lambda each: each.errors, default=None)
+
+
+def _beside(
+    outcome: Outcome, metric: str, promise: Mapping[str, float], drawn: Floats, *, higher: bool
+) -> Standing | None:
+    """One metric on the newer rows beside its promise; `drawn` says how often each resample has each row."""
+    import numpy as np
+
+    found = score(outcome, metric)
     error = float(np.nanstd(statistics(outcome)[metric](drawn)))
     if not (np.isfinite(found) and np.isfinite(error)):
         return None
-    worse = (promised["value"] - found) * (1 if promised["higher_is_better"] else -1)
-    total = max(hypot(error, promised["se"]), 1e-9)
-    return Standing(
-        metric, float(promised["value"]), float(promised["se"]), found, error, worse / total, worse / total > FALL
-    )
+    worse = (promise["value"] - found) * (1 if higher else -1)
+    errors = worse / max(hypot(error, promise["se"]), 1e-9)
+    return Standing(metric, float(promise["value"]), float(promise["se"]), found, error, errors, errors > FALL)
