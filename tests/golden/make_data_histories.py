@@ -1,4 +1,4 @@
-"""Records sessions of the shipped pipelines `data-onboarding` and `retrain`.
+"""Records sessions of the shipped pipelines `data-onboarding`, `retrain` and `release`.
 
     python -m tests.golden.make_data_histories
 
@@ -45,6 +45,18 @@ RETRAIN = Ticket(
     budget=Budget(usd=5.0, minutes=30.0),
     requester="Alice",
 )
+RELEASE = Ticket(
+    id=12,
+    title="Malignant tumours into service",
+    labels=("Task", "auto"),
+    pipeline="release",
+    data="data/autumn.csv",
+    model="models/in-use.zip",
+    package="models/model-package.zip",
+    risk=RiskLevel.MEDIUM,
+    budget=Budget(usd=5.0, minutes=30.0),
+    requester="Alice",
+)
 
 
 class OnboardingRecorder(Recorder):
@@ -56,6 +68,8 @@ class OnboardingRecorder(Recorder):
         "risk-review": {"risk.tier": 1.0, "risk.veto": 0.0},
     }
     checked, gate, signs = "extraction", "risk-review", "onboarding"
+    bad: ClassVar[Mapping[str, float]] = {"data__rows": 0.0}
+    """What makes the phase `checked` fail its criteria."""
 
     def start(self, pipeline: PipelineDefinition) -> None:
         command = cmd.StartSession(
@@ -100,6 +114,23 @@ class RetrainRecorder(OnboardingRecorder):
     checked, gate, signs = "preparation", "deployment", "deployment"
 
 
+class ReleaseRecorder(OnboardingRecorder):
+    """Played on a delivered package that takes the place of the one in use."""
+
+    ticket = RELEASE
+    figures: ClassVar[Mapping[str, Mapping[str, float]]] = {
+        "verification": {"release.verified": 1.0},
+        "components": {
+            "advisories.current": 1.0, "advisories.age_days": 0.5, "advisories.known": 0.0, "advisories.unchecked": 0.0,
+        },
+        "dev": {"release.dev_failed": 0.0},
+        "staging": {"release.staging_failed": 0.0, "release.staging_p95_ms": 12.0, "release.way_back_seconds": 0.02},
+        "production": {"release.production_failed": 0.0, "release.production_breach": 0.0},
+    }  # fmt: skip
+    checked, gate, signs = "components", "staging", "production"
+    bad: ClassVar[Mapping[str, float]] = {"advisories__current": 0.0}
+
+
 def record(kind: type[OnboardingRecorder], pipeline: PipelineDefinition) -> Recorder:
     """An agent that fails, too few rows, a signature that fails, every turn of a gate, and a rollback taken back."""
     tape = kind()
@@ -108,7 +139,7 @@ def record(kind: type[OnboardingRecorder], pipeline: PipelineDefinition) -> Reco
     tape.failure(FailureClass.AGENT, "the file server was away")
     tape.timer(cmd.StartRetry)
     tape.until(tape.checked)
-    tape.phase(data__rows=0.0)
+    tape.phase(**tape.bad)
     assert tape.state.status is Status.BLOCKED
     tape.operator(cmd.RetryPhase(reason="the export was empty"), ERIK)
     tape.until(tape.gate)
@@ -167,7 +198,7 @@ def record_aborted(kind: type[OnboardingRecorder], pipeline: PipelineDefinition)
 
 STORIES: dict[Path, Callable[[PipelineDefinition], Recorder]] = {
     HERE / f"{kind.ticket.pipeline}{part}.history.jsonl": partial(story, kind)
-    for kind in (OnboardingRecorder, RetrainRecorder)
+    for kind in (OnboardingRecorder, RetrainRecorder, ReleaseRecorder)
     for part, story in (("", record), (".aborted", record_aborted))
 }
 
