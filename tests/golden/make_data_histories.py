@@ -45,14 +45,14 @@ RETRAIN = Ticket(
     budget=Budget(usd=5.0, minutes=30.0),
     requester="Alice",
 )
-
 RELEASE = Ticket(
     id=12,
-    title="Malignant tumours, to production",
+    title="Malignant tumours into service",
     labels=("Task", "auto"),
     pipeline="release",
-    data="data/visits.csv",
-    model="models/delivered",
+    data="data/autumn.csv",
+    model="models/in-use.zip",
+    package="models/model-package.zip",
     risk=RiskLevel.MEDIUM,
     budget=Budget(usd=5.0, minutes=30.0),
     requester="Alice",
@@ -67,9 +67,9 @@ class OnboardingRecorder(Recorder):
         "extraction": {"data.rows": 569.0},
         "risk-review": {"risk.tier": 1.0, "risk.veto": 0.0},
     }
-    weak: ClassVar[Mapping[str, float]] = {"data__rows": 0.0}
-    """What the criteria of `checked` refuse."""
     checked, gate, signs = "extraction", "risk-review", "onboarding"
+    bad: ClassVar[Mapping[str, float]] = {"data__rows": 0.0}
+    """What makes the phase `checked` fail its criteria."""
 
     def start(self, pipeline: PipelineDefinition) -> None:
         command = cmd.StartSession(
@@ -115,18 +115,20 @@ class RetrainRecorder(OnboardingRecorder):
 
 
 class ReleaseRecorder(OnboardingRecorder):
-    """Played on a delivered package."""
+    """Played on a delivered package that takes the place of the one in use."""
 
     ticket = RELEASE
     figures: ClassVar[Mapping[str, Mapping[str, float]]] = {
         "verification": {"release.verified": 1.0},
-        "components": {"advisories.current": 1.0, "advisories.known": 0.0, "advisories.unchecked": 0.0},
+        "components": {
+            "advisories.current": 1.0, "advisories.age_days": 0.5, "advisories.known": 0.0, "advisories.unchecked": 0.0,
+        },
         "dev": {"release.dev_failed": 0.0},
-        "staging": {"release.staging_failed": 0.0, "release.way_back_seconds": 2.5},
+        "staging": {"release.staging_failed": 0.0, "release.staging_p95_ms": 12.0, "release.way_back_seconds": 0.02},
         "production": {"release.production_failed": 0.0, "release.production_breach": 0.0},
-    }
-    weak: ClassVar[Mapping[str, float]] = {"release__verified": 0.0}
-    checked, gate, signs = "verification", "staging", "production"
+    }  # fmt: skip
+    checked, gate, signs = "components", "staging", "production"
+    bad: ClassVar[Mapping[str, float]] = {"advisories__current": 0.0}
 
 
 def record(kind: type[OnboardingRecorder], pipeline: PipelineDefinition) -> Recorder:
@@ -137,7 +139,7 @@ def record(kind: type[OnboardingRecorder], pipeline: PipelineDefinition) -> Reco
     tape.failure(FailureClass.AGENT, "the file server was away")
     tape.timer(cmd.StartRetry)
     tape.until(tape.checked)
-    tape.phase(**tape.weak)
+    tape.phase(**tape.bad)
     assert tape.state.status is Status.BLOCKED
     tape.operator(cmd.RetryPhase(reason="the export was empty"), ERIK)
     tape.until(tape.gate)

@@ -77,7 +77,7 @@ def test_the_default_pipeline_is_the_one_that_was_always_recorded() -> None:
     recorded = PipelineDefinition.model_validate(started["data"]["pipeline"])
     now = load("ml-delivery")
     assert now.version == 3
-    added = {"validation": ("skills", "artifacts", "checklist"), "risk-review": ("skills", "artifacts")}
+    added = {"validation": ("skills", "artifacts", "checklist", "criteria"), "risk-review": ("skills", "artifacts")}
     added["deployment"] = added["risk-review"]
     for before, phase in zip(recorded.phases, now.phases, strict=True):
         same = {name: getattr(before, name) for name in added.get(phase.name, ())}

@@ -20,7 +20,9 @@ from agents.skills.evaluation.predict import EvaluationPredict
 from agents.skills.feature.leakage import FeatureLeakage
 from agents.skills.feature.pipeline import FeaturePipeline
 from agents.skills.lead.discover import LeadDiscover
+from agents.skills.lead.estimate import LeadEstimate
 from agents.skills.lead.kickoff import LeadKickoff
+from agents.skills.lead.kpis import LeadKpis
 from agents.skills.lead.opportunity import LeadOpportunity
 from agents.skills.lead.scope import LeadScope
 from agents.skills.risk.profile import RiskProfile
@@ -59,7 +61,7 @@ USAGE = {"wall_seconds": 20.0, "cpu_seconds": 30.0, "usd": 0.000834, "tokens": 0
 VOTE = asked(VOTES)
 CULTIVAR = asked(WINE)
 UNEMPLOYMENT = asked(ECONOMY, BODY.replace("20 %", "1.4"))
-BEGINNING = (LeadOpportunity, LeadDiscover, RiskReadiness, LeadScope, LeadKickoff)
+BEGINNING = (LeadOpportunity, LeadDiscover, RiskReadiness, LeadScope, LeadEstimate, LeadKpis, LeadKickoff)
 DELIVERY = (
     DataSource, DataExtract, DataContract, DataQuality, DataSplit, DataProfile, FeaturePipeline, FeatureLeakage,
     TrainingPlan, TrainingTrain, EvaluationPredict, EvaluationMeasure, RiskProfile, DevsecopsPackage,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.data.markdown import cell, table
+from agents.skills.data.markdown import cell, origin_note, table
 from agents.skills.devsecops.osv import Database, Hit, read_database
 from schemas.values import Measurement, Mode, Role, TickedItem
 
@@ -122,7 +122,7 @@ def _document(context: SkillContext, report: dict[str, Any], hits: Sequence[Hit]
     header = ("component", "version", "advisory", "also", "severity", "repaired in", "what it is")
     age = "–" if report["age_days"] is None else f"{report['age_days']:.1f} days (at most {report['max_days']:g})"
     lines = [
-        f"# Advisories: {cell(context.ticket.title, 300)}", "", verdict, "",
+        f"# Advisories: {cell(context.ticket.title, 300)}", "", *origin_note(context.ticket), verdict, "",
         *table(("database", "records", "newest record", "age"),
                [(report["database"] or "none", report["records"], report["newest"] or "–", age)]),
         "", *(table(header, rows, 200) if rows else ["No advisory is about a component listed here."]), "",

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.data.markdown import cell, figure, table
+from agents.skills.data.markdown import cell, figure, origin_note, table
 from agents.skills.lead.history import FEW, capacity, estimate, read_history
 from schemas.values import Measurement, Mode, Role, TickedItem
 
@@ -47,7 +47,12 @@ class LeadEstimate(Skill[Parameters, SkillOutput]):
         if history is None:
             warnings.append("no history was at hand: this agent runs where the record's history.json is not")
         measured = [Measurement(scope="estimate", name="sessions", value=float(found["completed"]))]
-        measured += [Measurement(scope="estimate", name=name, value=figures[name]["most"]) for name in figures]
+        if figures:
+            measured += [
+                Measurement(scope="estimate", name="usd", value=figures["usd"]["most"]),
+                Measurement(scope="estimate", name="minutes", value=figures["minutes"]["most"]),
+                Measurement(scope="estimate", name="days", value=figures["days"]["most"]),
+            ]
         said = ", ".join(f"{figures[name]['most']:.3g} {unit}" for name, unit in UNITS.items() if name in figures)
         return SkillOutput(
             summary=f"from {found['completed']} completed sessions: "
@@ -68,7 +73,7 @@ def _document(context: SkillContext, report: dict[str, Any]) -> str:
     ]  # fmt: skip
     room = report["capacity"]
     lines = [
-        f"# Estimate: {cell(context.ticket.title, 300)}", "",
+        f"# Estimate: {cell(context.ticket.title, 300)}", "", *origin_note(context.ticket),
         f"From {report['completed']} completed sessions of `{cell(report['pipeline'])}`"
         + ("." if report["enough"] else f": **too few for an estimate** (at least {FEW}); what there is, as it was:"),
         "", *(table(("what", "least", "half below", "8 in 10 below", "most", "held"), rows) if rows else ["None."]),
