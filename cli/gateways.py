@@ -6,6 +6,7 @@ import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -18,6 +19,9 @@ from cli.settings import Settings
 from schemas.ids import short_token
 from schemas.values import Sender
 from workspace.blobs import Blobs
+
+if TYPE_CHECKING:
+    from agents.llm.providers.port import Provider
 
 GATEWAY = "gateway"
 """What the component is called, as a command and among what `up` runs."""
@@ -43,6 +47,24 @@ def model_key(settings: Settings) -> str | None:
     return key
 
 
+def provider_of(settings: Settings, key: str | None) -> Provider:
+    """The way to the endpoint that the settings name. Raises CliError for a `model_class` that is none, ImportError
+    without the extra `llm`, ValueError without an endpoint."""
+    if settings.model_base_url is None:
+        raise ValueError("no endpoint is named")
+    if settings.model_class is None:
+        from agents.llm.providers.openai_compatible import OpenAICompatible
+
+        return OpenAICompatible(settings.model_base_url, key, settings.model_output_limit)
+    from agents.llm.providers.langchain_chat import LangchainChat, chat_class
+
+    try:
+        make = chat_class(settings.model_class)
+    except ValueError as problem:
+        raise CliError(f"model_class: {problem}") from problem
+    return LangchainChat(make, settings.model_class, settings.model_base_url, key)
+
+
 def _name(directory: Path) -> str:
     """Kept over restarts: a call that this gateway no longer waits for is then known to be lost."""
     directory.mkdir(mode=0o700, exist_ok=True)
@@ -60,14 +82,13 @@ async def model_gateway(home: Home, settings: Settings, server: Server) -> Async
         raise CliError("no model is set: name model_base_url and model_name in config.yaml (see docs/llm.md)")
     try:
         from agents.llm.gateway import Gateway
-        from agents.llm.providers.openai_compatible import OpenAICompatible
+
+        provider = provider_of(settings, model_key(settings))
     except ImportError as problem:
         raise CliError(
             "asking a language model needs the extra: pip install 'agenticops-value-train[llm]'"
         ) from problem
-    key = model_key(settings)
     with home.asking_models("a model gateway"):
-        provider = OpenAICompatible(settings.model_base_url, key, settings.model_output_limit)
         try:
             async with await connect(server.login(Sender.GATEWAY.value), name=GATEWAY) as bus:
                 gateway = Gateway(

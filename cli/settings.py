@@ -161,6 +161,10 @@ class Settings(BaseSettings):
     model_output_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """What the endpoint calls the most tokens of a reply: the newest hosted models want `max_completion_tokens`."""
 
+    model_class: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
+    """A chat model of langchain-core (`langchain_anthropic:ChatAnthropic`) that is asked instead of the `openai` SDK,
+    with `model_base_url`, `model_name` and the key. Installed by you; only the gateway imports it."""
+
     @field_validator("model_base_url")
     @classmethod
     def _endpoint(cls, url: str | None) -> str | None:
@@ -176,6 +180,8 @@ class Settings(BaseSettings):
     def _one_model(self) -> Self:
         if (self.model_base_url is None) != (self.model_name is None):
             raise ValueError("model_base_url and model_name belong together: set both, or neither")
+        if self.model_class is not None and self.model_base_url is None:
+            raise ValueError("model_class says how an endpoint is asked, and none is named: set model_base_url, too")
         if self.model_key is not None and self.model_key_file is not None:
             raise ValueError("the model's key comes from VALUETRAIN_MODEL_KEY or model_key_file, not from both")
         return self

@@ -1,6 +1,6 @@
 """`make eval`: how many of the code tickets here the configured model solves, over several runs.
 
-    python -m benchmarks.tickets [--runs N] [--home DIR] [NAME …]
+    python -m benchmarks.tickets [--runs N] [--home DIR] [--output FILE] [NAME …]
 
 Endpoint, model and prices are those of the home's `config.yaml` and `policy.yaml` (and `VALUETRAIN_…`). Each run drives
 all tickets through the whole system in a scratch repository. A ticket is solved if its change waits for a person at the
@@ -31,6 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make eval", description="Measure the configured model on code tickets.")
     parser.add_argument("--runs", type=int, default=3, help="how often all tickets are driven [3]")
     parser.add_argument("--home", type=Path, default=Path(".valuetrain"), help="where endpoint and prices are set")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help=f"where the runs are written as JSON [{OUTPUT}]")
     parser.add_argument("names", nargs="*", metavar="NAME", help="tickets [all]")
     options = parser.parse_args()
     if options.runs < 1:
@@ -52,8 +53,8 @@ def main() -> None:
     print()
     print("\n".join(summary(chosen, runs)))
     kept = {"model": settings.model_name, "runs": [run.document() for run in runs]}
-    OUTPUT.write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
-    print(f"\nwritten to {OUTPUT}")
+    options.output.write_text(json.dumps(kept, indent=2) + "\n", "utf-8")
+    print(f"\nwritten to {options.output}")
 
 
 def configured(home: Path) -> tuple[Settings, dict[str, Any]]:

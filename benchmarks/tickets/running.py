@@ -19,7 +19,10 @@ from benchmarks.tickets.loading import CodeTicket
 from cli.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-_TOLD = ("model_base_url", "model_name", "model_key_file", "model_output_limit", "sandbox", "sandbox_environments")
+_TOLD = (
+    "model_base_url", "model_name", "model_key_file", "model_output_limit", "model_class", "sandbox",
+    "sandbox_environments",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

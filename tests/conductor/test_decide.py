@@ -11,6 +11,7 @@ from conductor.refusal import Refusal
 from conductor.state import SessionState, Stage, Status
 from schemas import commands as cmd
 from schemas import model_messages as msg
+from schemas.forking import ForkSession
 from schemas.messages import Command
 from schemas.registry import COMMANDS
 from schemas.values import EffectKind, Measurement, Priority, TickedItem, Usage
@@ -171,6 +172,7 @@ SENT: dict[type[Command], Callable[[Rig], tuple[Command, str, object]]] = {
     cmd.AbortSession: lambda r: (cmd.AbortSession(reason="x"), "operator", OLGA),
     cmd.RollbackSession: lambda r: (cmd.RollbackSession(phase="plan-it"), "operator", OLGA),
     cmd.RestoreSession: lambda r: (cmd.RestoreSession(sequence=1), "operator", OLGA),
+    ForkSession: lambda r: (ForkSession(source="s12-other", sequence=1), "operator", OLGA),
 }  # fmt: skip
 
 
@@ -228,6 +230,7 @@ REFUSED: dict[type[Command], dict[str, str]] = {
     cmd.AbortSession: OVER,
     cmd.RollbackSession: {"new": "unknown_session", "aborted": "session_over"},
     cmd.RestoreSession: {"new": "unknown_session", "aborted": "session_over"},
+    ForkSession: dict.fromkeys(STATES, "session_exists") | {"new": "unknown_session"},  # more in test_forking.py
 }
 
 

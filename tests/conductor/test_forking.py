@@ -13,6 +13,7 @@ from autopilot.board import Board
 from conductor import rests
 from conductor.fold import fold, handle
 from conductor.forking import Past
+from conductor.model_calls import granted
 from conductor.replay import verify_decisions
 from conductor.snapshots import decode, encode
 from conductor.state import Stage, Status, initial
@@ -21,8 +22,9 @@ from schemas import commands as cmd
 from schemas import session as ev
 from schemas.envelope import StreamId
 from schemas.forking import ForkSession, Guidance, SessionForked
+from schemas.model_messages import ModelCallRequested, RequestModelCall
 from schemas.policy import Policy
-from schemas.values import FailureClass
+from schemas.values import FailureClass, Role
 from store.sqlite import SqliteStore
 from tests.conductor.forked import FORK, HASH, PLANNED, PRICED, Fork, at, before
 from tests.conductor.rig import (
@@ -212,6 +214,22 @@ def test_the_model_and_the_instructions_go_with_every_phase() -> None:
     plain.effects()
     assert isinstance(plain.log[-1].event, ev.PhaseStarted)
     assert plain.log[-1].event.guidance is None
+
+
+def test_the_forks_model_is_asked_and_priced_whatever_the_gateway_is_set_to() -> None:
+    source = planned()
+    fork = Fork(source, before(source, "build-it"), guidance=Guidance(model="large"))
+    fork.effects()
+    fork.claim()
+    command = RequestModelCall(
+        phase="build-it", attempt=1, lease=fork.state.lease, agent=Role.TRAINING, number=1, prompt="1" * 64,
+        model="small", input_tokens=100_000, gateway="g-one",
+    )  # fmt: skip
+    outcome = fork.send(command, "gateway", MACHINE)
+    (asked,) = outcome.events
+    assert isinstance(asked, ModelCallRequested), outcome.refusal
+    assert (asked.model, asked.usd) == ("large", pytest.approx(9 * (100_000 + 4096) / 1e6))
+    assert granted(command, outcome.events, outcome.state)["model"] == "large"
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def test_the_gateway_is_told_what_it_may_use() -> None:
     outcome = at.send(command, "gateway")
     assert granted(command, outcome.events, outcome.state) == {
         "call": f"{SESSION}.model.{outcome.state.version}",
+        "model": "m",
         "output_tokens": 100,
         "seconds": 30.0,
         "most": {"tokens": BOUND, "usd": 0.003, "seconds": 30.0},

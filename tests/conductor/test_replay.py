@@ -156,10 +156,10 @@ def test_a_command_that_was_changed(store: SqliteStore) -> None:
 def test_rules_that_became_stricter(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = record(store)
 
-    def strict(state: Any, envelope: Any) -> Any:
+    def strict(state: Any, envelope: Any, past: Any) -> Any:
         if isinstance(envelope.command, cmd.RollbackSession):
             return Refusal("not_on_sundays", "come back tomorrow")
-        return decide(state, envelope)
+        return decide(state, envelope, past)
 
     decide = folding.decide
     monkeypatch.setattr(folding, "decide", strict)
@@ -171,8 +171,8 @@ def test_rules_that_give_fewer_events(store: SqliteStore, monkeypatch: pytest.Mo
     rig = record(store)
     number = next(e.sequence for e in rig.log if e.type == "retry_scheduled")
 
-    def lenient(state: Any, envelope: Any) -> Any:
-        events = decide(state, envelope)
+    def lenient(state: Any, envelope: Any, past: Any) -> Any:
+        events = decide(state, envelope, past)
         return events[:1] if isinstance(envelope.command, cmd.ReportFailure) else events
 
     decide = folding.decide
@@ -184,8 +184,8 @@ def test_rules_that_give_other_figures(store: SqliteStore, monkeypatch: pytest.M
     record(store)
     real = replay.handle
 
-    def dearer(state: Any, envelope: Any) -> Any:
-        outcome = real(state, replace(envelope, time=envelope.time + timedelta(days=1)))
+    def dearer(state: Any, envelope: Any, past: Any) -> Any:
+        outcome = real(state, replace(envelope, time=envelope.time + timedelta(days=1)), past)
         return replace(outcome)
 
     monkeypatch.setattr(replay, "handle", dearer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,9 @@ import pytest
 from agents.skills.change.junit import read_junit
 from benchmarks.tickets.loading import CodeTicket, tickets
 from benchmarks.tickets.running import Run, summary
+from tests.openai_server.server import KEY, OpenAIServer
+from tests.openai_server.steps import Asked, Call, Says, Step
+from tests.workspace.bwrap import needs_bubblewrap
 
 ROOT = Path(__file__).resolve().parents[2]
 TICKETS = tickets()
@@ -62,6 +66,50 @@ def test_without_an_endpoint_nothing_is_measured_and_it_says_so(tmp_path: Path) 
     (tmp_path / "config.yaml").write_text("model_base_url: http://127.0.0.1:9/v1\nmodel_name: none\n")
     code, why = said()
     assert (code, "no price is configured, so nothing is measured" in why) == (2, True)
+
+
+@pytest.mark.slow
+def test_the_command_measures_an_endpoint_ticket_by_ticket(tmp_path: Path) -> None:
+    """The whole of `make eval` on one ticket whose model knows the reference, and on one whose model declines."""
+    needs_bubblewrap()
+    solved, declined = (next(t for t in TICKETS if t.name == name) for name in ("csv-last-row", "median-even"))
+
+    def model(asked: Asked) -> Step:
+        tools = {each["function"]["name"] for each in asked.body["tools"]}
+        if declined.title in json.dumps(asked.body["messages"][1]):
+            return Says(refusal="I would rather not")
+        replies = sum(message["role"] == "assistant" for message in asked.body["messages"])
+        files = list(solved.reference.items())
+        if "report" in tools:
+            return calls("report", remarks=[])
+        if "write_file" not in tools:
+            return calls("submit", design="Split the text by lines, whether or not it ends with one, and test that.")
+        if replies < len(files):
+            path, text = files[replies]
+            return calls("write_file", path=path, text=text)
+        return calls("submit", summary="as the ticket asks")
+
+    def calls(name: str, **arguments: object) -> Says:
+        return Says(calls=(Call(name, json.dumps(arguments)),))
+
+    with OpenAIServer(model) as server:
+        (tmp_path / "config.yaml").write_text(f"model_base_url: {server.url}\nmodel_name: scripted-model\n")
+        (tmp_path / "policy.yaml").write_text("models:\n  prices:\n    scripted-model: {input: 1, output: 10}\n")
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "benchmarks.tickets", "--runs", "1", "--home", str(tmp_path),
+                "--output", str(tmp_path / "eval.json"), solved.name, declined.name,
+            ],
+            cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"VALUETRAIN_MODEL_KEY": KEY},
+        )  # fmt: skip
+        assert not server.problems
+    assert done.returncode == 0, done.stderr
+    assert "solved: 50.0% (one run: no standard error)" in done.stdout
+    (run,) = json.loads((tmp_path / "eval.json").read_text())["runs"]
+    assert run["solved"] == [solved.name]
+    assert "declined" in run["reasons"][declined.name]
+    assert run["usd"] > 0
+    assert KEY not in done.stdout + done.stderr
 
 
 def test_what_several_runs_come_to() -> None:

@@ -429,3 +429,18 @@ def test_names() -> None:
     for token in ("", "a/b", "a b", "-x", "a..b", "x\n"):
         with pytest.raises(ValueError, match="letters, digits and hyphens"):
             branch_name(1, token)
+
+
+def test_a_branch_can_go_on_from_a_commit_of_another_one_of_ours(tree: Worktree, tmp_path: Path) -> None:
+    start = commit(tree)
+    ahead = commit(tree, "e2", {"tickets/delivery_12/later": b"later\n"})
+    place = tmp_path / "trees" / "fork"
+    fork = Worktree.create(tree.repository, place, "phase/delivery_12-fork1", tree.base, start)
+    assert (fork.head(), tree.head()) == (start, ahead)
+    own = commit(fork, "e3", {"tickets/delivery_12/own": b"own\n"})
+    again = Worktree.create(tree.repository, place, "phase/delivery_12-fork1", tree.base, start)
+    assert (again.head(), again.find("e3"), again.find("e2")) == (own, own, None)
+    assert not (place / "tickets" / "delivery_12" / "later").exists()
+    assert tree.head() == ahead
+    with pytest.raises(GitError, match="lacks the base commit 000000000000"):
+        Worktree.create(tree.repository, tmp_path / "t", "phase/delivery_12-fork2", tree.base, "0" * 40)
