@@ -17,12 +17,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from workspace.sandbox.guarding import Guard
 from workspace.sandbox.inside import Inside, as_signal
 from workspace.sandbox.port import NO_NETWORK, Limits, Network, Result, SandboxUnavailable
 from workspace.sandbox.proxy import Proxy
+from workspace.sandbox.seccomp import narrowed
 from workspace.sandbox.supervising import Output, supervise
 from workspace.sandbox.surroundings import SYSTEM_ETC, beginning, environment_of, python_places
 from workspace.sandbox.watching import DiskWatch
@@ -109,7 +111,8 @@ class Container:
         disk, output = DiskWatch(guard.writable, bounds.disk_bytes), Output(bounds.output_bytes)
         as_root = os.geteuid() == 0
         with contextlib.ExitStack() as stack:
-            folder = Path(stack.enter_context(scratch_folder()))
+            folder = stack.enter_context(scratch_folder())
+            (folder / "calls.json").write_text(_calls(self.program))
             way = stack.enter_context(proxy.running())
             door = stack.enter_context(socket.socket(socket.AF_UNIX))
             door.bind(os.fspath(folder / "link"))
@@ -122,7 +125,7 @@ class Container:
             order += beginning(command, bounds, _MARK, count_processes=not as_root, way=None if way is None else _WAY)
             process = subprocess.Popen(
                 order,
-                env={name: os.environ[name] for name in _OF_ENGINE if name in os.environ},
+                env=_engine_environment(),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -189,8 +192,27 @@ def _options(limits: Limits, folder: Path, *, as_root: bool) -> list[str]:
         "--ipc=private", "--pid=private", "--uts=private", "--cgroupns=private", "--hostname=sandbox",
         f"--shm-size={limits.temporary_bytes}", tmpfs, "--log-driver=passthrough", "--systemd=false",
         "--ulimit=nofile=1024:1024", f"--ulimit=nproc={_NPROC}:{_NPROC}", f"--timeout={int(limits.seconds) + 60}",
-        f"--pidfile={folder / 'pid'}", *owner, *counted,
+        f"--security-opt=seccomp={folder / 'calls.json'}", f"--pidfile={folder / 'pid'}", *owner, *counted,
     ]  # fmt: skip
+
+
+def _engine_environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in _OF_ENGINE if name in os.environ}
+
+
+@cache
+def _calls(program: str) -> str:
+    """The system calls of a container. Raises SandboxUnavailable where the engine has no list of its own."""
+    ask = [program, "info", "--format", "{{.Host.Security.SECCOMPEnabled}} {{.Host.Security.SECCOMPProfilePath}}"]
+    try:
+        told = subprocess.run(ask, env=_engine_environment(), capture_output=True, text=True, timeout=60, check=False)
+        enabled, _, path = told.stdout.strip().partition(" ")
+        if told.returncode != 0 or enabled != "true" or not path:
+            said = " ".join((told.stderr or told.stdout).split())[-300:]
+            raise SandboxUnavailable(f"podman does not limit system calls here: {said or 'it did not say why'}", _LOOK)
+        return narrowed(Path(path).read_text("utf-8"))
+    except (OSError, ValueError, LookupError, TypeError, subprocess.TimeoutExpired) as problem:
+        raise SandboxUnavailable(f"podman's list of system calls cannot be used: {problem}", _LOOK) from problem
 
 
 def _root(folder: Path) -> Path:
