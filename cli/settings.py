@@ -56,8 +56,9 @@ class Settings(BaseSettings):
     which then serves TLS only."""
     nats_tls_key: Path | None = None
     """The key of `nats_tls_certificate`, without a passphrase and readable for you only."""
-    sandbox: Literal["bubblewrap", "local-unsafe"] = "bubblewrap"
-    """How a repository's own tests are contained. `local-unsafe` contains nothing, and every session says so."""
+    sandbox: Literal["bubblewrap", "container", "local-unsafe"] = "bubblewrap"
+    """How a repository's own tests, and commands of a model, are contained: by bubblewrap, or by podman (`container`).
+    `local-unsafe` contains nothing, and every session says so. None takes the place of another by itself."""
     sandbox_environments: tuple[Path, ...] = ()
     """Directories (a virtual environment) that contained commands may read and run besides the system's programs; their
     `bin` comes first on the path."""

@@ -85,7 +85,8 @@ class Bench:
         )
 
     def planner(self, model: Model, **bounds: Any) -> LlmPlanner:
-        return LlmPlanner(Means(lambda attempt, task: model, self.blobs, {"sandbox": "bubblewrap"}, **bounds))
+        facts = {"sandbox": bounds.pop("sandbox", "bubblewrap")}
+        return LlmPlanner(Means(lambda attempt, task: model, self.blobs, facts, **bounds))
 
     def brief(self) -> tuple[ArtifactRef, ...]:
         """What phase `scope` leaves, as the skill writes it."""

@@ -279,3 +279,12 @@ async def test_what_a_failed_attempt_reached_is_in_its_event_and_outlives_the_ag
         built = await bench.build(first[0], FIX, SUBMIT, lease=2, hosts=(server.place,))
         assert server.seen == ["GET /a HTTP/1.1"], "the command is not run again"
         assert "evil.example:80 refused" in built.warnings
+
+
+async def test_commands_run_uncontained_only_where_that_is_named_and_then_it_is_told(bench: Bench) -> None:
+    with pytest.raises(AttemptError, match="there is no sandbox 'nothing'"):
+        await bench.build(FIX, SUBMIT, sandbox="nothing")
+    built = await bench.build(FIX, call("run_command", command="echo ran"), SUBMIT, lease=2, sandbox="local-unsafe")
+    assert "commands ran without a sandbox (`sandbox: local-unsafe`)" in built.warnings
+    contained = await bench.build(FIX, SUBMIT, lease=3)
+    assert "without a sandbox" not in contained.warnings

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from schemas.hosts import parse_host
 from tests.workspace.bwrap import needs_bubblewrap
+from tests.workspace.podman import needs_podman
 from workspace.sandbox.opening import open_sandbox
 from workspace.sandbox.port import Contact, Limits, Network, Result, Sandbox
 from workspace.sandbox.reaching import is_public, target_of
@@ -112,6 +113,15 @@ def sandbox() -> Sandbox:
     return open_sandbox("bubblewrap")
 
 
+@pytest.fixture(params=["bubblewrap", "container"])
+def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    if request.param == "container":
+        needs_podman(monkeypatch)
+    else:
+        needs_bubblewrap()
+    return open_sandbox(request.param)
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     place = tmp_path / "tree"
@@ -130,8 +140,8 @@ def outcomes(result: Result) -> dict[str, str]:
     return {contact.target: contact.outcome for contact in result.contacts}
 
 
-def test_a_listed_host_is_reached_and_counted(sandbox: Sandbox, tree: Path, site: Server) -> None:
-    result = run(sandbox, tree, OPEN, f"http://{site.place}/a?b", f"http://{site.place}/large", hosts=(site.place,))
+def test_a_listed_host_is_reached_and_counted(either: Sandbox, tree: Path, site: Server) -> None:
+    result = run(either, tree, OPEN, f"http://{site.place}/a?b", f"http://{site.place}/large", hosts=(site.place,))
     assert result.exit_code == 0
     assert result.output == f"read /a?b for {site.place}\nread {'x' * 200}\n"
     (contact,) = result.contacts
@@ -182,7 +192,7 @@ def own_certificate(outside: Path, inside: Path) -> ssl.SSLContext:
     return context
 
 
-def test_what_is_not_listed_is_refused(sandbox: Sandbox, tree: Path, site: Server) -> None:
+def test_what_is_not_listed_is_refused(either: Sandbox, tree: Path, site: Server) -> None:
     other = f"127.0.0.1:{site.server_port - 1}"
     urls = {
         "a name": "http://example.com/",
@@ -196,7 +206,7 @@ def test_what_is_not_listed_is_refused(sandbox: Sandbox, tree: Path, site: Serve
         "https": "https://example.com/",
         "another scheme": "ftp://example.com/x",
     }
-    result = run(sandbox, tree, OPEN, *urls.values(), hosts=(site.place,))
+    result = run(either, tree, OPEN, *urls.values(), hosts=(site.place,))
     lines = dict(zip(urls, result.output.splitlines(), strict=True))
     assert all("read" not in line.split() for line in lines.values()), lines
     for which in ("a name", "an address", "another port", "a name that leads to a listed address"):
@@ -233,7 +243,7 @@ def test_a_listed_host_that_is_away_is_no_refusal(sandbox: Sandbox, tree: Path) 
     assert "does not resolve" in result.contacts[1].why
 
 
-def test_nothing_but_the_proxy_leads_out(sandbox: Sandbox, tree: Path, site: Server) -> None:
+def test_nothing_but_the_proxy_leads_out(either: Sandbox, tree: Path, site: Server) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams, socket.socket(socket.AF_UNIX) as abstract:
         datagrams.bind(("127.0.0.1", 0))
         datagrams.setblocking(False)
@@ -251,6 +261,7 @@ def test_nothing_but_the_proxy_leads_out(sandbox: Sandbox, tree: Path, site: Ser
             "attempt('elsewhere6', lambda: socket.create_connection(('2001:db8::1', 80), 5))\n"
             "attempt('name', lambda: socket.getaddrinfo('example.com', 80))\n"
             "attempt('raw', lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1))\n"
+            "attempt('machine', lambda: socket.socket(40, socket.SOCK_STREAM).connect((2, 1)))\n"
             "attempt('packet', lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))\n"
             "attempt('ping', lambda: socket.socket(2, socket.SOCK_DGRAM, 1).sendto(b'x', ('192.0.2.1', 0)))\n"
             "attempt('datagram', lambda: socket.socket(2, socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 53)))\n"
@@ -259,25 +270,25 @@ def test_nothing_but_the_proxy_leads_out(sandbox: Sandbox, tree: Path, site: Ser
             "print([name for _, name in socket.if_nameindex()])\n"
         )
         where = datagrams.getsockname()[1]
-        result = run(sandbox, tree, code, str(site.server_port), str(where), site.place, hosts=(site.place,))
+        result = run(either, tree, code, str(site.server_port), str(where), site.place, hosts=(site.place,))
         for silent in (datagrams, abstract):
             with pytest.raises(BlockingIOError):
                 silent.recv(1) if silent is datagrams else silent.accept()
     assert result.exit_code == 0, result.output
     assert "SUCCEEDED" not in result.output
-    assert len(result.output.splitlines()) == 10
+    assert len(result.output.splitlines()) == 11
     assert result.output.endswith("['lo']\n"), "only its own loopback is there"
     assert site.seen == []
     assert result.contacts == ()
 
 
-def test_without_hosts_there_is_no_proxy(sandbox: Sandbox, tree: Path) -> None:
+def test_without_hosts_there_is_no_proxy(either: Sandbox, tree: Path) -> None:
     code = (
         "import os, socket\n"
         "print([name for name in os.environ if 'PROXY' in name.upper()], flush=True)\n"
         "socket.create_connection(('127.0.0.1', 3128), 5)"
     )
-    result = run(sandbox, tree, code, hosts=())
+    result = run(either, tree, code, hosts=())
     assert result.output.startswith("[]\n")
     assert "Connection refused" in result.output
 
@@ -375,12 +386,12 @@ def test_more_connections_than_there_are_places_wait(sandbox: Sandbox, tree: Pat
     assert result.output == f"/later for {site.place}\n"
 
 
-def test_a_run_that_hangs_on_the_network_is_ended(sandbox: Sandbox, tree: Path) -> None:
+def test_a_run_that_hangs_on_the_network_is_ended(either: Sandbox, tree: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         place = f"127.0.0.1:{silent.getsockname()[1]}"
         code = OPEN.replace("timeout=20", "timeout=600")
         limits = Limits(seconds=2)
-        result = sandbox.run(
+        result = either.run(
             ["python", "-c", code, f"http://{place}/"], cwd=tree, limits=limits, network=Network((place,))
         )
         assert result.stopped == "time"

@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,13 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from workspace.sandbox.cgroup import ProcessCount, counted
+from workspace.sandbox.cgroup import counted
 from workspace.sandbox.guarding import Guard
-from workspace.sandbox.port import NO_NETWORK, Limits, Network, Result, SandboxUnavailable, Stopped
+from workspace.sandbox.inside import Inside, as_signal
+from workspace.sandbox.port import NO_NETWORK, Limits, Network, Result, SandboxUnavailable
 from workspace.sandbox.proxy import Proxy
 from workspace.sandbox.supervising import Output, supervise
-from workspace.sandbox.surroundings import beginning, environment_of, python_places
-from workspace.sandbox.watching import DiskWatch, hungry
+from workspace.sandbox.surroundings import SYSTEM_ETC, beginning, environment_of, python_places
+from workspace.sandbox.watching import DiskWatch
 
 _INSTALL = "install the package `bubblewrap` (Debian, Ubuntu, Fedora and Arch call it so), version 0.8 or newer"
 _ALLOW = (
@@ -33,7 +32,6 @@ _ALLOW = (
     "kernel.apparmor_restrict_unprivileged_userns, or the container's seccomp profile)"
 )
 _HOME = "/tmp"  # noqa: S108  # inside the sandbox, where it is a file system of its own
-_ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "mime.types")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ class Bubblewrap:
             proxy.handed_over()
             for end in (status_there, mark_there, go_there):
                 end.close()
-            inside = _Inside(process, _first_process(status.readline()), bounds, disk, stop)
+            inside = Inside(process, _first_process(status.readline()), bounds, disk, stop)
             stack.callback(inside.kill)
             inside.start(count, go)
             ending = supervise(process, output, bounds.seconds, inside.look, inside.kill)
@@ -119,7 +117,7 @@ class Bubblewrap:
                 _ALLOW,
             )
         return Result(
-            exit_code=None if ending.exit_code is None else _as_signal(ending.exit_code),
+            exit_code=None if ending.exit_code is None else as_signal(ending.exit_code),
             output=output.text,
             left_out=output.left_out,
             stopped=ending.stopped,
@@ -139,7 +137,7 @@ class Bubblewrap:
                 order += ["--symlink", str(top.readlink()), os.fspath(top)]
             elif top.is_dir():
                 order += ["--ro-bind", os.fspath(top), os.fspath(top)]
-        for name in _ETC:
+        for name in SYSTEM_ETC:
             order += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
         for name in more:
             order += ["--ro-bind-try", name, name]
@@ -158,58 +156,6 @@ class Bubblewrap:
         return [*order, "--remount-ro", "/dev", "--remount-ro", "/"]
 
 
-class _Inside:
-    """A run as we see it from outside: the first process of its namespace, whose end is the end of all in it."""
-
-    def __init__(
-        self,
-        process: subprocess.Popen[bytes],
-        first: int,
-        limits: Limits,
-        disk: DiskWatch,
-        stop: Callable[[], bool] | None,
-    ) -> None:
-        self._process, self._first, self._limits, self._disk, self._stop = process, first, limits, disk, stop
-        self._handle: int | None = None
-        self.blind = ""
-        if first:
-            with contextlib.suppress(ProcessLookupError):
-                self._handle = os.pidfd_open(first)
-
-    def start(self, count: ProcessCount | None, go: IO[bytes]) -> None:
-        """Let the command begin, counted if need be. Raises OSError when it cannot be counted."""
-        if count is not None and self._first:
-            count.hold(self._first)
-        with contextlib.suppress(BrokenPipeError):
-            go.write(b"!")
-        go.close()
-
-    def look(self) -> Stopped:
-        """The limit it is over, if any."""
-        if self._stop is not None and self._stop():
-            return "order"
-        if self._disk.over():
-            return "disk"
-        if not self._first:
-            return ""
-        try:
-            return "memory" if hungry(self._first, self._limits) else ""
-        except PermissionError as problem:
-            self.blind = str(problem)
-            return "memory"
-
-    def kill(self) -> None:
-        """End everything in the namespace, and return when it is gone."""
-        if self._handle is None:
-            self._process.kill()
-            return
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-        select.select([self._handle], [], [])  # readable when it has ended, which is after all others in it
-        os.close(self._handle)
-        self._handle = None
-
-
 def _pipe(stack: contextlib.ExitStack) -> tuple[IO[bytes], IO[bytes]]:
     """The reading and the writing end of a new pipe."""
     reading, writing = os.pipe()
@@ -219,8 +165,3 @@ def _pipe(stack: contextlib.ExitStack) -> tuple[IO[bytes], IO[bytes]]:
 def _first_process(line: bytes) -> int:
     """The pid bubblewrap reports when it has made the namespaces; 0 if it could not."""
     return int(json.loads(line)["child-pid"]) if line else 0
-
-
-def _as_signal(code: int) -> int:
-    """bubblewrap says 128 + N for a command that signal N ended, as shells do."""
-    return 128 - code if 128 < code <= 128 + signal.NSIG else code

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workspace.sandbox.bubblewrap import Bubblewrap
+from workspace.sandbox.container import Container
 from workspace.sandbox.local import LocalUnsafe
-from workspace.sandbox.port import BACKENDS, BUBBLEWRAP, LOCAL_UNSAFE, Sandbox, SandboxUnavailable
+from workspace.sandbox.port import BACKENDS, BUBBLEWRAP, CONTAINER, LOCAL_UNSAFE, Sandbox, SandboxUnavailable
 
 
 def open_sandbox(backend: str = BUBBLEWRAP, environments: Sequence[Path] = ()) -> Sandbox:
@@ -24,6 +25,8 @@ def open_sandbox(backend: str = BUBBLEWRAP, environments: Sequence[Path] = ()) -
             )
     if backend == BUBBLEWRAP:
         return Bubblewrap.find(environments)
+    if backend == CONTAINER:
+        return Container.find(environments)
     if backend == LOCAL_UNSAFE:
         return LocalUnsafe(tuple(environments))
     raise SandboxUnavailable(f"there is no sandbox {backend!r}", f"set `sandbox` to one of {', '.join(BACKENDS)}")

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 BUBBLEWRAP: Literal["bubblewrap"] = "bubblewrap"
+CONTAINER: Literal["container"] = "container"
 LOCAL_UNSAFE: Literal["local-unsafe"] = "local-unsafe"
-BACKENDS = (BUBBLEWRAP, LOCAL_UNSAFE)
+BACKENDS = (BUBBLEWRAP, CONTAINER, LOCAL_UNSAFE)
 
 Stopped = Literal["", "time", "memory", "disk", "order"]
 Outcome = Literal["reached", "refused", "failed"]

@@ -14,6 +14,8 @@ PROXY_PORT = 3128
 """Where the proxy listens, on the loopback interface that a run has for itself."""
 CERTIFICATES = ("/etc/ssl/certs", "/etc/ssl/openssl.cnf", "/etc/pki/tls/certs", "/etc/pki/ca-trust/extracted")
 """Whom the system trusts to name servers: needed for HTTPS, and no secret."""
+SYSTEM_ETC = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "mime.types")
+"""What of `/etc` programs need to run."""
 SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin")
 
 _BEGIN = """
