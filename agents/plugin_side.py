@@ -105,6 +105,7 @@ def _card(cls: type[Skill[Any, Any]], origin: dict[str, Any]) -> dict[str, Any]:
         "sealed": list(cls.sealed),
         "harness": bool(cls.harness),
         "seconds": float(cls.seconds),
+        "resumes": bool(cls.resumes),
         "text": inspect.cleandoc(cls.__doc__ or ""),
         "schema": cls.parameters.model_json_schema(),
     }

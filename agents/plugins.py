@@ -184,6 +184,7 @@ def _made(card: dict[str, Any]) -> type[PluginSkill]:
         "optional": tuple(card["optional"]),
         "produces": tuple(card["produces"]),
         "seconds": float(card["seconds"]),
+        "resumes": bool(card["resumes"]),
         "parameters": _Parameters,
         "origin": card["origin"],
     }

@@ -98,6 +98,9 @@ class SkillContext:
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What the record says of the session: `pipeline`, `artifacts` (name to SHA-256), `approvals`, `usage`,
     `sandbox_hosts`; and what the installation sets."""
+    kept: Path | None = None
+    """Where a skill that `resumes` finds what a killed run of it in this phase kept, and keeps its own; None: nowhere.
+    Nothing tells it whether that still fits its inputs: it has to make sure."""
     progress: Callable[[str], None] = lambda message: None
     """Tells observers one line of progress."""
 
@@ -149,6 +152,8 @@ class Skill(ABC, Generic[P, R]):
     """Which of `produces` no agent may read afterwards (hold-out labels)."""
     harness: ClassVar[bool] = False
     """Whether the skill belongs to the harness: it may read sealed artifacts, and computes what gates read."""
+    resumes: ClassVar[bool] = False
+    """Whether it gets a folder that survives the attempt on the same machine (`SkillContext.kept`)."""
     seconds: ClassVar[float] = 300.0
     """Wall-clock limit; the child process is killed at it."""
     parameters: ClassVar[type[Parameters]] = Parameters

@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from agents.discovery import AnySkill, skill
+from agents.leftovers import take_over
 from agents.plugins import PluginSkill, claims, note
 from agents.port import Attempt, AttemptError, SkillRun
 from agents.skill import MEDIA_TYPES, SkillOutput
@@ -65,7 +66,8 @@ class Workbench:
         self._progress(name, "started")
         try:
             inputs = await anyio.to_thread.run_sync(self._stage, cls, directory)
-            request = self._request(cls, parameters, inputs, directory, seconds)
+            kept = await anyio.to_thread.run_sync(self._kept, cls)
+            request = self._request(cls, parameters, inputs, directory, seconds) | {"kept": kept}
             async with self._places:
                 answer = await self._child(cls, request, directory, seconds, bound)
             if "failure" in answer:
@@ -123,6 +125,14 @@ class Workbench:
             shutil.copyfile(source, target)  # a copy: through a link a skill could write into the artifact store
             inputs[name] = str(target)
         return inputs
+
+    def _kept(self, cls: AnySkill) -> str | None:
+        """Where the skill keeps what a killed run need not do again; of such a run itself, if there was one."""
+        if not cls.resumes:
+            return None
+        place = take_over(self._attempt.directory, self._attempt.phase.phase, "kept") / cls.name
+        place.mkdir(exist_ok=True, mode=0o700)
+        return str(place)
 
     def _request(
         self, cls: AnySkill, parameters: dict[str, Any], inputs: dict[str, str], directory: Path, seconds: float

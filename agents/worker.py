@@ -76,6 +76,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
         seconds=request["seconds"],
         max_data_bytes=request["max_data_bytes"],
         facts=request["facts"],
+        kept=Path(request["kept"]) if request.get("kept") else None,
         progress=progress,
     )
     try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from agents.leftovers import take_over
 from workspace.checkout import CleanCheckout
 
 _DONE = "ready"
@@ -26,15 +26,7 @@ class Workplace:
     def directory(self) -> Path:
         """The conversation's own directory. A dead holder's is moved, never shared: should he live after all, what he
         does next fails."""
-        own = self.attempt / "planner"
-        if not own.exists():
-            self.attempt.mkdir(parents=True, exist_ok=True, mode=0o700)
-            for other in self._others():
-                with contextlib.suppress(OSError):  # he had none, or another took it
-                    os.rename(other / "planner", own)
-                    break
-        own.mkdir(exist_ok=True, mode=0o700)
-        return own
+        return take_over(self.attempt, self.phase, "planner")
 
     def checkout(self, repository: Path, commit: str) -> CleanCheckout:
         """The files of `commit`, as an earlier run of the attempt left them. Raises GitError."""
@@ -53,12 +45,3 @@ class Workplace:
         if own.exists():
             shutil.rmtree(self.attempt / "planner-ended", ignore_errors=True)
             os.rename(own, self.attempt / "planner-ended")
-
-    def _others(self) -> list[Path]:
-        """Directories of the same phase, the newest lease first: leases only grow."""
-        found = []
-        for place in self.attempt.parent.glob(f"{self.phase}-*-*"):
-            attempt, _, lease = place.name.removeprefix(f"{self.phase}-").partition("-")
-            if place != self.attempt and attempt.isdigit() and lease.isdigit():
-                found.append((int(lease), place))
-        return [place for _, place in sorted(found, reverse=True)]

@@ -12,7 +12,7 @@ import pytest
 from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
 
 from agents.skill import InputError
-from agents.skills.evaluation import groups, perturb
+from agents.skills.evaluation import featurecosts, groups, perturb
 from agents.skills.evaluation.fairness import EvaluationFairness
 from agents.skills.evaluation.measure import EvaluationMeasure
 from agents.skills.evaluation.predict import EvaluationPredict
@@ -20,6 +20,7 @@ from agents.skills.evaluation.scores import ClassOutcome, ValueOutcome
 from agents.skills.evaluation.stress import EvaluationStress
 from agents.skills.risk.compliance import RiskCompliance
 from agents.skills.risk.profile import RiskProfile
+from agents.skills.shapes import FeatureMap
 from agents.skills.training.train import TrainingTrain
 from tests.skills.harness import run_skill
 from tests.skills.ml_inputs import binary_wine, checklist, diabetes, feature_map, make_inputs, quick_plan, ticket
@@ -63,6 +64,37 @@ def test_spoilt_rows_lose_and_the_report_says_how_much(evaluated: dict[str, Path
     assert again_found["damages"] == found["damages"]
     assert second["robustness.svg"].read_bytes() == files["robustness.svg"].read_bytes()
     assert {item.item for item in again.ticked} <= checklist("validation")
+
+
+def test_every_input_has_its_cost_and_the_signature_of_its_definition(
+    evaluated: dict[str, Path], tmp_path: Path
+) -> None:
+    _, files = run_skill(EvaluationStress, ticket(), tmp_path, evaluated)
+    inputs = json.loads(files["robustness.json"].read_text("utf-8"))["inputs"]
+    features = FeatureMap.model_validate_json(evaluated["feature-map.json"].read_text("utf-8"))
+    assert {each["name"] for each in inputs} == {column.name for column in features.columns}
+    assert [each["row_us"] for each in inputs] == sorted((each["row_us"] for each in inputs), reverse=True)
+    assert all(min(each["fit_ms"], each["row_us"], each["peak_bytes"]) > 0 for each in inputs)
+    of = {each["name"]: each for each in inputs}
+    assert (of["region"]["encoded"], of["ash"]["encoded"]) == (2, 1), "one number a level; one for a number"
+    assert (of["region"]["row_bytes"], of["ash"]["row_bytes"]) == (16, 8)
+    assert len({each["definition"] for each in inputs}) == len(inputs)
+    text = files["robustness.md"].read_text("utf-8")
+    assert all(each["definition"][:12] in text for each in inputs)
+
+
+def test_an_input_of_many_levels_costs_more_memory_than_a_number(tmp_path: Path) -> None:
+    frame, _ = binary_wine()
+    frame = frame.assign(town=[f"town {number % 40}" for number in range(len(frame))], empty=np.nan)
+    costs = {each.name: each for each in featurecosts.input_costs(frame, feature_map(frame))}
+    assert costs["town"].peak_bytes > costs["ash"].peak_bytes
+    assert costs["town"].encoded > 10 > costs["empty"].encoded
+    other = feature_map(frame.rename(columns={"ash": "cinders"}))
+    again = {
+        each.name: each.definition for each in featurecosts.input_costs(frame.rename(columns={"ash": "cinders"}), other)
+    }
+    assert again["town"] == costs["town"].definition, "a definition does not depend on the columns beside it"
+    assert again["cinders"] != costs["ash"].definition
 
 
 def test_numbers_are_spoilt_and_measured_too(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.evaluation.bootstrap import Interval, intervals, paired_gain, resample, resample_count
+from agents.skills.evaluation.featurecosts import InputCost, as_json, input_costs
+from agents.skills.evaluation.featurecosts import lines as input_lines
 from agents.skills.evaluation.perturb import empty_row, spoilt
 from agents.skills.evaluation.text import code, number
 from agents.skills.shapes import FeatureMap, ScopeSpec
@@ -77,9 +79,11 @@ class EvaluationStress(Skill[Parameters, SkillOutput]):
             clean, damages = _measure(model, plain, rows, labels, features, scope, context)
             answers = _answers(model, prepare_frame(empty_row(rows, features), features), scope)
             cost = _cost(model, rows, features, context.path("model.skops").stat().st_size)
-        context.write_json("robustness.json", _document(scope, clean, damages, cost, answers, context.seed))
+            inputs = input_costs(rows, features)
+        document = _document(scope, clean, damages, cost, answers, context.seed)
+        context.write_json("robustness.json", document | {"inputs": as_json(inputs)})
         _draw(context, scope.metric, clean, damages)
-        context.write_text("robustness.md", _report(context, scope, clean, damages, cost, answers))
+        context.write_text("robustness.md", _report(context, scope, clean, damages, cost, answers, inputs))
         return _output(scope, damages, cost, answers)
 
 
@@ -229,7 +233,13 @@ def _document(
 
 
 def _report(
-    context: SkillContext, scope: ScopeSpec, clean: Interval, damages: list[Damage], cost: Cost, answers: bool
+    context: SkillContext,
+    scope: ScopeSpec,
+    clean: Interval,
+    damages: list[Damage],
+    cost: Cost,
+    answers: bool,
+    inputs: list[InputCost],
 ) -> str:
     from agents.skills.data.markdown import cell, origin_note
 
@@ -275,6 +285,7 @@ def _report(
         "Time and memory are of this machine, one thread, preparing the columns included; memory is what Python and "
         "NumPy hold at most on top of the loaded model.",
         "",
+        *input_lines(inputs, cost.rows),
         "## What this does not say",
         "",
         "- Damage in use may be of other kinds, or hit one group of rows more than another: see "

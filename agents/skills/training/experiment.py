@@ -13,6 +13,7 @@ from agents.skills.evaluation.scores import Outcome, joined, score
 from agents.skills.feature.transform import build_transformer
 from agents.skills.shapes import ExperimentLog, ExperimentPlan, FeatureMap, ScopeSpec, Trial
 from agents.skills.training.candidates import CATALOGUE, LINEAR, Candidate, Params, Problem, baseline, share_trials
+from agents.skills.training.checkpoint import Checkpoint
 from agents.skills.training.choice import Duel, Finalist, choose, explain
 from agents.skills.training.folds import Fold, FoldPlan, make_folds, plan_folds
 from agents.skills.training.modelfile import digest, dump_model
@@ -62,6 +63,7 @@ class Experiment:
         time_ordered: bool,
         seconds: float,
         progress: Callable[[str], None],
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         """`seconds` is the wall-clock time the whole may take. Raises InputError when rows cannot be folded."""
         self.rows, self.features, self.scope, self.plan = rows, features, scope, plan
@@ -74,8 +76,9 @@ class Experiment:
         # finalists meet on fresh partitions, not on those the search tuned them for
         self.comparison = [fold for repeat in range(self.repeats) for fold in self._folds(1 + repeat)]
         self.validator = CrossValidator(
-            rows.frame, rows.target, scope.classes, self.problem, lambda: build_transformer(features)
-        )
+            rows.frame, rows.target, scope.classes, self.problem, lambda: build_transformer(features),
+            checkpoint or Checkpoint(None, ""),
+        )  # fmt: skip
 
     def run(self) -> Result:
         """Do it all. Raises LimitError when even the simplest model would take too much of the time."""
@@ -127,9 +130,9 @@ class Experiment:
 
         with threadpool_limits(limits=1):
             candidate = KINDS[kind]
-            started = time.monotonic()
+            started = self.validator.wall()
             outcomes = self.validator.outcomes(candidate, params, self.comparison)
-            finalist = self._finalist(candidate, params, outcomes, time.monotonic() - started).finalist
+            finalist = self._finalist(candidate, params, outcomes, self.validator.wall() - started).finalist
             model, twice = (self.fit(candidate.build(params, self.problem)) for _ in range(2))
             trial = self._trial(finalist)
             log = ExperimentLog(
@@ -198,16 +201,16 @@ class Experiment:
         """The linear model with default settings, and a fuse: if one fold takes too long, nothing else can work."""
         candidate = CATALOGUE[LINEAR]
         params = candidate.defaults(self.problem)
-        started = time.monotonic()
+        started = self.validator.wall()
         first = self.validator.outcomes(candidate, params, self.comparison[:1])
-        estimate = (time.monotonic() - started) * len(self.comparison)
+        estimate = (self.validator.wall() - started) * len(self.comparison)
         if estimate > self.seconds / 4:
             raise LimitError(
                 f"cross-validating the simplest model would take {estimate:.0f} s of the {self.seconds:.0f} s allowed",
                 "use fewer rows or columns, or allow more time",
             )
         rest = self.validator.outcomes(candidate, params, self.comparison[1:])
-        return self._finalist(candidate, params, [*first, *rest], time.monotonic() - started)
+        return self._finalist(candidate, params, [*first, *rest], self.validator.wall() - started)
 
     def _search(self) -> Searched:
         # three folds are enough to rank configurations; of time folds the latest, which see the most rows
@@ -222,9 +225,9 @@ class Experiment:
             candidate = CATALOGUE[name]
             if name == LINEAR and params == candidate.defaults(self.problem):
                 continue
-            started = time.monotonic()
+            started = self.validator.wall()
             outcomes = self.validator.outcomes(candidate, params, self.comparison)
-            finalists.append(self._finalist(candidate, params, outcomes, time.monotonic() - started))
+            finalists.append(self._finalist(candidate, params, outcomes, self.validator.wall() - started))
         return finalists
 
     def _average(self, members: Sequence[Contender]) -> Finalist:

@@ -21,12 +21,14 @@ class TrainingRetrain(Skill[Parameters, SkillOutput]):
     needs = ("train.parquet", "scope.json", "split.json", "feature-map.json", "model-in-use.json")
     produces = ("model.skops", "baseline.skops", "experiment-log.json", "experiment-log.md")
     seconds = 600.0
+    resumes = True
 
     def run(self, parameters: Parameters, context: SkillContext) -> SkillOutput:
         """Write the model, the baseline and the log.
 
         Raises InputError when the package names a kind or settings no model of ours has, or rows cannot be folded.
         """
+        from agents.skills.training.checkpoint import open_checkpoint, went_on
         from agents.skills.training.experiment import Experiment
         from agents.skills.training.report import log_document
         from agents.skills.training.rows import read_rows
@@ -37,6 +39,7 @@ class TrainingRetrain(Skill[Parameters, SkillOutput]):
         in_use = ModelInUse.model_validate(context.read_json("model-in-use.json"))
         plan = _plan(scope, split, in_use, context.seed)
         rows = read_rows(context.path("train.parquet"), features, scope)
+        checkpoint = open_checkpoint(context.kept, [context.path(name) for name in self.needs])
         experiment = Experiment(
             rows,
             features,
@@ -45,6 +48,7 @@ class TrainingRetrain(Skill[Parameters, SkillOutput]):
             time_ordered=split.strategy == "time",
             seconds=context.seconds,
             progress=context.progress,
+            checkpoint=checkpoint,
         )
         result = experiment.again(plan.candidates[0], settings(in_use, experiment.problem))
         tracker, warning = open_tracker(context, plan.metric)
@@ -56,7 +60,7 @@ class TrainingRetrain(Skill[Parameters, SkillOutput]):
         warnings = (warning, record_run(tracker, log), *result.warnings)
         return SkillOutput(
             summary=f"{log.chosen.model} fitted to {split.train_rows:,} newer rows: cross-validated {log.metric} "
-            f"{log.chosen.mean:.4f} (baseline {log.baseline.mean:.4f})",
+            f"{log.chosen.mean:.4f} (baseline {log.baseline.mean:.4f}){went_on(checkpoint)}",
             ticked=_ticked(log, in_use, result.reproducible),
             measurements=(
                 Measurement(scope="training", name=f"cv_{log.metric}", value=log.chosen.mean),

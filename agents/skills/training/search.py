@@ -12,6 +12,7 @@ from agents.skill import InputError
 from agents.skills.evaluation.scores import ClassOutcome, Outcome, ValueOutcome, score
 from agents.skills.shapes import Trial
 from agents.skills.training.candidates import CATALOGUE, Candidate, Params, Problem
+from agents.skills.training.checkpoint import Checkpoint, Kept
 from agents.skills.training.choice import corrected_se
 from agents.skills.training.folds import Fold
 from schemas.ticket import LOWER_IS_BETTER
@@ -27,13 +28,27 @@ _CACHE_BYTES = 200_000_000
 
 def outcome_of(model: Any, frame: Any, target: NDArray[Any], classes: Sequence[str]) -> Outcome:
     """What a fitted model or pipeline predicts for `frame` beside what happened there."""
+    return beside(predictions(model, frame, classes), target, classes)
+
+
+def predictions(model: Any, frame: Any, classes: Sequence[str]) -> Floats:
+    """Numbers of shape (rows,), or probabilities of shape (rows, classes)."""
+    import numpy as np
+
+    if classes:
+        return class_probabilities(model, frame, classes)
+    numbers: Floats = np.asarray(model.predict(frame), dtype=np.float64)
+    return numbers
+
+
+def beside(predicted: Floats, target: NDArray[Any], classes: Sequence[str]) -> Outcome:
+    """Predictions beside what happened."""
     import numpy as np
 
     if not classes:
-        return ValueOutcome(target.astype(np.float64), np.asarray(model.predict(frame), dtype=np.float64))
+        return ValueOutcome(target.astype(np.float64), predicted)
     lookup = {label: index for index, label in enumerate(classes)}
-    truth = np.array([lookup[str(label)] for label in target], dtype=np.intp)
-    return ClassOutcome(truth, class_probabilities(model, frame, classes))
+    return ClassOutcome(np.array([lookup[str(label)] for label in target], dtype=np.intp), predicted)
 
 
 def class_probabilities(model: Any, frame: Any, classes: Sequence[str]) -> Floats:
@@ -60,8 +75,19 @@ class CrossValidator:
     classes: Sequence[str]
     problem: Problem
     transformer: Callable[[], Any]
+    checkpoint: Checkpoint
     _kept: dict[int, tuple[Fold, Any, Any]] = field(default_factory=dict)
     _bytes: int = 0
+    _cpu: float = 0.0
+    _wall: float = 0.0
+
+    def cpu(self) -> float:
+        """Seconds of CPU: of this process, and of a killed one for what was taken from its checkpoint."""
+        return time.process_time() + self._cpu
+
+    def wall(self) -> float:
+        """The same by the clock on the wall."""
+        return time.monotonic() + self._wall
 
     def scores(self, candidate: Candidate, params: Params, folds: Sequence[Fold]) -> Floats:
         """The metric on each fold, shape (folds,); NaN where a fold's rows leave it undefined."""
@@ -74,12 +100,25 @@ class CrossValidator:
         return [self._outcome(candidate, params, fold) for fold in folds]
 
     def _outcome(self, candidate: Candidate, params: Params, fold: Fold) -> Outcome:
+        target = self.target[fold.test]
+        shape = (len(target), len(self.classes)) if self.classes else (len(target),)
+        kept = self.checkpoint.find(candidate.name, params, fold, shape)
+        if kept is not None:
+            self._cpu, self._wall = self._cpu + kept.cpu, self._wall + kept.wall
+            return beside(kept.predicted, target, self.classes)
+        cpu, wall = time.process_time(), time.monotonic()
+        predicted = self._predicted(candidate, params, fold)
+        spent = (time.process_time() - cpu, time.monotonic() - wall)
+        self.checkpoint.keep(candidate.name, params, fold, Kept(predicted, *spent))
+        return beside(predicted, target, self.classes)
+
+    def _predicted(self, candidate: Candidate, params: Params, fold: Fold) -> Floats:
         fit, test = self._prepared(fold)
         model = candidate.build(params, self.problem)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # slow convergence of a trial shows in its score
             model.fit(fit, self.target[fold.train])
-            return outcome_of(model, test, self.target[fold.test], self.classes)
+            return predictions(model, test, self.classes)
 
     def _prepared(self, fold: Fold) -> tuple[Any, Any]:
         kept = self._kept.get(id(fold))
@@ -139,7 +178,8 @@ def search(
 ) -> Searched:
     """Try the planned number of configurations of each kind with a seeded tree-structured Parzen estimator.
 
-    The number of trials is fixed; `budget` (CPU seconds of this process, so that a busy machine changes nothing) is a
+    The number of trials is fixed; `budget` (CPU seconds of this process and of a killed one it goes on from, so that
+    neither a busy machine nor a kill changes anything) is a
     fuse: when it blows, the rest is skipped and `cut` says so. Every kind gets its default configuration in any case.
     """
     import optuna
@@ -147,7 +187,7 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     problem = validator.problem
     share = held_out_share(folds)
-    started = time.process_time()
+    started = validator.cpu()
     trials: list[Trial] = []
     best: dict[str, Params] = {}
     planned = sum(shares.values())
@@ -160,13 +200,13 @@ def search(
         study.enqueue_trial(candidate.defaults(problem))  # a known good point for the sampler to learn from
         found: list[Trial] = []
         for index in range(count):
-            if index and time.process_time() - started > budget:
+            if index and validator.cpu() - started > budget:
                 break
-            began = time.monotonic()
+            began = validator.wall()
             asked = study.ask()
             params = candidate.suggest(asked, problem)
             scores = validator.scores(candidate, params, folds)
-            found.append(as_trial(name, params, scores, share, time.monotonic() - began))
+            found.append(as_trial(name, params, scores, share, validator.wall() - began))
             study.tell(asked, found[-1].mean)
             progress(f"trial {len(trials) + len(found)}/{planned} {name}: {problem.metric} {found[-1].mean:.4f}")
         trials += found

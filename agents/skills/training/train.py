@@ -18,12 +18,14 @@ class TrainingTrain(Skill[Parameters, SkillOutput]):
     needs = ("train.parquet", "scope.json", "split.json", "feature-map.json", "experiment-plan.json")
     produces = ("model.skops", "baseline.skops", "experiment-log.json", "experiment-log.md")
     seconds = 600.0
+    resumes = True
 
     def run(self, parameters: Parameters, context: SkillContext) -> SkillOutput:
         """Write the model, the baseline and the log of the experiment.
 
         Raises InputError when the rows cannot be cross-validated, LimitError when one model takes too much of the time.
         """
+        from agents.skills.training.checkpoint import open_checkpoint, went_on
         from agents.skills.training.experiment import Experiment
         from agents.skills.training.report import log_document
         from agents.skills.training.rows import read_rows
@@ -32,6 +34,7 @@ class TrainingTrain(Skill[Parameters, SkillOutput]):
         split = SplitSpec.model_validate(context.read_json("split.json"))
         features = FeatureMap.model_validate(context.read_json("feature-map.json"))
         plan = ExperimentPlan.model_validate(context.read_json("experiment-plan.json"))
+        checkpoint = open_checkpoint(context.kept, [context.path(name) for name in self.needs])
         result = Experiment(
             read_rows(context.path("train.parquet"), features, scope),
             features,
@@ -40,6 +43,7 @@ class TrainingTrain(Skill[Parameters, SkillOutput]):
             time_ordered=split.strategy == "time",
             seconds=context.seconds,
             progress=context.progress,
+            checkpoint=checkpoint,
         ).run()
         tracker, warning = open_tracker(context, plan.metric)
         log = result.log.model_copy(update={"tracking": tracker.where})
@@ -50,7 +54,7 @@ class TrainingTrain(Skill[Parameters, SkillOutput]):
         warnings = (warning, record_run(tracker, log), *result.warnings)
         return SkillOutput(
             summary=f"{log.chosen.model}: cross-validated {log.metric} {log.chosen.mean:.4f} "
-            f"(baseline {log.baseline.mean:.4f}) after {len(log.trials)} configurations",
+            f"(baseline {log.baseline.mean:.4f}) after {len(log.trials)} configurations{went_on(checkpoint)}",
             ticked=_ticked(log, result.reproducible, result.search_note),
             measurements=(
                 Measurement(scope="training", name=f"cv_{log.metric}", value=log.chosen.mean),

@@ -1,0 +1,108 @@
+"""What each input costs alone: time to fit and to compute, memory, and how many numbers the model gets for it.
+
+An input is one line of the feature map; its signature is that of its definition, so that the same definition is known
+again in another ticket. Inputs share the overhead of a call, so their times do not add up to that of a prediction.
+"""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agents.skills.data.markdown import cell, table
+from agents.skills.evaluation.text import number
+from agents.skills.feature.pipeline import signature
+from agents.skills.shapes import FeatureColumn, FeatureMap
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_ROWS = 2_000
+MOST_INPUTS = 200
+_SHOWN = 15
+_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class InputCost:
+    """One input: seconds to fit its preparation to the rows; microseconds to compute it for a row; bytes at most held
+    while doing so, and bytes of a row that reach the model, as `encoded` numbers."""
+
+    name: str
+    definition: str
+    fit_ms: float
+    row_us: float
+    peak_bytes: int
+    row_bytes: int
+    encoded: int
+
+
+def input_costs(rows: pd.DataFrame, features: FeatureMap) -> list[InputCost]:
+    """Every input on the same rows (at most MOST_ROWS), the dearest to compute first; of very many the first
+    MOST_INPUTS. The target plays no part."""
+    part = rows.iloc[:MOST_ROWS]
+    found = [_cost(part, column, features) for column in features.columns[:MOST_INPUTS]]
+    return sorted(found, key=lambda each: -each.row_us)
+
+
+def _cost(rows: pd.DataFrame, column: FeatureColumn, features: FeatureMap) -> InputCost:
+    from agents.skills.feature.transform import build_transformer, prepare_frame
+
+    alone = features.model_copy(update={"columns": (column,), "dropped": {}})
+    taken: list[float] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a column without a value is expected and handled
+        frame = prepare_frame(rows, alone)
+        started = time.perf_counter()
+        transformer = build_transformer(alone).fit(frame)
+        fit = time.perf_counter() - started
+        for _ in range(_REPEATS):
+            started = time.perf_counter()
+            transformer.transform(prepare_frame(rows, alone))
+            taken.append(time.perf_counter() - started)
+        tracemalloc.start()
+        try:
+            encoded = transformer.transform(prepare_frame(rows, alone))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    return InputCost(
+        name=column.name,
+        definition=signature([column]),
+        fit_ms=fit * 1000,
+        row_us=min(taken) / len(rows) * 1e6,
+        peak_bytes=peak,
+        row_bytes=int(encoded.nbytes // len(rows)),
+        encoded=int(encoded.shape[1]),
+    )
+
+
+def as_json(costs: list[InputCost]) -> list[dict[str, Any]]:
+    """The part of `robustness.json` about inputs."""
+    return [vars(each) for each in costs]
+
+
+def lines(costs: list[InputCost], rows: int) -> list[str]:
+    """The part of `robustness.md` about inputs."""
+    measured = min(rows, MOST_ROWS)
+    more = f" The dearest {_SHOWN} of {len(costs)}; `robustness.json` has all." if len(costs) > _SHOWN else ""
+    return [
+        "## What each input costs",
+        "",
+        f"Prepared alone, on {measured} rows; the times hold the overhead of a call and do not add up.{more}",
+        "",
+        *table(
+            ("input", "fit, ms", "a row, µs", "memory at most, kB", "numbers for the model", "definition"),
+            [
+                (
+                    cell(each.name), number(each.fit_ms), number(each.row_us), number(each.peak_bytes / 1000),
+                    str(each.encoded), each.definition[:12],
+                )
+                for each in costs[:_SHOWN]
+            ],
+        ),
+        "",
+    ]  # fmt: skip
