@@ -295,7 +295,8 @@ class Drive:
                 summary.completed.append({**place, "branch": row.branch})
                 alone += not row.interventions
             elif row.status == "waiting":
-                summary.waiting += [{**place, "gate": gate.id} for gate in row.open_gates]
+                closed = self._closed(choice, row)
+                summary.waiting += [{**place, "gate": gate.id, **closed} for gate in row.open_gates]
             elif row.paused and row.status == "active":
                 summary.blocked.append({**place, "reason": row.paused})
             elif row.status == "aborted" and row.taken_by and row.id in self._started:
@@ -317,6 +318,16 @@ class Drive:
             why = f"not started: {self._stopped or many or most}"
             summary.skipped += [{"ticket": t, "reason": why} for t in left]
         return summary
+
+    def _closed(self, choice: Choice, row: SessionRow) -> dict[str, str]:
+        """A note on a session whose ticket a person closed: it is not ended for that, since who may close an issue is
+        not who may abort a session."""
+        ticket = choice.tickets.get(row.ticket.id)
+        ours = (row.ticket.origin or "").casefold() == self._settings.backlog.casefold()
+        if not ours or f"#{row.ticket.id}" in choice.unreadable or (ticket is not None and ticket.state == "open"):
+            return {}
+        end = f"valuetrain session abort {row.id} --reason WHY"
+        return {"note": f"its issue is closed: reopen it, or end the session ({end})"}
 
     def _replaced(self, row: SessionRow) -> bool:
         """Whether a newer session of the same ticket made this blocked one history."""

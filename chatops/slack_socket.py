@@ -3,6 +3,9 @@
 Slack takes its connections back every few hours and says so a little before: the next one is opened while the old one
 still speaks, so that no click falls in between. What was not acknowledged may come again, on the same connection or the
 next: the conductor gives the same click the verdict it gave before.
+
+The connections are kept here and not by the SDK's own client, which logs what fails and goes on, waits for a broken
+connection up to half a minute, and has its built-in variant speak without TLS wherever the port is not 443.
 """
 
 from __future__ import annotations

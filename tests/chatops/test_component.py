@@ -116,7 +116,9 @@ async def test_slack_needs_no_way_to_reach_it(tmp_path: Path) -> None:
             line = await anyio.to_thread.run_sync(process.stdout.readline)
             assert line == "chatops is serving; stop it with Ctrl-C\n", process.stderr and process.stderr.read()
             gate = on.click("approve", "U0DANA", "s1-abcde.plan-it.1")
-            thread, message = [await anyio.to_thread.run_sync(partial(on.slack.posted.get, timeout=60)) for _ in range(2)]
+            thread, message = [
+                await anyio.to_thread.run_sync(partial(on.slack.posted.get, timeout=60)) for _ in range(2)
+            ]
             assert thread != message
             gate["container"]["message_ts"] = message
             for _ in range(100):  # the message is there before its time stamp is known
