@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from schemas.subjects import telemetry_subject
 from schemas.values import TAKEN_AWAY, Actor, ArtifactRef, FailureClass, Role, TickedItem
 from workspace.blobs import Blobs
 from workspace.children import ForkServer
+from workspace.leftovers import clear_dead, keep, place_of
 
 _log = structlog.get_logger("agent")
 LEFT_TO_OTHERS = 2.0
@@ -96,12 +97,14 @@ class Agent:
             if verdict["code"] == TAKEN_AWAY:
                 return Retry(LEFT_TO_OTHERS, verdict["reason"])
             return Ack()
-        name = f"{phase.phase}-{phase.attempt}-{verdict['lease']}"
+        lease, session = int(verdict["lease"]), self._directory / envelope.stream.name
+        if dead := await anyio.to_thread.run_sync(clear_dead, session, phase.phase, lease):
+            _log.info("dead_leases_cleared", session=envelope.stream.name, directories=[each.name for each in dead])
         attempt = Attempt(
             session=envelope.stream.name,
             phase=phase,
-            lease=verdict["lease"],
-            directory=self._directory / envelope.stream.name / name,
+            lease=lease,
+            directory=place_of(session, phase.phase, phase.attempt, lease),
         )
         async with anyio.create_task_group() as beside:
             if (idle := verdict.get("idle_seconds")) is not None:
@@ -113,6 +116,9 @@ class Agent:
             _log.warning("report_refused", session=attempt.session, phase=phase.phase, reason=verdict["reason"])
         elif isinstance(report, ReportWork):
             await anyio.to_thread.run_sync(lambda: shutil.rmtree(attempt.directory, ignore_errors=True))
+        else:
+            with suppress(OSError):  # only kept to be looked at
+                await anyio.to_thread.run_sync(keep, attempt.directory, report.reason)
         return Ack()
 
     async def _work(self, envelope: EventEnvelope[Event], attempt: Attempt) -> ReportWork | ReportFailure:

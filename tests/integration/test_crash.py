@@ -86,6 +86,7 @@ def test_stopped_twice_in_the_middle_it_continues_to_the_same_result(train: Trai
     assert train.run("drive", "--json").code == 0
     assert calm.run("drive", "--json").code == 0
     assert _figures(train) == _figures(calm)
+    assert list((train.home / "attempts").glob("*/*")) == [], "what the killed attempts left is gone"
     [session] = train.run("session", "list", "--json").json
     assert train.run("session", "replay", session["session"], "--verify", "--json").json["difference"] is None
     assert train.run("audit", "verify").code == 0
