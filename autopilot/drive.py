@@ -105,6 +105,7 @@ class Drive:
         self._said: dict[int, str] = {}
         self._breaker = ""
         self._known_completed: set[str] = set()
+        self._published: set[str] = set()
         self._looked = 0.0
 
     async def run(self) -> Summary:
@@ -189,8 +190,9 @@ class Drive:
         """Read the backlog again and record what will be done with it, when that is news."""
         self._said = self._priorities()
         completed = {row.id for row in self._rows() if row.status == "completed"}
+        published = {row.id for row in self._rows() if row.pull}
         choice = await self._choose(self._feed.board)
-        self._known_completed, self._looked = completed, time.monotonic()
+        self._known_completed, self._published, self._looked = completed, published, time.monotonic()
         recorded = RecordSelection(
             order=choice.order, passed_over=dict(choice.passed_over), unreadable=dict(choice.unreadable)
         )
@@ -320,14 +322,18 @@ class Drive:
         return summary
 
     def _closed(self, choice: Choice, row: SessionRow) -> dict[str, str]:
-        """A note on a session whose ticket a person closed: it is not ended for that, since who may close an issue is
-        not who may abort a session."""
-        ticket = choice.tickets.get(row.ticket.id)
-        ours = (row.ticket.origin or "").casefold() == self._settings.backlog.casefold()
-        if not ours or f"#{row.ticket.id}" in choice.unreadable or (ticket is not None and ticket.state == "open"):
+        """A note on a session whose issue or pull request a person closed: it is not ended for that, since who may do
+        so is not who may abort a session."""
+        ticket, gone = choice.tickets.get(row.ticket.id), []
+        if (row.ticket.origin or "").casefold() != self._settings.backlog.casefold():
             return {}
+        if f"#{row.ticket.id}" not in choice.unreadable and (ticket is None or ticket.state != "open"):
+            gone.append("issue")
+        if row.id in self._published and row.branch not in choice.own_pulls:
+            gone.append("pull request")
         end = f"valuetrain session abort {row.id} --reason WHY"
-        return {"note": f"its issue is closed: reopen it, or end the session ({end})"}
+        told = f"its {' and '.join(gone)} {'are' if len(gone) > 1 else 'is'} closed: reopen, or end the session ({end})"
+        return {"note": told} if gone else {}
 
     def _replaced(self, row: SessionRow) -> bool:
         """Whether a newer session of the same ticket made this blocked one history."""

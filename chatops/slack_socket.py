@@ -90,6 +90,8 @@ class SlackSocket:
             link = await connect(url, ping_interval=PING_SECONDS, ping_timeout=PING_SECONDS, close_timeout=2)
         except (OSError, WebSocketException) as problem:  # their texts may hold the address, and that is a ticket
             raise SlackAway(f"no connection came about ({type(problem).__name__})") from None
+        except ImportError as problem:  # a SOCKS proxy in the environment
+            raise SlackRefuses(f"Slack cannot be reached through the proxy that is set: {problem}") from None
         greeting = "nothing"
         try:
             with anyio.move_on_after(HELLO_SECONDS):

@@ -33,14 +33,16 @@ def test_from_an_issue_over_an_approval_by_comment_to_the_merge_and_back(tmp_pat
         (waiting,) = first.json["waiting"]
         (pull,) = [it for it in repository.issues.values() if it.pull]
         server.state.close(ticket, "alice")
+        server.state.close(pull, "alice")
 
         closed = train.run("drive", "--backlog", "github:octo/train", "--no-wait", "--json")
 
         assert closed.code == 3, closed.out + closed.err
         (note,) = [row["note"] for row in closed.json["waiting"]]
-        assert note.startswith("its issue is closed: reopen it, or end the session (valuetrain session abort ")
-        ticket.state = "open"
-        server.state.event(ticket, "reopened", server.state.account("alice"))
+        assert note.startswith("its issue and pull request are closed: reopen, or end the session (valuetrain session ")
+        for each in (ticket, pull):
+            each.state = "open"
+            server.state.event(each, "reopened", server.state.account("alice"))
         by_the_requester = server.state.comment(ticket, "/approve", "alice")
         approval = server.state.comment(pull, "Numbers checked.\n\n/approve", "dana")
 
