@@ -154,21 +154,23 @@ class SlackSocket:
         """Take what comes on one connection, until it ends or a minute after Slack took it back."""
         try:
             async with anyio.create_task_group() as work:
-                with anyio.CancelScope() as reading:
-                    async for raw in link:
-                        message = _message(raw)
-                        if _kind(message) == "disconnect":
-                            _log.info("slack_disconnects", reason=str(message.get("reason"))[:40])
-                            reading.deadline = anyio.current_time() + GOING_SECONDS
-                            ending.told = True
-                            ending.begun.set()
-                        elif isinstance(name := message.get("envelope_id"), str):
-                            await self._places.acquire()
-                            work.start_soon(self._take, link, name, message)
-        except* ConnectionClosed as problem:
-            _log.info("slack_connection_ended", reason=type(problem.exceptions[0]).__name__)
+                try:
+                    with anyio.CancelScope() as reading:
+                        async for raw in link:
+                            message = _message(raw)
+                            if _kind(message) == "disconnect":
+                                _log.info("slack_disconnects", reason=str(message.get("reason"))[:40])
+                                reading.deadline = anyio.current_time() + GOING_SECONDS
+                                ending.told = True
+                                ending.begun.set()
+                            elif isinstance(name := message.get("envelope_id"), str):
+                                await self._places.acquire()
+                                work.start_soon(self._take, link, name, message)
+                except ConnectionClosed as problem:
+                    _log.info("slack_connection_ended", reason=type(problem).__name__)
+                finally:
+                    ending.begun.set()  # what is still at work keeps nobody from connecting again
         finally:
-            ending.begun.set()
             with anyio.CancelScope(shield=True):
                 await link.close()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.github_server.faults import Fault
 from tests.github_server.server import GitHubServer
 from tests.integration.train import DATA, Train
 
@@ -27,9 +28,12 @@ def test_from_an_issue_over_an_approval_by_comment_to_the_merge_and_back(tmp_pat
         train = Train(tmp_path / "work", {"VALUETRAIN_GITHUB_URL": server.url, "VALUETRAIN_GITHUB_TOKEN": bot.token})
         train.repo.mkdir()
 
+        limit = server.fail(Fault("primary", "POST", r"/pulls$", seconds=1.0))
+
         first = train.run("drive", "--backlog", "github:octo/train", "--no-wait", "--json")
 
         assert first.code == 3, first.out + first.err
+        assert limit.happened == 1, "the hourly limit was used up in the middle, and waited for"
         (waiting,) = first.json["waiting"]
         (pull,) = [it for it in repository.issues.values() if it.pull]
         server.state.close(ticket, "alice")
@@ -46,9 +50,12 @@ def test_from_an_issue_over_an_approval_by_comment_to_the_merge_and_back(tmp_pat
         by_the_requester = server.state.comment(ticket, "/approve", "alice")
         approval = server.state.comment(pull, "Numbers checked.\n\n/approve", "dana")
 
+        lost = server.fail(Fault("drop_after", "POST", r"/reactions$"))  # done, and nobody heard of it
+
         again = train.run("drive", "--backlog", "github:octo/train", "--json")
 
         assert again.code == 0, again.out + again.err
+        assert lost.happened == 1
         assert [row["ticket"] for row in again.json["completed"]] == [1]
         assert [(who.login, what) for _, who, what in approval.reactions] == [("train-bot", "+1")]
         assert [what for _, _, what in by_the_requester.reactions] == ["-1"]
