@@ -28,7 +28,7 @@ from schemas.subjects import telemetry_subject
 from schemas.values import TAKEN_AWAY, Actor, ArtifactRef, FailureClass, Role, TickedItem
 from workspace.blobs import Blobs
 from workspace.children import ForkServer
-from workspace.leftovers import clear_dead, keep, place_of
+from workspace.leftovers import clear_dead, held, keep
 
 _log = structlog.get_logger("agent")
 LEFT_TO_OTHERS = 2.0
@@ -67,6 +67,8 @@ class Agent:
     @asynccontextmanager
     async def running(self, spec: ConsumerSpec) -> AsyncIterator[None]:
         """Work on attempts while the context is open."""
+        if dead := await anyio.to_thread.run_sync(clear_dead, self._directory):
+            _log.info("dead_attempts_cleared", directories=[f"{each.parent.name}/{each.name}" for each in dead])
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._tell)
             async with self._bus.consume(spec, self.handle):
@@ -97,15 +99,19 @@ class Agent:
             if verdict["code"] == TAKEN_AWAY:
                 return Retry(LEFT_TO_OTHERS, verdict["reason"])
             return Ack()
-        lease, session = int(verdict["lease"]), self._directory / envelope.stream.name
-        if dead := await anyio.to_thread.run_sync(clear_dead, session, phase.phase, lease):
-            _log.info("dead_leases_cleared", session=envelope.stream.name, directories=[each.name for each in dead])
+        name = f"{phase.phase}-{phase.attempt}-{verdict['lease']}"
         attempt = Attempt(
             session=envelope.stream.name,
             phase=phase,
-            lease=lease,
-            directory=place_of(session, phase.phase, phase.attempt, lease),
+            lease=verdict["lease"],
+            directory=self._directory / envelope.stream.name / name,
         )
+        with held(attempt.directory):
+            return await self._attempt(envelope, attempt, verdict)
+
+    async def _attempt(self, envelope: EventEnvelope[Event], attempt: Attempt, verdict: dict[str, Any]) -> Outcome:
+        """Work on a claimed attempt, and report."""
+        phase = attempt.phase
         async with anyio.create_task_group() as beside:
             if (idle := verdict.get("idle_seconds")) is not None:
                 beside.start_soon(self._breathe, envelope, attempt, float(idle) / 3.0)

@@ -84,7 +84,7 @@ def test_stopped_twice_in_the_middle_it_continues_to_the_same_result(train: Trai
         assert _all_gone(train)
 
     [session] = train.run("session", "list", "--json").json
-    left = train.home / "attempts" / session["session"] / "training-1-1"  # as an attempt under an older lease would
+    left = train.home / "attempts" / session["session"] / "training-1-1"  # as an attempt that was killed would
     (left / "in").mkdir(parents=True, exist_ok=True)
     assert train.run("drive", "--json").code == 0
     assert calm.run("drive", "--json").code == 0
