@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from schemas.subjects import telemetry_subject
 from schemas.values import TAKEN_AWAY, Actor, ArtifactRef, FailureClass, Role, TickedItem
 from workspace.blobs import Blobs
 from workspace.children import ForkServer
+from workspace.leftovers import clear_dead, held, keep
 
 _log = structlog.get_logger("agent")
 LEFT_TO_OTHERS = 2.0
@@ -66,6 +67,8 @@ class Agent:
     @asynccontextmanager
     async def running(self, spec: ConsumerSpec) -> AsyncIterator[None]:
         """Work on attempts while the context is open."""
+        if dead := await anyio.to_thread.run_sync(clear_dead, self._directory):
+            _log.info("dead_attempts_cleared", directories=[f"{each.parent.name}/{each.name}" for each in dead])
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._tell)
             async with self._bus.consume(spec, self.handle):
@@ -103,6 +106,12 @@ class Agent:
             lease=verdict["lease"],
             directory=self._directory / envelope.stream.name / name,
         )
+        with held(attempt.directory):
+            return await self._attempt(envelope, attempt, verdict)
+
+    async def _attempt(self, envelope: EventEnvelope[Event], attempt: Attempt, verdict: dict[str, Any]) -> Outcome:
+        """Work on a claimed attempt, and report."""
+        phase = attempt.phase
         async with anyio.create_task_group() as beside:
             if (idle := verdict.get("idle_seconds")) is not None:
                 beside.start_soon(self._breathe, envelope, attempt, float(idle) / 3.0)
@@ -113,6 +122,9 @@ class Agent:
             _log.warning("report_refused", session=attempt.session, phase=phase.phase, reason=verdict["reason"])
         elif isinstance(report, ReportWork):
             await anyio.to_thread.run_sync(lambda: shutil.rmtree(attempt.directory, ignore_errors=True))
+        else:
+            with suppress(OSError):  # only kept to be looked at
+                await anyio.to_thread.run_sync(keep, attempt.directory, report.reason)
         return Ack()
 
     async def _work(self, envelope: EventEnvelope[Event], attempt: Attempt) -> ReportWork | ReportFailure:

@@ -145,6 +145,9 @@ class OriginEffects:
     def _publish(self, github: GitHub, effect: EffectRequested, row: SessionRow, before: Posted) -> Posted:
         where, (remote, base) = Repository(Path(row.repository)), self._place(github)
         guard(where, row.base_commit, effect.target, row.max_pushed_bytes)
+        if (ticket := issue(github, row.ticket.id)).state != "open":
+            raise Refused(f"somebody has closed issue {ticket.number} of {github.repository}: reopen it, or abort the "
+                          f"session", 409)  # fmt: skip
         remote.push(where, effect.target, row.branch)
         name = f"{row.id}.{before.round}"
         pull = writing.put_pull(github, row.branch, base, name, pull_title(row), self._clean(github, pull_body(row)))

@@ -105,6 +105,7 @@ class Drive:
         self._said: dict[int, str] = {}
         self._breaker = ""
         self._known_completed: set[str] = set()
+        self._published: set[str] = set()
         self._looked = 0.0
 
     async def run(self) -> Summary:
@@ -189,8 +190,9 @@ class Drive:
         """Read the backlog again and record what will be done with it, when that is news."""
         self._said = self._priorities()
         completed = {row.id for row in self._rows() if row.status == "completed"}
+        published = {row.id for row in self._rows() if row.pull}
         choice = await self._choose(self._feed.board)
-        self._known_completed, self._looked = completed, time.monotonic()
+        self._known_completed, self._published, self._looked = completed, published, time.monotonic()
         recorded = RecordSelection(
             order=choice.order, passed_over=dict(choice.passed_over), unreadable=dict(choice.unreadable)
         )
@@ -295,7 +297,8 @@ class Drive:
                 summary.completed.append({**place, "branch": row.branch})
                 alone += not row.interventions
             elif row.status == "waiting":
-                summary.waiting += [{**place, "gate": gate.id} for gate in row.open_gates]
+                closed = self._closed(choice, row)
+                summary.waiting += [{**place, "gate": gate.id, **closed} for gate in row.open_gates]
             elif row.paused and row.status == "active":
                 summary.blocked.append({**place, "reason": row.paused})
             elif row.status == "aborted" and row.taken_by and row.id in self._started:
@@ -317,6 +320,20 @@ class Drive:
             why = f"not started: {self._stopped or many or most}"
             summary.skipped += [{"ticket": t, "reason": why} for t in left]
         return summary
+
+    def _closed(self, choice: Choice, row: SessionRow) -> dict[str, str]:
+        """A note on a session whose issue or pull request a person closed: it is not ended for that, since who may do
+        so is not who may abort a session."""
+        ticket, gone = choice.tickets.get(row.ticket.id), []
+        if (row.ticket.origin or "").casefold() != self._settings.backlog.casefold():
+            return {}
+        if f"#{row.ticket.id}" not in choice.unreadable and (ticket is None or ticket.state != "open"):
+            gone.append("issue")
+        if row.id in self._published and row.branch not in choice.own_pulls:
+            gone.append("pull request")
+        end = f"valuetrain session abort {row.id} --reason WHY"
+        told = f"its {' and '.join(gone)} {'are' if len(gone) > 1 else 'is'} closed: reopen, or end the session ({end})"
+        return {"note": told} if gone else {}
 
     def _replaced(self, row: SessionRow) -> bool:
         """Whether a newer session of the same ticket made this blocked one history."""

@@ -56,9 +56,11 @@ def _gates(gates: Iterable[GateRow]) -> str:
         lines.append(f"- gate `{gate.id}` of {gate.phase}: {code(gate.reason)}{by}{held}")
     if not lines:
         return ""
-    return "\n".join(
-        ["Decide with `valuetrain gate approve GATE` or `valuetrain gate reject GATE --reason WHY`:", *lines]
+    how = (
+        "Who the policy names decides in a new comment, here or on the pull request: `/approve GATE` or "
+        "`/reject GATE reason` at the start of a line (`/help` names more), or with `valuetrain gate approve GATE`:"
     )
+    return "\n".join([how, *lines])
 
 
 def _table(phases: Iterable[PhaseRow]) -> str:

@@ -3,6 +3,9 @@
 Slack takes its connections back every few hours and says so a little before: the next one is opened while the old one
 still speaks, so that no click falls in between. What was not acknowledged may come again, on the same connection or the
 next: the conductor gives the same click the verdict it gave before.
+
+The connections are kept here and not by the SDK's own client, which logs what fails and goes on, waits for a broken
+connection up to half a minute, and has its built-in variant speak without TLS wherever the port is not 443.
 """
 
 from __future__ import annotations
@@ -87,6 +90,8 @@ class SlackSocket:
             link = await connect(url, ping_interval=PING_SECONDS, ping_timeout=PING_SECONDS, close_timeout=2)
         except (OSError, WebSocketException) as problem:  # their texts may hold the address, and that is a ticket
             raise SlackAway(f"no connection came about ({type(problem).__name__})") from None
+        except ImportError as problem:  # a SOCKS proxy in the environment
+            raise SlackRefuses(f"Slack cannot be reached through the proxy that is set: {problem}") from None
         greeting = "nothing"
         try:
             with anyio.move_on_after(HELLO_SECONDS):
@@ -149,21 +154,23 @@ class SlackSocket:
         """Take what comes on one connection, until it ends or a minute after Slack took it back."""
         try:
             async with anyio.create_task_group() as work:
-                with anyio.CancelScope() as reading:
-                    async for raw in link:
-                        message = _message(raw)
-                        if _kind(message) == "disconnect":
-                            _log.info("slack_disconnects", reason=str(message.get("reason"))[:40])
-                            reading.deadline = anyio.current_time() + GOING_SECONDS
-                            ending.told = True
-                            ending.begun.set()
-                        elif isinstance(name := message.get("envelope_id"), str):
-                            await self._places.acquire()
-                            work.start_soon(self._take, link, name, message)
-        except* ConnectionClosed as problem:
-            _log.info("slack_connection_ended", reason=type(problem.exceptions[0]).__name__)
+                try:
+                    with anyio.CancelScope() as reading:
+                        async for raw in link:
+                            message = _message(raw)
+                            if _kind(message) == "disconnect":
+                                _log.info("slack_disconnects", reason=str(message.get("reason"))[:40])
+                                reading.deadline = anyio.current_time() + GOING_SECONDS
+                                ending.told = True
+                                ending.begun.set()
+                            elif isinstance(name := message.get("envelope_id"), str):
+                                await self._places.acquire()
+                                work.start_soon(self._take, link, name, message)
+                except ConnectionClosed as problem:
+                    _log.info("slack_connection_ended", reason=type(problem).__name__)
+                finally:
+                    ending.begun.set()  # what is still at work keeps nobody from connecting again
         finally:
-            ending.begun.set()
             with anyio.CancelScope(shield=True):
                 await link.close()
 

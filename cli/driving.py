@@ -297,7 +297,8 @@ def _print(summary: Summary, out: Callable[[str], Any]) -> None:
     for row in summary.completed:
         out(f"  completed  ticket {row['ticket']}  session {row['session']}  branch {row['branch']}")
     for row in summary.waiting:
-        out(f"  waiting    ticket {row['ticket']}  gate {row['gate']}  (valuetrain gate approve {row['gate']})")
+        next_ = row.get("note") or f"valuetrain gate approve {row['gate']}"
+        out(f"  waiting    ticket {row['ticket']}  gate {row['gate']}  ({next_})")
     for row in summary.blocked:
         out(f"  blocked    ticket {row['ticket']}  session {row['session']}: {row['reason']}")
     for row in summary.skipped:

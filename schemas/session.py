@@ -278,8 +278,8 @@ class PhaseSkipped(Event, stream="session"):
 
 
 class PhaseRepeated(Event, stream="session"):
-    """The session goes back from `phase` to `to`, which starts again with all that come after it, in new attempts. What
-    was ticked stays ticked; artifacts and figures of the last round count no more."""
+    """The session goes back from `phase` to `to`: `phases` (`to` and all after it) start again in new attempts.
+    What was ticked stays ticked; artifacts and figures of the last round count no more."""
 
     phase: PhaseName
     attempt: int

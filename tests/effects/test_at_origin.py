@@ -173,6 +173,19 @@ def test_a_pull_request_that_a_person_closed_is_their_no(ground: Ground) -> None
         ground.do("publish", Posted(pull=done.pull), tip)
 
 
+def test_for_an_issue_that_a_person_closed_nothing_more_is_pushed(ground: Ground) -> None:
+    done = published(ground)
+    before = ground.heads()
+    tip = ground.commit({"tickets/delivery_1/plan.md": b"a better plan\n"}, "e2")
+    ground.server.state.close(ground.issue, "alice")
+    with pytest.raises(Refused, match="somebody has closed issue 1 of octo/train: reopen it, or abort the session"):
+        ground.do("publish", Posted(pull=done.pull), tip)
+    assert ground.heads() == before
+    ground.issue.state = "open"
+    assert ground.do("publish", Posted(pull=done.pull), tip).pull == done.pull
+    assert ground.heads()[ground.row.branch] == tip
+
+
 def test_finish_and_release_give_the_ticket_back(ground: Ground) -> None:
     ground.do("claim")
     for _ in range(2):

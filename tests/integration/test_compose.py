@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,11 @@ def test_the_image_is_pinned_and_not_root() -> None:
     copied = {line[1:] for line in kept if line.startswith("!")}
     assert {"constraints.txt", "pyproject.toml", "cli", "pipelines"} <= copied
     assert all((ROOT / name).exists() for name in copied)
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert set(wheel["packages"]) <= copied, "what the wheel holds gets into the image"
     assert "*" in kept
     made = next(line for line in lines if "for role in" in line)
-    assert set(made.split("for role in ")[1].split(";")[0].split()) == {*Role, "autopilot"}
+    assert set(made.split("for role in ")[1].split(";")[0].split()) == {*Role, "autopilot", "gateway"}
 
 
 def test_docker_compose_accepts_it() -> None:

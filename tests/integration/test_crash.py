@@ -83,10 +83,13 @@ def test_stopped_twice_in_the_middle_it_continues_to_the_same_result(train: Trai
             assert "nothing is lost" in err
         assert _all_gone(train)
 
+    [session] = train.run("session", "list", "--json").json
+    left = train.home / "attempts" / session["session"] / "training-1-1"  # as an attempt that was killed would
+    (left / "in").mkdir(parents=True, exist_ok=True)
     assert train.run("drive", "--json").code == 0
     assert calm.run("drive", "--json").code == 0
     assert _figures(train) == _figures(calm)
-    [session] = train.run("session", "list", "--json").json
+    assert list((train.home / "attempts").glob("*/*")) == [], "what the killed attempts left is gone"
     assert train.run("session", "replay", session["session"], "--verify", "--json").json["difference"] is None
     assert train.run("audit", "verify").code == 0
 

@@ -187,11 +187,17 @@ def linked(found: tuple[list[PhaseDefinition], bool]) -> tuple[PhaseDefinition, 
     return tuple(p.model_copy(update={"after": after}) if said and p is not phases[0] else p for p in phases)
 
 
+def _named[T: (Account, Approver)](kind: str, who: T) -> T:
+    """Nobody is both an approver and somebody else with an account."""
+    return who.model_copy(update={"name": f"{kind} {who.name}"})
+
+
 def policies() -> st.SearchStrategy[Policy]:
     hosts = st.tuples(st.from_regex(r"[a-z][a-z0-9]{0,10}(\.[a-z]{2,5})?", fullmatch=True), st.integers(1, 65535))
     return plain(
         Policy,
-        approvers=st.lists(model(Approver), max_size=3).map(tuple),
+        approvers=st.lists(model(Approver).map(partial(_named, "approver")), max_size=3).map(tuple),
+        accounts=st.lists(model(Account).map(partial(_named, "account")), max_size=3).map(tuple),
         escalate_to=st.just(()),
         sandbox_hosts=st.lists(hosts.map(lambda pair: f"{pair[0]}:{pair[1]}"), max_size=3).map(tuple),
     )
