@@ -250,7 +250,9 @@ def plain(text: str) -> str:
 
 def code(text: str) -> str:
     """Free text as one line of Markdown code, fit for a table cell."""
-    line = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
+    line = " ".join(text.split()).replace("`", "'")
+    # An even number of backslashes would leave the bar bare.
+    line = re.sub(r"(\\*)\|", lambda found: found[1] + "\\" * (len(found[1]) % 2) + r"\|", line)
     return f"`{line}`"
 
 

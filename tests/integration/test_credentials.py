@@ -63,7 +63,7 @@ def configured(home: Path, file: Path, *words: str) -> Ran:
 async def test_a_server_on_the_printed_configuration_takes_every_role(tmp_path: Path) -> None:
     home, file = tmp_path / "home", tmp_path / "nats.conf"
     ran = configured(home, file, "--store-dir", str(tmp_path / "store"))
-    assert "tenants default, 11 roles" in ran.out
+    assert "tenants default, 13 roles" in ran.out
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
     assert not any(read_seed(home / "bus", role) in file.read_text() for role in ROLES)
     assert find_binary().exists()

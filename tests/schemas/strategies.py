@@ -8,7 +8,7 @@ from __future__ import annotations
 import types
 from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from hypothesis import strategies as st
@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from schemas.envelope import CommandEnvelope, EventEnvelope, StreamId
 from schemas.messages import Command, Event, MessageType
 from schemas.pipeline import ChecklistItem, GateDefinition, PhaseDefinition, PipelineDefinition
-from schemas.policy import Approver, Policy
+from schemas.policy import Account, Approver, Policy
 from schemas.ticket import CLASSIFICATION_METRICS, REGRESSION_METRICS, Ticket
 from schemas.values import Actor, Task
 
@@ -187,7 +187,7 @@ def linked(found: tuple[list[PhaseDefinition], bool]) -> tuple[PhaseDefinition, 
     return tuple(p.model_copy(update={"after": after}) if said and p is not phases[0] else p for p in phases)
 
 
-def _named[T: (Account, Approver)](kind: str, who: T) -> T:
+def _named(kind: str, who: Any) -> Any:
     """Nobody is both an approver and somebody else with an account."""
     return who.model_copy(update={"name": f"{kind} {who.name}"})
 

@@ -175,7 +175,8 @@ def test_a_source_that_changed_is_refused(tmp_path: Path, write_csv: Callable[..
         ({"data": None}, "names no data"),
         ({"data": "../outside.csv"}, "outside the allowed roots"),
         ({"data": "economy.csv", "time": "quarter"}, "has no column 'quarter'"),
-        ({"data": "sql:warehouse"}, "no data source"),
+        ({"data": "sql:warehouse"}, "names no table"),
+        ({"data": "queue:visits"}, "no data source"),
         ({"data": "wine.csv", "model": "in-use.zip"}, "write `pipeline: retrain`, or leave `model` out"),
     ],
 )
