@@ -32,8 +32,8 @@ REMEDIES = {
     "max_pushed_bytes": "write a number of bytes above zero, for example `max_pushed_bytes: 20000000`",
     "admins": "write a list of names, for example `admins: [alice]`",
     "accounts": "write a list, for example `accounts: [{name: carol, github: 583231, slack: U024BE7LH}]`",
-    "models": "write prices and limits as docs/policy.md shows, or leave it out, so that no model is asked",
     "sandbox_hosts": "write a list of names with ports, for example `sandbox_hosts: [pypi.example:443]`",
+    "models": "name prices and limits, for example `models: {prices: {gpt-5-mini: {input: 0.25, output: 2}}}`",
     "test_command": "write one command, for example `test_command: python -m pytest`",
 }
 

@@ -62,6 +62,8 @@ def show(session: SessionArgument, home: HomeOption = DEFAULT_HOME, as_json: Jso
         say(f"{row['session']}: {row['status']}" + (f" ({row['reason']})" if row["reason"] else ""))
         say(f"ticket {row['ticket']}: {row['title']} (risk {row['risk']})")
         say(f"branch {row['branch']} at {row['commit'][:12]}")
+        if point := row.get("forked_from"):
+            say(f"forked from {point['session']} after event {point['sequence']}")
         if row.get("pull"):
             say(f"pull request {row['pull']}: {row['url']}")
         if failed := row.get("not_done"):

@@ -34,7 +34,7 @@ from tests.skills.ml_inputs import (
     write_json,
 )
 
-BY_OTHERS = {"robustness-measured", "groups-compared"}
+BY_OTHERS = {"claims-checked", "robustness-measured", "groups-compared"}
 """Items of the phase that its other skills tick."""
 
 
