@@ -118,8 +118,9 @@ class Container:
             door.bind(os.fspath(folder / "link"))
             door.listen(1)
             order = [self.program, "run", *_options(bounds, folder, as_root=as_root)]
-            order += self._mounts(guard, folder, proxy.places)
-            order += ["--workdir", os.fspath(guard.cwd), "--rootfs", os.fspath(_root(folder))]
+            mounts = self._mounts(guard, folder, proxy.places)
+            root = _root(folder, mounts)
+            order += [*mounts, "--workdir", os.fspath(guard.cwd), "--rootfs", os.fspath(root)]
             order += [sys.executable, "-I", "-S", "-c", _FIRST]
             order += [f"{name}={value}" for name, value in variables.items()]
             order += beginning(command, bounds, _MARK, count_processes=not as_root, way=None if way is None else _WAY)
@@ -215,14 +216,26 @@ def _calls(program: str) -> str:
         raise SandboxUnavailable(f"podman's list of system calls cannot be used: {problem}", _LOOK) from problem
 
 
-def _root(folder: Path) -> Path:
-    """An empty root with the links a system has at its top; the engine makes what is mounted on."""
+def _root(folder: Path, mounts: Sequence[str]) -> Path:
+    """An empty root with the links a system has at its top and with what is mounted on: what the engine makes there may
+    belong to a user that we cannot remove it as."""
     root = folder / "root"
-    root.mkdir()
+    for name in ("usr", "proc", "sys", "dev", "run", "tmp", "etc"):
+        (root / name).mkdir(parents=True)
+    (root / "tmp").chmod(0o1777)  # some runtimes give it to what is mounted there
+    (root / "run" / ".containerenv").touch()
     for name in ("bin", "sbin", "lib", "lib32", "lib64"):
         top = Path("/", name)
         if top.is_symlink():
             (root / name).symlink_to(top.readlink())
+    for mount in mounts:
+        place, there = (part.partition("=")[2] for part in mount.split(",")[1:3])
+        on = root / there.lstrip("/")
+        if Path(place).is_dir():
+            on.mkdir(parents=True, exist_ok=True)
+        else:
+            on.parent.mkdir(parents=True, exist_ok=True)
+            on.touch()
     return root
 
 

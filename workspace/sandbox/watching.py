@@ -57,7 +57,19 @@ def hungry(init: int, limits: Limits) -> bool:
         pids = [name for name in os.listdir(proc) if name.isdigit()]
     except (FileNotFoundError, NotADirectoryError, ProcessLookupError):
         return False
+    except PermissionError:
+        if _without_memory(init):
+            return False
+        raise
     return sum(_resident(f"{proc}/{pid}/statm") for pid in pids) > limits.memory_bytes
+
+
+def _without_memory(pid: int) -> bool:
+    """Whether a process is ending: once it has given its memory back, nobody but root may look into it."""
+    try:
+        return Path(f"/proc/{pid}/statm").read_text("ascii").split()[0] == "0"
+    except (OSError, IndexError):
+        return True
 
 
 def _resident(statm: str) -> int:
