@@ -10,6 +10,7 @@ from cli.commands import (
     credentials,
     db,
     dlq,
+    feature,
     gate,
     model,
     operate,
@@ -48,6 +49,7 @@ app.add_typer(skill.app, name="skill")
 app.add_typer(session.app, name="session")
 app.add_typer(gate.app, name="gate")
 app.add_typer(model.app, name="model")
+app.add_typer(feature.app, name="feature")
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 app.add_typer(dlq.app, name="dlq")
