@@ -10,6 +10,7 @@ from cli.commands import (
     credentials,
     db,
     dlq,
+    feature,
     gate,
     model,
     operate,
@@ -54,6 +55,7 @@ app.add_typer(gate.app, name="gate")
 app.add_typer(model.app, name="model")
 app.add_typer(report.app, name="report")
 app.add_typer(risk.app, name="risk")
+app.add_typer(feature.app, name="feature")
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 app.add_typer(dlq.app, name="dlq")

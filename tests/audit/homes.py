@@ -42,6 +42,8 @@ class Place:
     """Makes a real commit for an effect, where there is a repository."""
     blobs: Blobs = field(init=False)
     recorded: int = 0
+    extra: dict[str, bytes] = field(default_factory=dict)
+    """Artifacts that each phase leaves besides those of its definition."""
 
     def __post_init__(self) -> None:
         self.blobs = Blobs(self.home.blobs)
@@ -51,6 +53,8 @@ class Place:
         rig = self.rig
         names = rig.state.definition.artifacts
         refs = tuple(ArtifactRef(name=n, sha256=self.put(n), size=len(CONTENT[n])) for n in names)
+        more = [(name, *self.blobs.put(content)) for name, content in self.extra.items()]
+        refs += tuple(ArtifactRef(name=name, sha256=sha256, size=size) for name, sha256, size in more)
         rig.claim()
         rig.report(artifacts=refs, summary=HOSTILE)
         while rig.state.effects:
@@ -105,9 +109,9 @@ class Place:
         return found
 
 
-def completed(path: Path, blank: Path) -> Place:
+def completed(path: Path, blank: Path, extra: dict[str, bytes] | None = None) -> Place:
     """A session that is done, under two checkpoints: one in the middle and one at the end."""
-    return _completed(Place(_home(path, blank), Rig()))
+    return _completed(Place(_home(path, blank), Rig(), extra=extra or {}))
 
 
 def completed_in(repository: Path, blank: Path) -> Place:
