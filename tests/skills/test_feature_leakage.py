@@ -86,7 +86,7 @@ def test_a_planted_answer_stops_the_phase(tmp_path: Path) -> None:
     (tmp_path / "votes.csv").write_text(frame.to_csv(index=False))
     outputs, files = run_chain((*TO_SPLIT, FeaturePipeline, FeatureLeakage), VOTES, tmp_path / "work", (tmp_path,))
     measured = {item.name: item.value for item in outputs["feature.leakage"].measurements}
-    assert measured["suspects"] == 2.0, "criterion leakage.suspects == 0.0 fails"
+    assert measured["suspects"] == 3.0, "criterion leakage.suspects == 0.0 fails"
     assert "| suspect | exact function | ballot |" in files["leakage.md"].read_text()
     assert any("column ballot" in warning for warning in outputs["feature.leakage"].warnings)
 
