@@ -332,6 +332,31 @@ def test_a_request_that_cannot_be_read_is_refused(
     assert {contact.outcome for contact in result.contacts} == {"refused"}
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        r"POST http://{place}/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nno chunk\r\n0\r\n\r\n",
+        r"CONNECT {place} HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabcde",
+        r"CONNECT {place} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+        r"POST http://{place}/ HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nabcde",
+    ],
+)
+def test_a_bad_body_ends_its_connection_and_not_the_proxy(sandbox: Sandbox, tree: Path, site: Server, bad: str) -> None:
+    code = (
+        "import socket, sys\n"
+        "for request in sys.argv[1:]:\n"
+        "    s = socket.create_connection(('127.0.0.1', 3128), 20)\n"
+        "    s.sendall(request.encode('latin-1').decode('unicode_escape').encode('latin-1'))\n"
+        "    s.shutdown(socket.SHUT_WR)\n"
+        "    try:\n"
+        "        while chunk := s.recv(65536): print(chunk.decode('latin-1'))\n"
+        "    except ConnectionError: pass\n"
+    )
+    good = rf"GET http://{site.place}/after HTTP/1.1\r\nHost: x\r\n\r\n"
+    result = run(sandbox, tree, code, bad.replace("{place}", site.place), good, hosts=(site.place,))
+    assert f"/after for {site.place}" in result.output, result.output
+
+
 def test_bodies_are_passed_on_whole(sandbox: Sandbox, tree: Path, site: Server) -> None:
     code = (
         "import http.client, sys\n"

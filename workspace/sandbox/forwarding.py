@@ -121,6 +121,8 @@ class Exchange:
                     await self._forward(request, target, path, server, count)
             except* Spent:
                 self._ledger.add(target, "refused", self._ledger.spent or "too many bytes")
+            except* h11.ProtocolError as problem:
+                self._ledger.add(target, "refused", f"the request cannot be passed on: {problem.exceptions[0]}")
             except* _GONE:
                 pass
 
