@@ -27,7 +27,9 @@ from schemas.values import ArtifactRef
 from workspace.git import ticket_folder
 from workspace.worktree import Worktree
 
-COMMITTED_SUFFIXES = frozenset({".json", ".md", ".yaml", ".yml", ".txt", ".svg", ".toml", ".zip", ".skops", ".dockerfile"})
+COMMITTED_SUFFIXES = frozenset(
+    {".json", ".md", ".yaml", ".yml", ".txt", ".svg", ".toml", ".zip", ".skops", ".dockerfile"}
+)
 """Documents, models and packages. Rows of data (`.parquet`, `.csv`) never go to git: they may be personal."""
 LARGEST_COMMITTED = 5_000_000
 """Bytes."""
