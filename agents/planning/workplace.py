@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from workspace.checkout import CleanCheckout
+from workspace.leftovers import CONVERSATION
 
 _DONE = "ready"
 
@@ -26,12 +27,12 @@ class Workplace:
     def directory(self) -> Path:
         """The conversation's own directory. A dead holder's is moved, never shared: should he live after all, what he
         does next fails."""
-        own = self.attempt / "planner"
+        own = self.attempt / CONVERSATION
         if not own.exists():
             self.attempt.mkdir(parents=True, exist_ok=True, mode=0o700)
             for other in self._others():
                 with contextlib.suppress(OSError):  # he had none, or another took it
-                    os.rename(other / "planner", own)
+                    os.rename(other / CONVERSATION, own)
                     break
         own.mkdir(exist_ok=True, mode=0o700)
         return own
@@ -49,7 +50,7 @@ class Workplace:
 
     def close(self) -> None:
         """Nothing goes on from here: what is there is kept for people only."""
-        own = self.attempt / "planner"
+        own = self.attempt / CONVERSATION
         if own.exists():
             shutil.rmtree(self.attempt / "planner-ended", ignore_errors=True)
             os.rename(own, self.attempt / "planner-ended")

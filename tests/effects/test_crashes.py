@@ -59,7 +59,7 @@ def expected(ground: Ground, kind: EffectKind) -> dict[str, Any]:
     base = {"branches": ["main"], "labels": ["Task", "auto"], "assignees": [], "comments": 0, "pulls": [],
             "state": "open"}  # fmt: skip
     claimed = base | {"branches": ["main", claim], "labels": ["Task", "auto", WORKING], "assignees": ["train-bot"]}
-    published = claimed | {"branches": ["main", branch, claim], "pulls": [("open", True)]}
+    published = claimed | {"branches": ["main", claim, branch], "pulls": [("open", True)]}
     return {
         "claim": claimed,
         "publish": published,

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from workspace.leftovers import FAILED, clear_dead, held, keep
+from workspace.leftovers import CONVERSATION, FAILED, clear_dead, held, keep
 
 HOLD = """
 import sys, time
@@ -51,6 +51,14 @@ def test_what_failed_is_kept_with_the_reason(tmp_path: Path) -> None:
     assert clear_dead(tmp_path) == (done,)
     assert (failed / FAILED).read_text("utf-8") == "the data has no column left\n"
     assert sorted(path.name for path in failed.iterdir()) == ["in", FAILED]
+
+
+def test_a_conversation_waits_for_who_takes_it_over(tmp_path: Path) -> None:
+    died = left(tmp_path / "s1-abcde", "build-it-1-7")
+    (died / CONVERSATION).mkdir()
+    assert clear_dead(tmp_path) == ()
+    (died / CONVERSATION).rename(tmp_path / "taken over")
+    assert clear_dead(tmp_path) == (died,)
 
 
 def test_what_is_about_to_be_held_or_is_no_directory_stays(tmp_path: Path) -> None:
