@@ -21,6 +21,7 @@ from schemas.envelope import timestamp
 from schemas.values import ArtifactRef, FailureClass, Role, Usage
 from workspace.blobs import BlobError, Blobs
 from workspace.children import ForkServer
+from workspace.leftovers import KEPT
 from workspace.outcomes import ChildOutOfMemory, ChildResult, ChildTimeout, ServerLost
 
 HARNESS_SCOPES = frozenset({"metrics", "baseline", "champion", "review", "audit", "robustness", "fairness"})
@@ -130,7 +131,7 @@ class Workbench:
         """Where the skill keeps what a killed run need not do again; of such a run itself, if there was one."""
         if not cls.resumes:
             return None
-        place = take_over(self._attempt.directory, self._attempt.phase.phase, "kept") / cls.name
+        place = take_over(self._attempt.directory, self._attempt.phase.phase, KEPT) / cls.name
         place.mkdir(exist_ok=True, mode=0o700)
         return str(place)
 

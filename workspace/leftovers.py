@@ -1,7 +1,8 @@
 """Working directories of attempts: each is held by a lock for as long as the attempt's process lives.
 
 A lock ends with its process, whatever ends that. So a directory that nobody holds is one whose holder is proven dead or
-done, and goes, except where an attempt failed: what is in there is kept for people to look at.
+done, and goes, except where an attempt failed: what is in there is kept for people to look at. A conversation with a
+model, and what a skill had computed, wait there for the next holder of their phase, who takes them over.
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FAILED = "why-it-failed.txt"
+CONVERSATION = "planner"
+"""The folder of a conversation that goes on when its holder has died."""
+KEPT = "kept"
+"""The folder of what skills had computed, from which they go on."""
 YOUNG = 60.0
 """Seconds in which a directory whose name begins with a dot may be one that is about to be held."""
 
@@ -54,7 +59,7 @@ def _removed(directory: Path) -> bool:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         stack.callback(os.close, descriptor)
         coming = directory.name.startswith(".") and time.time() - os.fstat(descriptor).st_mtime < YOUNG
-        if coming or (directory / FAILED).exists():
+        if coming or any((directory / name).exists() for name in (FAILED, CONVERSATION, KEPT)):
             return False
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(directory, ignore_errors=True)

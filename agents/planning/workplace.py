@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agents.leftovers import take_over
 from workspace.checkout import CleanCheckout
+from workspace.leftovers import CONVERSATION
 
 _DONE = "ready"
 
@@ -26,7 +27,7 @@ class Workplace:
     def directory(self) -> Path:
         """The conversation's own directory. A dead holder's is moved, never shared: should he live after all, what he
         does next fails."""
-        return take_over(self.attempt, self.phase, "planner")
+        return take_over(self.attempt, self.phase, CONVERSATION)
 
     def checkout(self, repository: Path, commit: str) -> CleanCheckout:
         """The files of `commit`, as an earlier run of the attempt left them. Raises GitError."""
@@ -41,7 +42,7 @@ class Workplace:
 
     def close(self) -> None:
         """Nothing goes on from here: what is there is kept for people only."""
-        own = self.attempt / "planner"
+        own = self.attempt / CONVERSATION
         if own.exists():
             shutil.rmtree(self.attempt / "planner-ended", ignore_errors=True)
             os.rename(own, self.attempt / "planner-ended")

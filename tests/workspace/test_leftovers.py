@@ -8,7 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from workspace.leftovers import FAILED, clear_dead, held, keep
+import pytest
+
+from workspace.leftovers import CONVERSATION, FAILED, KEPT, clear_dead, held, keep
 
 HOLD = """
 import sys, time
@@ -51,6 +53,15 @@ def test_what_failed_is_kept_with_the_reason(tmp_path: Path) -> None:
     assert clear_dead(tmp_path) == (done,)
     assert (failed / FAILED).read_text("utf-8") == "the data has no column left\n"
     assert sorted(path.name for path in failed.iterdir()) == ["in", FAILED]
+
+
+@pytest.mark.parametrize("name", [CONVERSATION, KEPT])
+def test_what_can_go_on_waits_for_who_takes_it_over(tmp_path: Path, name: str) -> None:
+    died = left(tmp_path / "s1-abcde", "build-it-1-7")
+    (died / name).mkdir()
+    assert clear_dead(tmp_path) == ()
+    (died / name).rename(tmp_path / "taken over")
+    assert clear_dead(tmp_path) == (died,)
 
 
 def test_what_is_about_to_be_held_or_is_no_directory_stays(tmp_path: Path) -> None:
