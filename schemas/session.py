@@ -277,8 +277,8 @@ class PhaseSkipped(Event, stream="session"):
 
 
 class PhaseRepeated(Event, stream="session"):
-    """The session goes back from `phase` to `to`: `phases` (`to` and all that come after it) start again, in new
-    attempts. What was ticked stays ticked; artifacts and figures of the last round count no more."""
+    """The session goes back from `phase` to `to`: `phases` (`to` and all that come after it) start again,
+    in new attempts. What was ticked stays ticked; artifacts and figures of the last round count no more."""
 
     phase: PhaseName
     attempt: int

@@ -196,6 +196,7 @@ def test_the_registry_is_complete_and_consistent() -> None:
                 "schemas.system",
                 "schemas.commands",
                 "schemas.model_messages",
+                "schemas.forking",
             )
     assert all(c.senders for c in COMMANDS.values()), "a command nobody may send"
     known = {*(r.value for r in Role), *(s.value for s in Sender)}

@@ -72,7 +72,7 @@ def test_each_login_publishes_what_commands_name_it_for_and_no_more() -> None:
         f"vt.t.cmd.*.{name}.operator"
         for name in (
             "abort_session", "cancel_approval", "change_priority", "decide_gate", "discard_dead_letter",
-            "drain_drive", "hold_gate", "override_gate", "pause_session", "reassign_attempt",
+            "drain_drive", "fork_session", "hold_gate", "override_gate", "pause_session", "reassign_attempt",
             "requeue_dead_letter", "restore_session",
             "resume_session", "retry_phase", "rollback_session", "send_back", "unhold_gate",
         )
