@@ -65,7 +65,10 @@ def main() -> None:
         for name in asked.tasks.split(","):
             if (name, seed) not in known:
                 found.append({"task": name, "seed": seed, "load": os.getloadavg()[0]})
-                found[-1]["told"] = compare(TASKS[name], seed, asked.environments)
+                try:
+                    found[-1]["told"] = compare(TASKS[name], seed, asked.environments)
+                except NotRun as problem:
+                    found[-1]["not_run"] = str(problem)
                 asked.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
                 print("done:", name, seed, file=sys.stderr, flush=True)
     print("\n".join(table(found)))
@@ -170,7 +173,10 @@ def ranks(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Scores of every task and mean ranks of the contenders that ran in all of them, as Markdown."""
+    """Scores of every task and mean ranks of the contenders that ran in all of them, as Markdown; tasks in which one
+    could not, as when the gate refuses the rows, are named below and not ranked."""
+    absent = [f"\nNot ranked: {row['task']}, seed {row['seed']}: {row['not_run']}" for row in found if "not_run" in row]
+    found = [row for row in found if "told" in row]
     names = [name for name in found[0]["told"] if all(name in row["told"] for row in found)] if found else []
     lines = [f"| task | seed | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
     places: dict[str, list[float]] = {name: [] for name in names}
@@ -185,7 +191,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> list[str]:
     seconds = [f"{float(np.median([row['told'][name]['seconds'] for row in found])):.1f}" for name in names]
     lines.append(f"| mean rank | | {' | '.join(told)} |")
     lines.append(f"| median seconds | | {' | '.join(seconds)} |")
-    return lines
+    return lines + absent
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def test_there_are_nine_tasks_and_only_those_who_ran_everywhere_are_ranked() -> 
 
     found = [
         {"task": "wine", "seed": 1, "told": told(one=0.9, two=0.8)},
+        {"task": "digits", "seed": 1, "not_run": "FLAML failed"},
         {"task": "fair", "seed": 1, "told": told(one=0.7, two=0.75, three=0.8)},
     ]
     assert model_quality.table(found) == [
@@ -44,4 +45,5 @@ def test_there_are_nine_tasks_and_only_those_who_ran_everywhere_are_ranked() -> 
         "| fair | 1 | 0.7000 | **0.7500** |",
         "| mean rank | | 1.50 | 1.50 |",
         "| median seconds | | 2.0 | 2.0 |",
+        "\nNot ranked: digits, seed 1: FLAML failed",
     ]
