@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from coverage import Coverage
 
 from tests.outside import blocked
@@ -29,6 +30,14 @@ TOGETHER = frozenset({"skills"})
 
 COUNTS = "counts"
 """The property under which a test says what it counted; a list of lines, shown at the end of the run."""
+
+
+@pytest.fixture(autouse=True)
+def own_log() -> Iterator[None]:
+    """A command that a test runs in this process opens its log for good; the next test has its own again."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
 
 
 def _folder(item: pytest.Item) -> str:
