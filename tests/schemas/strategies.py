@@ -187,17 +187,26 @@ def linked(found: tuple[list[PhaseDefinition], bool]) -> tuple[PhaseDefinition, 
     return tuple(p.model_copy(update={"after": after}) if said and p is not phases[0] else p for p in phases)
 
 
-def _named(kind: str, who: Any) -> Any:
-    """Nobody is both an approver and somebody else with an account."""
-    return who.model_copy(update={"name": f"{kind} {who.name}"})
+def _people(first: int, drawn: list[Any]) -> tuple[Any, ...]:
+    """Each with a name and account numbers of their own, counted from `first`: two people never share any."""
+    return tuple(
+        who.model_copy(
+            update={
+                "name": f"{number} {who.name}",
+                "github": tuple(number * 1000 + at for at in range(1, len(who.github) + 1)),
+                "slack": tuple(f"U{number * 1000 + at:07}" for at in range(1, len(who.slack) + 1)),
+            }
+        )
+        for number, who in enumerate(drawn, first)
+    )
 
 
 def policies() -> st.SearchStrategy[Policy]:
     hosts = st.tuples(st.from_regex(r"[a-z][a-z0-9]{0,10}(\.[a-z]{2,5})?", fullmatch=True), st.integers(1, 65535))
     return plain(
         Policy,
-        approvers=st.lists(model(Approver).map(partial(_named, "approver")), max_size=3).map(tuple),
-        accounts=st.lists(model(Account).map(partial(_named, "account")), max_size=3).map(tuple),
+        approvers=st.lists(model(Approver), max_size=3).map(partial(_people, 1)),
+        accounts=st.lists(model(Account), max_size=3).map(partial(_people, 11)),
         escalate_to=st.just(()),
         sandbox_hosts=st.lists(hosts.map(lambda pair: f"{pair[0]}:{pair[1]}"), max_size=3).map(tuple),
     )
