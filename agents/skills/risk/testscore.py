@@ -32,6 +32,7 @@ def items(dossier: Dossier) -> list[Item]:
     weak = sum(bool(part["clearly_worse"]) for part in record.metrics["slices"]["worst"])
     groups = len((dossier.fairness or {}).get("columns", []))
     spoilt = dossier.robustness
+    costs = len((spoilt or {}).get("inputs", []))
     contract = dossier.has("data-contract.yaml")
     dropped = len(dossier.features.dropped)
     return [
@@ -42,7 +43,14 @@ def items(dossier: Dossier) -> list[Item]:
             "data-contract.yaml, checked against every row",
         ),
         Item("data", "All features are beneficial", 0.0, "importance is measured in `ml-engagement` only"),
-        Item("data", "No feature's cost is too much", 0.0, "costs of single columns are not recorded"),
+        Item(
+            "data",
+            "No feature's cost is too much",
+            0.5 if costs else 0.0,
+            f"robustness.json: time, memory and width of {costs} inputs, against no limit"
+            if costs
+            else "costs of single columns were not measured in this pipeline",
+        ),
         Item(
             "data",
             "Features adhere to meta-level requirements",
@@ -117,7 +125,12 @@ def items(dossier: Dossier) -> list[Item]:
             "infrastructure", "Model quality is validated before serving", 1.0, "the validation gate reads metrics.json"
         ),
         Item("infrastructure", "The model can be debugged on a single example", 0.0, "no explanation of single rows"),
-        Item("infrastructure", "Models are tested by a canary before production", 0.0, "only in pipeline `retrain`"),
+        Item(
+            "infrastructure",
+            "Models are tested by a canary before production",
+            0.0,
+            "only in pipelines `retrain` and `release`",
+        ),
         Item(
             "infrastructure",
             "Models can be rolled back quickly and safely",
