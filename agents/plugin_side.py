@@ -106,6 +106,7 @@ def _card(cls: type[Skill[Any, Any]], origin: dict[str, Any]) -> dict[str, Any]:
         "harness": bool(cls.harness),
         "seconds": float(cls.seconds),
         "resumes": bool(cls.resumes),
+        "beside": bool(cls.beside),
         "text": inspect.cleandoc(cls.__doc__ or ""),
         "schema": cls.parameters.model_json_schema(),
     }

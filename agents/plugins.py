@@ -185,6 +185,7 @@ def _made(card: dict[str, Any]) -> type[PluginSkill]:
         "produces": tuple(card["produces"]),
         "seconds": float(card["seconds"]),
         "resumes": bool(card["resumes"]),
+        "beside": bool(card["beside"]),
         "parameters": _Parameters,
         "origin": card["origin"],
     }

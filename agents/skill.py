@@ -152,6 +152,10 @@ class Skill(ABC, Generic[P, R]):
     """Which of `produces` no agent may read afterwards (hold-out labels)."""
     harness: ClassVar[bool] = False
     """Whether the skill belongs to the harness: it may read sealed artifacts, and computes what gates read."""
+    beside: ClassVar[bool] = False
+    """Whether it may run while other skills of its phase do. Of those it is told nothing but the artifacts it `needs`
+    and what their makers measured, so that its result does not depend on who is done first. Not for one that takes
+    times itself."""
     resumes: ClassVar[bool] = False
     """Whether it gets a folder that survives the attempt on the same machine (`SkillContext.kept`)."""
     seconds: ClassVar[float] = 300.0

@@ -18,7 +18,7 @@ from agents.plugins import PluginSkill, claims, note
 from agents.port import Attempt, AttemptError, SkillRun
 from agents.skill import MEDIA_TYPES, SkillOutput
 from schemas.envelope import timestamp
-from schemas.values import ArtifactRef, FailureClass, Role, Usage
+from schemas.values import ArtifactRef, FailureClass, Measurement, Role, Usage
 from workspace.blobs import BlobError, Blobs
 from workspace.children import ForkServer
 from workspace.leftovers import KEPT
@@ -54,6 +54,7 @@ class Workbench:
         self._facts = facts
         self._artifacts = {a.name: a for a in attempt.phase.artifacts}
         self._measured = {scope: dict(values) for scope, values in attempt.phase.measured.items()}
+        self._made: dict[str, tuple[Measurement, ...]] = {}  # artifacts of this attempt, and what their makers measured
         self._started = time.monotonic()
         self._runs = 0
         self.usage = Usage()
@@ -139,6 +140,7 @@ class Workbench:
         self, cls: AnySkill, parameters: dict[str, Any], inputs: dict[str, str], directory: Path, seconds: float
     ) -> dict[str, Any]:
         phase = self._attempt.phase
+        artifacts, measured = self._told(cls)
         return {
             "skill": cls.name,
             "plugin": dict(cls.origin) if issubclass(cls, PluginSkill) else None,
@@ -148,7 +150,7 @@ class Workbench:
             "inputs": inputs,
             "out": str(directory / "out"),
             "roots": list(phase.roots),
-            "measured": self._measured,
+            "measured": measured,
             "seed": phase.seed,
             "now": timestamp(phase.started),
             "session": self._attempt.session,
@@ -157,12 +159,26 @@ class Workbench:
             "facts": {
                 **self._facts,
                 "pipeline": phase.pipeline,
-                "artifacts": {name: ref.sha256 for name, ref in self._artifacts.items()},
+                "artifacts": artifacts,
                 "approvals": list(phase.approvals),
                 "usage": phase.spent.model_dump(mode="json"),
                 "sandbox_hosts": list(phase.sandbox_hosts),
             },
         }
+
+    def _told(self, cls: AnySkill) -> tuple[dict[str, str], dict[str, dict[str, float]]]:
+        """The artifacts (name to SHA-256) and figures a skill gets to know: of those that may run beside it in this
+        attempt only what it needs, since the others may be done or not."""
+        if not cls.beside:
+            return {name: ref.sha256 for name, ref in self._artifacts.items()}, self._measured
+        phase = self._attempt.phase
+        needed = [name for name in (*cls.needs, *cls.optional) if name in self._made]
+        artifacts = {a.name: a.sha256 for a in phase.artifacts}
+        artifacts |= {name: self._artifacts[name].sha256 for name in needed}
+        measured = {scope: dict(values) for scope, values in phase.measured.items()}
+        for m in (each for name in needed for each in self._made[name]):
+            measured.setdefault(m.scope, {})[m.name] = m.value
+        return artifacts, measured
 
     async def _child(
         self, cls: AnySkill, request: dict[str, Any], directory: Path, seconds: float, bound: str
@@ -225,6 +241,7 @@ class Workbench:
             ref = ArtifactRef(name=path.name, sha256=sha256, size=size, media_type=media, sealed=sealed, paths=touched)
             refs.append(ref)
         self._artifacts.update({ref.name: ref for ref in refs})
+        self._made.update({ref.name: result.measurements for ref in refs})
         for m in result.measurements:
             self._measured.setdefault(m.scope, {})[m.name] = m.value
         (directory / "output.json").write_text(json.dumps(output), "utf-8")

@@ -20,6 +20,7 @@ class DataContract(Skill[Parameters, SkillOutput]):
     modes = frozenset({Mode.BUILD})
     needs = ("dataset.parquet", "scope.json", "data-source.json")
     produces = ("data-contract.yaml",)
+    beside = True
     # Reads the sealed dataset, which holds the labels of the rows that become the hold-out; gives none of them away.
     harness = True
     seconds = 120.0

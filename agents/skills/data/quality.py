@@ -80,6 +80,7 @@ class DataQuality(Skill[Parameters, SkillOutput]):
     modes = frozenset({Mode.BUILD})
     needs = ("dataset.parquet", "schema-spec.json", "scope.json")
     produces = ("data-quality.json", "data-quality.md")
+    beside = True
     # Reads the sealed dataset, which holds the labels of the rows that become the hold-out; reports counts only.
     harness = True
     seconds = 120.0

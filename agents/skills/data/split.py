@@ -25,6 +25,7 @@ class DataSplit(Skill[Parameters, SkillOutput]):
     modes = frozenset({Mode.BUILD})
     needs = ("dataset.parquet", "schema-spec.json", "scope.json")
     produces = ("train.parquet", "holdout-features.parquet", "holdout-labels.parquet", "split.json", "split.md")
+    beside = True
     sealed = ("holdout-labels.parquet",)
     # Reads the sealed dataset, since it is what takes the hold-out labels out of it.
     harness = True

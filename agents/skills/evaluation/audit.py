@@ -31,6 +31,7 @@ class EvaluationAudit(Skill[Parameters, SkillOutput]):
         "scope.json", "feature-map.json", "experiment-plan.json", "experiment-log.json", "model.skops",
     )  # fmt: skip
     produces = ("claims-audit.json", "claims-audit.md")
+    beside = True
     harness = True
     seconds = 600.0
 

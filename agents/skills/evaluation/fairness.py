@@ -26,6 +26,7 @@ class EvaluationFairness(Skill[Parameters, SkillOutput]):
     modes = frozenset({Mode.EVALUATE})
     needs = ("predictions.parquet", "holdout-labels.parquet", "holdout-features.parquet", "scope.json")
     produces = ("fairness.json", "fairness.md")
+    beside = True
     harness = True
     seconds = 300.0
 

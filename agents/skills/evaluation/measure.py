@@ -50,6 +50,7 @@ class EvaluationMeasure(Skill[Parameters, SkillOutput]):
     needs = ("predictions.parquet", "holdout-labels.parquet", "holdout-features.parquet", "scope.json", "split.json")
     optional = ("data-source.json", "experiment-log.json")
     produces = ("metrics.json", "evaluation-report.md", "evaluation.svg")
+    beside = True
     harness = True
     seconds = 300.0
 
