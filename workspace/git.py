@@ -96,7 +96,7 @@ def run_git(
         said = done.stderr.decode(errors="replace").strip()
         lock = _LOCK.search(said)
         tries -= 1
-        if not (tries and lock and _clear_stale(Path(lock["path"]))):
+        if not (tries and lock and _clear_stale(directory / lock["path"], directory)):
             raise _refusal(directory, arguments[0], said, lock["path"] if lock else None)
 
 
@@ -146,13 +146,14 @@ def _call(
         raise GitError(f"git could not be started: {problem}", remedy) from problem
 
 
-def _clear_stale(lock: Path) -> bool:
+def _clear_stale(lock: Path, directory: Path) -> bool:
     """Wait until a lock is released, or remove it if it is stale and ours. Whether to try again.
 
     Ours are the index and HEAD of the linked checkout git was run in, and the branches `phase/…`. Any other lock may
-    belong to the user's own git and is never touched.
+    belong to the user's own git and is never touched; nor is one of another repository: a server's words come by the
+    same way, and its lock may be another push's.
     """
-    ours = _OUR_LOCK.search(lock.as_posix()) is not None
+    ours = _OUR_LOCK.search(lock.as_posix()) is not None and _inside(lock, directory)
     first = _stamp(lock)
     deadline = time.monotonic() + _STALE_SECONDS
     while time.monotonic() < deadline:
@@ -162,6 +163,13 @@ def _clear_stale(lock: Path) -> bool:
     if ours:
         lock.unlink(missing_ok=True)
     return ours
+
+
+def _inside(lock: Path, directory: Path) -> bool:
+    """Whether `lock` lies in the repository that git works on in `directory`."""
+    asked = _call(directory, ("rev-parse", "--git-common-dir"), None, None, 60.0)
+    home = directory / os.fsdecode(asked.stdout).removesuffix("\n")
+    return asked.returncode == 0 and lock.resolve().is_relative_to(home.resolve())
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -68,7 +68,8 @@ class Remote:
         there = self.heads(where, branch).get(branch, "")
         if there == before:
             try:
-                self._push(where, branch, f"+{commit}:refs/heads/{branch}", before)
+                # No `+`: git would push over what somebody else put there since we looked, whatever the lease says.
+                self._push(where, branch, f"{commit}:refs/heads/{branch}", before)
             except RemoteAway:
                 raise
             except GitError:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
+
 from schemas.session import EffectRequested
 from schemas.values import Posted
-from tests.effects.conftest import Ground, clone, row_of
-from workspace.git import claim_branch
+from tests.effects.conftest import NAME, WHEN, Ground, clone, row_of
+from workspace.git import Repository, claim_branch
+from workspace.pushing import Remote, lone_commit
 
 TICKETS = 4
 
@@ -44,3 +47,33 @@ def test_each_ticket_is_taken_once(ground: Ground, tmp_path: Path) -> None:
         assert taken[loser, number].taken_by
         assert ground.heads()[claim_branch(number)] == taken[winner, number].claim
         assert [a.login for a in ground.repository.issues[number].assignees] == [winner]
+
+
+@pytest.mark.parametrize("past", [False, True])
+def test_who_looked_before_the_other_created_does_not_push_over_it(
+    ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, past: bool
+) -> None:
+    """The other's push lies between our look and ours: on a busy machine it may. With a claim of our own past there,
+    too, which the other has given back meanwhile."""
+    other = clone(ground.repository, tmp_path / "other")
+    branch, url = claim_branch(1), f"{ground.server.url}/{NAME}.git"
+    remotes = {
+        ground.clone: Remote(url, lambda: "token-of-train-bot"),
+        other: Remote(url, lambda: "token-of-other-bot"),
+    }
+    commits = {where: lone_commit(Repository(where), str(where), "mine", WHEN) for where in remotes}
+    before = lone_commit(Repository(ground.clone), "past", "mine, of the past", WHEN) if past else ""
+    if past:
+        assert remotes[ground.clone].create(Repository(ground.clone), before, branch) == before
+    looked = Remote.heads
+
+    def heads(self: Remote, where: Repository, pattern: str) -> dict[str, str]:
+        found = looked(self, where, pattern)
+        monkeypatch.setattr(Remote, "heads", looked)
+        assert remotes[other].create(Repository(other), commits[other], branch, before) == commits[other]
+        return found
+
+    monkeypatch.setattr(Remote, "heads", heads)
+    holder = remotes[ground.clone].create(Repository(ground.clone), commits[ground.clone], branch, before)
+    assert holder == commits[other]
+    assert ground.heads()[branch] == commits[other]

@@ -368,6 +368,20 @@ def test_a_lock_of_the_users_is_never_removed(tree: Worktree, monkeypatch: pytes
     assert lock.exists()
 
 
+def test_a_lock_at_the_server_is_never_removed(tree: Worktree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its words come by git's standard error as ours do, and name a path that may exist here, too."""
+    monkeypatch.setattr(module, "_STALE_SECONDS", 0.1)
+    commit(tree)
+    server = tmp_path / "server.git"
+    run_git(tmp_path, "init", "--bare", "-q", str(server))
+    lock = server / f"refs/heads/{BRANCH}.lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("")
+    with pytest.raises(GitError, match=r"\.lock"):
+        run_git(tree.repository.path, "push", server.as_uri(), f"{BRANCH}:{BRANCH}")
+    assert lock.exists()
+
+
 def test_the_branch_is_ahead_of_its_checkout_after_a_crash(tree: Worktree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Worktree, "_refresh", lambda self: None)
     sha = commit(tree)
