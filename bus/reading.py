@@ -130,6 +130,17 @@ async def newest(connection: Connection, stream: str) -> tuple[int, str] | None:
     return None
 
 
+async def is_there(connection: Connection, stream: str, sequence: int) -> bool:
+    """Whether a stream holds the message with this sequence; asks the stream's leader. Raises as `newest`."""
+    try:
+        await connection.api(f"STREAM.MSG.GET.{stream}", {"seq": sequence})
+    except ApiError as refused:
+        if refused.err_code != _NOT_FOUND:
+            raise
+        return False
+    return True
+
+
 def _stored(encoded: str) -> dict[str, str]:
     """Headers as JetStream's API shows them: base64 of `NATS/1.0`, then `Name: value` lines."""
     lines = base64.b64decode(encoded).decode(errors="replace").split("\r\n")[1:]
