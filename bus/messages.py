@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from nats.aio.msg import Msg
+from bus.wire import Message
 
 MSG_ID = "Nats-Msg-Id"
 EXPECTED_STREAM = "Nats-Expected-Stream"
@@ -81,12 +81,12 @@ class Arrival:
     sequence: int
 
     @classmethod
-    def of(cls, message: Msg) -> Arrival | None:
+    def of(cls, message: Message) -> Arrival | None:
         """The message as delivered by a pull; None for the server's status messages."""
         if not message.reply.startswith(_ACK_PREFIX):
             return None
         attempt, sequence = ack_tokens(message.reply)
-        return cls(message.subject, message.data, message.headers or {}, message.reply, attempt, sequence)
+        return cls(message.subject, message.data, message.headers, message.reply, attempt, sequence)
 
 
 def matches(pattern: str, subject: str) -> bool:

@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import anyio
 import structlog
-from nats.aio.msg import Msg
 
 from bus import asking, consuming, following, reading, sending, streams
 from bus.background import beside, end_tasks
@@ -21,6 +20,7 @@ from bus.following import FollowHandler
 from bus.messages import is_first
 from bus.port import BusError, BusUnavailable, ConsumerSpec, Delivery, Handler, Login, OutgoingEvent
 from bus.publishing import Publisher
+from bus.wire import Message
 from schemas.envelope import CommandEnvelope
 from schemas.values import Sender
 
@@ -126,9 +126,9 @@ class NatsBus:
         """See the port. A handler that raises ends the context with its exception."""
         failure = self.connection.future()
 
-        def receive(message: Msg) -> None:
+        def receive(message: Message) -> None:
             try:
-                handler(message.subject, message.data, message.headers or {})
+                handler(message.subject, message.data, message.headers)
             except Exception as problem:
                 if not failure.done():
                     failure.set_exception(problem)

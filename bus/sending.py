@@ -8,13 +8,13 @@ import secrets
 from typing import Any
 
 import structlog
-from nats.aio.msg import Msg
 
 from bus.connection import Connection
 from bus.messages import MSG_ID, REPLY_TO, stored_headers
 from bus.permissions import inbox_prefix
 from bus.port import BusUnavailable, Delivery, NoReceipt
 from bus.publishing import store
+from bus.wire import Message
 from schemas.envelope import CommandEnvelope, encode_command
 from schemas.subjects import command_sender, command_subject
 
@@ -31,7 +31,7 @@ async def send(connection: Connection, command: CommandEnvelope, timeout: float)
     certain), PermissionDenied."""
     receipt = connection.future()
 
-    def receive(message: Msg) -> None:
+    def receive(message: Message) -> None:
         if not receipt.done():
             receipt.set_result(message)
 
@@ -40,7 +40,7 @@ async def send(connection: Connection, command: CommandEnvelope, timeout: float)
         connection.on_reconnect.add(sending.again)
         try:
             async with asyncio.timeout(timeout):
-                message: Msg = await sending.run()
+                message: Message = await sending.run()
         except TimeoutError:
             raise sending.in_vain(timeout) from None
         finally:
@@ -53,7 +53,7 @@ class _Sending:
     """One command on its way."""
 
     def __init__(
-        self, connection: Connection, command: CommandEnvelope, inbox: str, receipt: asyncio.Future[Msg]
+        self, connection: Connection, command: CommandEnvelope, inbox: str, receipt: asyncio.Future[Message]
     ) -> None:
         self._connection = connection
         self._command = command
@@ -70,7 +70,7 @@ class _Sending:
         """The link is back: the receipt, or the command, may have been lost with it."""
         self._wake.set()
 
-    async def run(self) -> Msg:
+    async def run(self) -> Message:
         """Store the command and wait; store it again with a fresh message id (the server would drop a second copy
         under the first one for two minutes) until the receipt comes. The inbox of the store drops what is double."""
         message_id, pause = self._command.id, RESEND_SECONDS
