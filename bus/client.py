@@ -139,9 +139,8 @@ def header_block(headers: Mapping[str, str]) -> bytes:
     becomes spaces. Raises BadHeaderError for a name that is none."""
     if not headers:
         return b""
-    lines = [f"{name}: {value.strip()}\r\n" for name, value in headers.items() if _is_name(name)]
-    block = "".join(lines)
-    if not len(lines) == len(headers) == block.count("\r") == block.count("\n"):
+    block = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not _PLAIN(block) or block.count("\n") != len(headers):
         lines = [f"{_name(name)}: {value.strip().translate(_BREAKS)}\r\n" for name, value in headers.items()]
         block = "".join(lines)
     return f"NATS/1.0\r\n{block}\r\n".encode()
@@ -159,5 +158,6 @@ def _name(name: str) -> str:
 
 
 _NAME = re.compile(r"[A-Za-z0-9-]+")
+_PLAIN = re.compile(r"(?:[A-Za-z0-9-]+: [!-~]*\r\n)*").fullmatch  # no space in any value
 _BREAKS = {ord("\r"): " ", ord("\n"): " "}
 _UNFIT = re.compile(r"[ \t\r\n]").search

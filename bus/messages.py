@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bus.wire import Message
 
@@ -94,6 +95,7 @@ def matches(pattern: str, subject: str) -> bool:
     return _compiled(pattern).fullmatch(subject) is not None
 
 
+@lru_cache(maxsize=1_000)
 def _compiled(pattern: str) -> re.Pattern[str]:
     tokens = [{"*": r"[^.]+", ">": r".+"}.get(token, re.escape(token)) for token in pattern.split(".")]
-    return re.compile(r"\.".join(tokens))  # re caches what it compiled
+    return re.compile(r"\.".join(tokens))

@@ -14,6 +14,7 @@ STATUS, DESCRIPTION = "Status", "Description"
 
 _LINE_END, _FIRST = b"\r\n", b"NATS/1.0"
 _PLAIN = re.compile(rb"(?:[A-Za-z0-9-]+:[^\r\n]*\r\n)*\r?\n?").fullmatch
+_LINES = re.compile(r"([A-Za-z0-9-]+):([^\r\n]*)\r\n").findall
 _SPACE = " \t\r\n\v\f"
 
 
@@ -66,13 +67,9 @@ def block_headers(block: bytes) -> dict[str, str]:
 def header_lines(raw: bytes) -> dict[str, str]:
     """`Name: value` lines. A name with a space in it, or of other letters than ASCII, is none."""
     text = raw.decode("utf-8", "replace")
-    found: dict[str, str] = {}
     if _PLAIN(raw):
-        for line in text.split("\r\n"):
-            name, colon, value = line.partition(":")
-            if colon:
-                found[name] = value.strip(_SPACE)
-        return found
+        return {name: value.strip(_SPACE) for name, value in _LINES(text)}
+    found: dict[str, str] = {}
     for line in text.split("\r\n"):
         name, colon, value = line.partition(":")
         name = name.strip(_SPACE)
