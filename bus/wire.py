@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from nats.errors import ProtocolError
@@ -13,8 +14,7 @@ STATUS, DESCRIPTION = "Status", "Description"
 """Where an inline status of the server and its text stand among the headers."""
 
 _LINE_END, _FIRST = b"\r\n", b"NATS/1.0"
-_PLAIN = re.compile(rb"(?:[A-Za-z0-9-]+:[^\r\n]*\r\n)*\r?\n?").fullmatch
-_LINES = re.compile(r"([A-Za-z0-9-]+):([^\r\n]*)\r\n").findall
+_NAME = re.compile(r"[A-Za-z0-9-]+").fullmatch
 _SPACE = " \t\r\n\v\f"
 
 
@@ -67,8 +67,8 @@ def block_headers(block: bytes) -> dict[str, str]:
 def header_lines(raw: bytes) -> dict[str, str]:
     """`Name: value` lines. A name with a space in it, or of other letters than ASCII, is none."""
     text = raw.decode("utf-8", "replace")
-    if _PLAIN(raw):
-        return {name: value.strip(_SPACE) for name, value in _LINES(text)}
+    if (plain := _plain_lines(text)) is not None:
+        return plain
     found: dict[str, str] = {}
     for line in text.split("\r\n"):
         name, colon, value = line.partition(":")
@@ -76,6 +76,25 @@ def header_lines(raw: bytes) -> dict[str, str]:
         if colon and name.isascii() and (name.split() or [""]) == [name]:
             found[name] = value.strip(_SPACE)
     return found
+
+
+def _plain_lines(text: str) -> dict[str, str] | None:
+    """The lines, if there is nothing to strip, to judge or to leave out: nearly always, and several times as fast."""
+    lines = text.rstrip("\r\n")
+    try:
+        found = dict([line.split(": ", 1) for line in lines.split("\r\n")])
+    except ValueError:
+        return None
+    values = "".join(found.values())
+    unstripped = ":  " in lines or " \r\n" in lines or lines.endswith(" ")
+    if unstripped or not values.isascii() or not values.isprintable() or not _are_names(tuple(found)):
+        return None
+    return found
+
+
+@lru_cache(maxsize=1_000)
+def _are_names(names: tuple[str, ...]) -> bool:
+    return all(map(_NAME, names))
 
 
 Deliver = Callable[[int, str, str, bytes, bytes], bool]
