@@ -7,6 +7,7 @@ replica that takes a task over sends another; it is accepted, and makes one even
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import time
@@ -19,6 +20,7 @@ import anyio
 
 from benchmarks import samples
 from benchmarks.measure import Figure
+from benchmarks.processes import Meter
 from bus.nats_bus import NatsBus, connect
 from bus.server import EmbeddedServer
 from schemas.commands import ClaimAttempt, StartSession
@@ -45,9 +47,11 @@ START = next(
 class Train:
     """What is measured: who sends, and when each command was sent and its event seen."""
 
-    def __init__(self, sender: NatsBus, starter: NatsBus, tag: str) -> None:
+    def __init__(self, sender: NatsBus, starter: NatsBus, tag: str, processes: dict[str, int]) -> None:
+        """`processes` are the process ids of all that take part, by name."""
         self._sender, self._starter = sender, starter
         self._tag = tag
+        self.processes = processes
         self.sent: dict[str, float] = {}
         self.seen: dict[str, float] = {}
         self.arrived = anyio.Event()
@@ -86,9 +90,9 @@ class Train:
 
 
 def figures() -> Iterator[Figure]:
-    """Milliseconds, and commands a second."""
+    """Milliseconds, commands a second, and microseconds of CPU time a command."""
     with samples.scratch() as folder:
-        latencies, sustained = anyio.run(_measure, folder)
+        latencies, sustained, costs = anyio.run(_measure, folder)
     for rate, runs in latencies.items():
         p50, p99 = zip(*runs, strict=True)
         aims = ("under 3", "under 20") if rate == 200 else ("", "")
@@ -96,19 +100,32 @@ def figures() -> Iterator[Figure]:
         yield Figure(f"command sent to event seen, {rate:,}/s, p99", "ms", p99, aims[1])
     for sessions, rates in sustained.items():
         yield Figure(f"commands sustained, {sessions} sessions", "/s", tuple(rates), "6,000")
+    for load, runs in costs.items():
+        for process in runs[0]:
+            yield Figure(f"  CPU a command, {load}: {process}", "µs", tuple(run[process] for run in runs))
+        yield Figure(f"  CPU a command, {load}: all", "µs", tuple(sum(run.values()) for run in runs))
 
 
-async def _measure(folder: Path) -> tuple[dict[int, list[tuple[float, float]]], dict[int, list[float]]]:
+Costs = dict[str, list[dict[str, float]]]
+"""Microseconds of CPU time a command by process, one entry a round, by load."""
+
+
+async def _measure(folder: Path) -> tuple[dict[int, list[tuple[float, float]]], dict[int, list[float]], Costs]:
+    costs: Costs = {}
     latencies: dict[int, list[tuple[float, float]]] = {rate: [] for rate in RATES}
     sustained: dict[int, list[float]] = {sessions: [] for sessions in SESSIONS}
     for number in range(ROUNDS):
         async with _train(folder, f"r{number}") as train:
             await train.start(max(SESSIONS))
             for rate in RATES:
+                meter = Meter(train.processes)
                 latencies[rate].append(await _at_rate(train, rate))
+                costs.setdefault(f"{rate:,}/s", []).append(meter.microseconds(len(train.sent)))
             for sessions in SESSIONS:
+                meter = Meter(train.processes)
                 sustained[sessions].append(await _flat_out(train, sessions))
-    return latencies, sustained
+                costs.setdefault(f"{sessions} sessions", []).append(meter.microseconds(len(train.sent)))
+    return latencies, sustained, costs
 
 
 @asynccontextmanager
@@ -127,7 +144,12 @@ async def _train(folder: Path, tag: str) -> AsyncIterator[Train]:
                     await connect(server.login(Sender.AUTOPILOT.value)) as starter,
                     await connect(server.login("observer")) as observer,
                 ):
-                    train = Train(sender, starter, tag)
+                    processes = {
+                        "nats-server": server.info.pid,
+                        "conductor": process.pid,
+                        "senders and subscriber": os.getpid(),
+                    }
+                    train = Train(sender, starter, tag, processes)
                     async with observer.follow(("vt.default.evt.>",), train.event, 0):
                         yield train
             finally:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from nats.aio.msg import Msg
-from nats.js.api import Header
-
 from bus.port import BusError, BusUnavailable
+from bus.wire import DESCRIPTION, STATUS, Message
 
 
 class ApiError(BusError):
@@ -25,18 +23,17 @@ class NoResponders(BusUnavailable):
     """Nobody listens on the subject: the JetStream stream or consumer does not exist (yet)."""
 
 
-def status(message: Msg) -> str:
+def status(message: Message) -> str:
     """The status of a server's inline message (`408`), or empty for an ordinary one."""
-    return (message.headers or {}).get(Header.STATUS.value, "") if not message.data else ""
+    return message.headers.get(STATUS, "") if not message.data else ""
 
 
-def description(message: Msg) -> str:
+def description(message: Message) -> str:
     """What the server says to a status."""
-    # nats-py keeps this one under the enum member, which as a key is not equal to its text.
-    return str((message.headers or {}).get(Header.DESCRIPTION, "")).strip()
+    return message.headers.get(DESCRIPTION, "")
 
 
-def checked(subject: str, message: Msg) -> dict[str, Any]:
+def checked(subject: str, message: Message) -> dict[str, Any]:
     """The JSON answer of JetStream. Raises ApiError when it is a refusal."""
     answer: dict[str, Any] = json.loads(message.data)
     if "error" in answer:

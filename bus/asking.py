@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 
 import anyio
 import structlog
-from nats.aio.msg import Msg
 
 from bus.answers import NoResponders
 from bus.background import beside, end_tasks
 from bus.connection import Connection
 from bus.permissions import inbox_prefix
 from bus.port import BusUnavailable
+from bus.wire import Message
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ async def answering(connection: Connection, subject: str, handler: AnswerHandler
     running: set[asyncio.Task[None]] = set()
     failure = connection.future()
 
-    async def serve(message: Msg) -> None:
+    async def serve(message: Message) -> None:
         answer = await handler(message.subject, message.data)
         try:
             await connection.publish(message.reply, answer)
@@ -47,7 +47,7 @@ async def answering(connection: Connection, subject: str, handler: AnswerHandler
         if not task.cancelled() and (problem := task.exception()) is not None and not failure.done():
             failure.set_exception(problem)
 
-    def receive(message: Msg) -> None:
+    def receive(message: Message) -> None:
         # The server does not check that whoever asks may himself publish where he wants the answer: we do.
         inbox = f"{inbox_prefix(message.subject.rsplit('.', 1)[1])}."
         if not message.reply.startswith(inbox) or set(message.reply) & set(" \t*>"):

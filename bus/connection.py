@@ -19,14 +19,14 @@ from typing import Any
 
 import structlog
 from nats import errors
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from bus.answers import NoResponders, checked, status
-from bus.client import Client
+from bus.client import Client, header_block
 from bus.permissions import inbox_prefix
 from bus.port import BusError, BusUnavailable, Login, PermissionDenied, TlsFailed
 from bus.tls import client_context, tls_problem
+from bus.wire import Message
 
 log = structlog.get_logger(__name__)
 
@@ -34,8 +34,6 @@ ANSWER_SECONDS = 5.0
 PING_SECONDS = 5
 RETRY_SECONDS = 0.25
 CLOSE_SECONDS = 3.0
-PENDING_MESSAGES = 65_536
-PENDING_BYTES = 64 * 1024 * 1024
 HEADROOM = 16 * 1024
 """Bytes of a message kept free for the headers a dead letter adds to it."""
 
@@ -66,14 +64,12 @@ class Connection:
         """Ends with BusUnavailable, whether we closed it or the client gave up for good."""
         self.connects = 0
         """Counts connections made; grows with each reconnect."""
-        self.dropped = 0
-        """Messages lost at the limits of a slow subscription."""
         self.denied = 0
         """Refusals by the server."""
         self.on_reconnect: set[Callable[[], None]] = set()
         self._inbox = self.new_inbox()
         self._tokens = itertools.count()
-        self._handlers: dict[str, Callable[[Msg], None]] = {}
+        self._handlers: dict[str, Callable[[Message], None]] = {}
         self._waits: set[_Wait] = set()
         self._flushing: set[asyncio.Task[bool]] = set()
         self._refused: asyncio.Future[None] = self.future()
@@ -208,13 +204,15 @@ class Connection:
 
         Raises BusUnavailable at once when the link is down, BusError for a message too large or a bad subject.
         """
-        lines = headers or {}
-        size = len(payload) + len("".join((*lines, *lines.values())).encode()) + 4 * len(lines)
-        if self.client.is_connected and size + 16 > self.room - spare:
-            # The server would answer this by closing the connection.
-            raise BusError(f"message for {subject} is too large: {size} bytes, the limit is {self.room - spare - 16}")
         try:
-            await self.client.publish(subject, payload, reply=reply, headers=headers)
+            block = header_block(headers) if headers else b""
+            size = len(payload) + max(len(block) - 12, 0)
+            if size + 16 > self.room - spare and self.client.is_connected:
+                # The server would answer this by closing the connection.
+                raise BusError(
+                    f"message for {subject} is too large: {size} bytes, the limit is {self.room - spare - 16}"
+                )
+            self.client.post(subject, payload, reply, block)
         except _NO_LINK as problem:
             raise BusUnavailable(f"not connected to {self.login.url}: {subject} was not published") from problem
         except errors.Error as problem:
@@ -228,12 +226,12 @@ class Connection:
         headers: dict[str, str] | None = None,
         timeout: float = ANSWER_SECONDS,
         spare: int = 0,
-    ) -> Msg:
+    ) -> Message:
         """Publish and wait for one answer. Raises BusUnavailable, NoResponders, PermissionDenied, BusError."""
-        answer: asyncio.Future[Msg] = self.future()
+        answer: asyncio.Future[Message] = self.future()
         with self.replies(lambda message: _resolve(answer, message)) as reply, self.failing(answer, subject):
             await self.publish(subject, payload, reply=reply, headers=headers, spare=spare)
-            message: Msg = await self.answer(answer, subject, timeout)
+            message: Message = await self.answer(answer, subject, timeout)
         if status(message) == "503":
             raise NoResponders(f"nobody answers on {subject}: the JetStream stream or consumer does not exist (yet)")
         return message
@@ -254,18 +252,12 @@ class Connection:
         message = await self.request(subject, json.dumps(body).encode() if body is not None else b"", timeout=timeout)
         return checked(subject, message)
 
-    async def subscribe(self, subject: str, handler: Callable[[Msg], None]) -> Subscription:
+    async def subscribe(self, subject: str, handler: Callable[[Message], None]) -> Subscription:
         """Hand each message on `subject` to `handler`, over reconnects. Raises PermissionDenied, BusUnavailable."""
-
-        async def receive(message: Msg) -> None:
-            handler(message)
-
         refused: asyncio.Future[None] = self.future()
         with self.failing(refused, subject, link=False):
             try:
-                subscription = await self.client.subscribe(
-                    subject, cb=receive, pending_msgs_limit=PENDING_MESSAGES, pending_bytes_limit=PENDING_BYTES
-                )
+                subscription = await self.client.subscribe_directly(subject, handler)
             except errors.Error as problem:
                 raise BusUnavailable(f"cannot subscribe to {subject!r}: {problem}") from problem
             # A refusal comes before the answer to the ping behind it.
@@ -283,18 +275,18 @@ class Connection:
         if self.connected:
             await self.client._send_unsubscribe(subscription._id)
             await self.round_trip()
-            await subscription._pending_queue.join()
         await self.unsubscribe(subscription)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription; never raises on a dead link."""
+        self.client.forget(subscription)
         try:
             await subscription.unsubscribe()
         except (errors.Error, OSError):
             pass
 
     @contextmanager
-    def replies(self, handler: Callable[[Msg], None]) -> Iterator[str]:
+    def replies(self, handler: Callable[[Message], None]) -> Iterator[str]:
         """A fresh inbox subject; `handler` gets what is sent there while the context is open."""
         token = format(next(self._tokens), "x")
         self._handlers[token] = handler
@@ -321,7 +313,7 @@ class Connection:
             if not wait.future.done():
                 wait.future.set_exception(problem)
 
-    def _on_reply(self, message: Msg) -> None:
+    def _on_reply(self, message: Message) -> None:
         handler = self._handlers.get(message.subject.rsplit(".", 1)[1])
         if handler is not None:  # else: an answer nobody waits for any more
             handler(message)
@@ -334,9 +326,6 @@ class Connection:
             log.warning("bus_subject_refused", role=self.role, action=match[1], subject=subject)
             refusal = PermissionDenied(f"the server refuses {match[1]} to {subject} for the login {self.role!r}")
             self._fail(lambda wait: subject in wait.subjects, refusal)
-        elif isinstance(problem, errors.SlowConsumerError):
-            self.dropped += 1
-            log.warning("bus_slow_consumer", subject=problem.subject, dropped=self.dropped)
         elif (final := self._final(problem)) is not None and not self.connects:
             if not self._refused.done():
                 self._refused.set_exception(final)
@@ -385,6 +374,6 @@ class Connection:
             self.closed.exception()  # looked at: asyncio need not warn about it
 
 
-def _resolve(future: asyncio.Future[Msg], message: Msg) -> None:
+def _resolve(future: asyncio.Future[Message], message: Message) -> None:
     if not future.done():
         future.set_result(message)

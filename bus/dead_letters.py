@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from bus.connection import Connection
@@ -26,7 +27,9 @@ def dead_subject(arrival: Arrival, spec: ConsumerSpec) -> str:
 
 async def bury(connection: Connection, spec: ConsumerSpec, arrival: Arrival, reason: str, trace: str = "") -> None:
     """Store a message among the dead letters. The same one twice is one. Raises as `store`."""
-    headers = stored_headers(STREAM, f"{spec.stream}.{spec.name}.{arrival.sequence}") | {
+    # With a digest: after a power cut, or made anew, a stream may give the same sequence to another message.
+    digest = hashlib.sha256(arrival.raw).hexdigest()[:16]
+    headers = stored_headers(STREAM, f"{spec.stream}.{spec.name}.{arrival.sequence}.{digest}") | {
         f"{_PREFIX}Consumer": spec.name,
         f"{_PREFIX}Stream": spec.stream,
         f"{_PREFIX}Subject": arrival.subject,
@@ -61,13 +64,14 @@ async def dead_letters_from(connection: Connection, start: int) -> tuple[list[di
     return [_shown(record) for record in records], (records[-1].sequence + 1 if records else state.last + 1)
 
 
-async def put_back(connection: Connection, subject: str, raw: bytes, message_id: str) -> None:
+async def put_back(connection: Connection, subject: str, raw: bytes, message_id: str) -> int:
     """See `bus.port.Bus.put_back`. Raises BusError for a subject that no consumer reads from."""
     tokens = subject.split(".")
     stream = _HOMES.get(tokens[2]) if len(tokens) > 3 and tokens[0] == ROOT else None
     if stream is None:
         raise BusError(f"{subject!r} is neither a command's nor an event's subject: nothing would read a message there")
-    await store(connection, stream, subject, raw, stored_headers(stream, message_id) | {REQUEUED: message_id})
+    headers = stored_headers(stream, message_id) | {REQUEUED: message_id}
+    return (await store(connection, stream, subject, raw, headers)).sequence
 
 
 def _shown(record: Record) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
-from nats.aio.msg import Msg
 
 from bus.answers import ApiError
 from bus.background import beside
@@ -21,6 +20,7 @@ from bus.messages import is_first, matches
 from bus.permissions import LIVE
 from bus.port import BusUnavailable
 from bus.reading import Record, State, read_range, stream_state
+from bus.wire import Message
 
 log = structlog.get_logger(__name__)
 
@@ -74,9 +74,9 @@ class _Follower:
         self._created = state.created
         self._position = start or state.last + 1
 
-    def ring(self, message: Msg) -> None:
+    def ring(self, message: Message) -> None:
         """Something was stored under our filters."""
-        self._rung_for = max(self._rung_for, int((message.headers or {}).get("Nats-Sequence", "0")))
+        self._rung_for = max(self._rung_for, int(message.headers.get("Nats-Sequence", "0")))
         self._wake.set()
 
     def doubt(self) -> None:

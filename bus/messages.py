@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
-from nats.aio.msg import Msg
+from bus.wire import Message
 
 MSG_ID = "Nats-Msg-Id"
 EXPECTED_STREAM = "Nats-Expected-Stream"
@@ -81,12 +82,12 @@ class Arrival:
     sequence: int
 
     @classmethod
-    def of(cls, message: Msg) -> Arrival | None:
+    def of(cls, message: Message) -> Arrival | None:
         """The message as delivered by a pull; None for the server's status messages."""
         if not message.reply.startswith(_ACK_PREFIX):
             return None
         attempt, sequence = ack_tokens(message.reply)
-        return cls(message.subject, message.data, message.headers or {}, message.reply, attempt, sequence)
+        return cls(message.subject, message.data, message.headers, message.reply, attempt, sequence)
 
 
 def matches(pattern: str, subject: str) -> bool:
@@ -94,6 +95,7 @@ def matches(pattern: str, subject: str) -> bool:
     return _compiled(pattern).fullmatch(subject) is not None
 
 
+@lru_cache(maxsize=1_000)
 def _compiled(pattern: str) -> re.Pattern[str]:
     tokens = [{"*": r"[^.]+", ">": r".+"}.get(token, re.escape(token)) for token in pattern.split(".")]
-    return re.compile(r"\.".join(tokens))  # re caches what it compiled
+    return re.compile(r"\.".join(tokens))

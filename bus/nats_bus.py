@@ -10,7 +10,6 @@ from typing import Any, Self
 
 import anyio
 import structlog
-from nats.aio.msg import Msg
 
 from bus import asking, consuming, following, reading, sending, streams
 from bus.background import beside, end_tasks
@@ -21,6 +20,7 @@ from bus.following import FollowHandler
 from bus.messages import is_first
 from bus.port import BusError, BusUnavailable, ConsumerSpec, Delivery, Handler, Login, OutgoingEvent
 from bus.publishing import Publisher
+from bus.wire import Message
 from schemas.envelope import CommandEnvelope
 from schemas.values import Sender
 
@@ -62,6 +62,8 @@ class NatsBus:
         self._restoring: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._makes_streams = connection.role == Sender.CONDUCTOR
+        self._ensuring = asyncio.Lock()
+        self._finished = False  # whether every stream is as it is declared
 
     async def open(self, timeout: float) -> None:
         """Part of `connect`."""
@@ -124,9 +126,9 @@ class NatsBus:
         """See the port. A handler that raises ends the context with its exception."""
         failure = self.connection.future()
 
-        def receive(message: Msg) -> None:
+        def receive(message: Message) -> None:
             try:
-                handler(message.subject, message.data, message.headers or {})
+                handler(message.subject, message.data, message.headers)
             except Exception as problem:
                 if not failure.done():
                     failure.set_exception(problem)
@@ -172,9 +174,13 @@ class NatsBus:
         """See the port."""
         return await dead_letters_from(self.connection, start)
 
-    async def put_back(self, subject: str, raw: bytes, message_id: str) -> None:
+    async def put_back(self, subject: str, raw: bytes, message_id: str) -> int:
         """See the port."""
-        await put_back(self.connection, subject, raw, message_id)
+        return await put_back(self.connection, subject, raw, message_id)
+
+    async def taken(self, sequence: int) -> bool:
+        """See the port."""
+        return not await reading.is_there(self.connection, "VT_COMMANDS", sequence)
 
     async def close(self) -> None:
         """See the port."""
@@ -185,7 +191,8 @@ class NatsBus:
         return self._restore if self._makes_streams else None
 
     async def _restore(self) -> None:
-        await streams.ensure(self.connection, self._consumers, self._replicas)
+        async with self._ensuring:  # what one has deleted to make it anew, the other must not make meanwhile
+            self._finished = await streams.ensure(self.connection, self._consumers, self._replicas)
 
     def _begin_restoring(self) -> None:
         """After a reconnect: the server may have come back without its disk."""
@@ -206,6 +213,10 @@ class NatsBus:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                await streams.ensure(self.connection, self._consumers, self._replicas, change=False)
+                if not self._finished:
+                    await self._restore()
+                    continue
+                async with self._ensuring:
+                    await streams.ensure(self.connection, self._consumers, self._replicas, change=False)
             except BusError as problem:
                 log.warning("bus_streams_not_looked_after", problem=str(problem))

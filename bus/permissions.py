@@ -83,12 +83,12 @@ def permissions(role: str, tenant: str = "*") -> Permissions:
 
 
 def _conductor(tenant: str) -> list[str]:
-    """Makes everything, publishes events, answers senders; may not delete or purge a JetStream stream."""
+    """Makes everything, publishes events, answers senders; may delete only the work queue, to make it anew."""
     publish = [f"{ROOT}.{tenant}.evt.>", *(f"{inbox_prefix(role)}.>" for role in ROLES)]
     for stream in STREAMS:
         publish += [f"{_API}.STREAM.{action}.{stream}" for action in ("CREATE", "UPDATE", "INFO", "MSG.GET")]
         publish += [f"{_API}.CONSUMER.INFO.{stream}.*", f"{_API}.CONSUMER.CREATE.{stream}.*"]
-    publish.append(f"{_API}.DIRECT.GET.VT_DEAD")
+    publish += [f"{_API}.DIRECT.GET.VT_DEAD", f"{_API}.STREAM.DELETE.VT_COMMANDS"]
     return publish + _consume(tenant, "VT_COMMANDS", "conductor")
 
 

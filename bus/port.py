@@ -203,10 +203,15 @@ class Bus(Protocol):
         """Dead letters from JetStream sequence `start` of VT_DEAD on, oldest first, and where to go on; empty when
         there is no more. Some of them only, when they are many. A stream made anew is read from its beginning."""
 
-    async def put_back(self, subject: str, raw: bytes, message_id: str) -> None:
-        """Put a message that was given up on its subject again, under a new `message_id`; the same id again changes
-        nothing for two minutes. Its consumer gets it; those who follow do not see it twice. Only the login that may
-        publish on `subject` can. Raises PermissionDenied, BusUnavailable (it may or may not be there), BusError."""
+    async def put_back(self, subject: str, raw: bytes, message_id: str) -> int:
+        """Put a message that was given up on its subject again, under a new `message_id`, and return its JetStream
+        sequence; the same id again changes nothing for two minutes. Its consumer gets it; those who follow do not see
+        it twice. Only the login that may publish on `subject` can. A power cut may take a command from its queue until
+        it was `taken`. Raises PermissionDenied, BusUnavailable (it may or may not be there), BusError."""
+
+    async def taken(self, sequence: int) -> bool:
+        """Whether the message of VT_COMMANDS with this JetStream sequence is settled: handled, or among the dead
+        letters again. For the conductor. Raises BusUnavailable."""
 
     async def close(self) -> None:
         """Drain and close. Never raises on a dead link. Idempotent."""

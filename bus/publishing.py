@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from nats.aio.msg import Msg
-
 from bus.answers import ApiError, NoResponders, checked, status
 from bus.connection import HEADROOM, Connection
 from bus.messages import stored_headers
 from bus.port import BusError, BusUnavailable, OutgoingEvent
+from bus.wire import Message
 
 BATCH_MESSAGES = 500
 """The server refuses more than 1,000."""
@@ -132,10 +131,10 @@ async def _publish_row(connection: Connection, events: list[OutgoingEvent], newe
     """Send all and then wait for all. Each is refused unless it comes right behind the one before it (the first behind
     `newest`), so that after a refusal none is stored before its turn. The sequences of those before the first refusal.
     """
-    answers: dict[int, Msg] = {}
+    answers: dict[int, Message] = {}
     all_there = connection.future()
 
-    def receive(number: int, message: Msg) -> None:
+    def receive(number: int, message: Message) -> None:
         answers[number] = message
         if len(answers) == len(events) and not all_there.done():
             all_there.set_result(None)

@@ -15,13 +15,13 @@ from typing import Self
 
 import anyio
 import structlog
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from bus.answers import ApiError, description, status
 from bus.connection import Connection
 from bus.messages import Arrival
 from bus.port import BusUnavailable, ConsumerSpec, PermissionDenied
+from bus.wire import Message
 
 log = structlog.get_logger(__name__)
 
@@ -161,7 +161,7 @@ class PullLoop:
         self._pause_until = 0.0
         self._wake.set()
 
-    def _receive(self, message: Msg) -> None:
+    def _receive(self, message: Message) -> None:
         if (arrival := Arrival.of(message)) is None:
             if message.subject == f"{self._inbox}.{self._number}":  # else: of a request given up long ago
                 self._heard = self._now()

@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from nats.aio.msg import Msg
-
 from bus.answers import ApiError, description, status
 from bus.connection import ANSWER_SECONDS, Connection
 from bus.messages import MSG_ID, is_first
 from bus.port import BusUnavailable
+from bus.wire import Message
 
 _NOT_FOUND = 10037
 _MOST_BYTES = 8 * 1024 * 1024
@@ -61,9 +60,9 @@ async def read_range(
         body["next_by_subj"] = pattern
     subject = f"$JS.API.DIRECT.GET.{stream}"
     records: list[Record] = []
-    end: asyncio.Future[Msg] = connection.future()
+    end: asyncio.Future[Message] = connection.future()
 
-    def receive(message: Msg) -> None:
+    def receive(message: Message) -> None:
         if end.done():
             return
         if status(message):
@@ -71,7 +70,7 @@ async def read_range(
             return
         record = _record(message)
         # The server names each one's predecessor in this answer: a message dropped on the way shows.
-        if int(message.headers["Nats-Last-Sequence"]) != (records[-1].sequence if records else 0):  # type: ignore[index]
+        if int(message.headers["Nats-Last-Sequence"]) != (records[-1].sequence if records else 0):
             end.set_exception(BusUnavailable(f"messages of {stream} before {record.sequence} were lost on the way"))
             return
         records.append(record)
@@ -103,8 +102,8 @@ async def backwards(connection: Connection, stream: str) -> AsyncIterator[Record
         end = start - 1
 
 
-def _record(message: Msg) -> Record:
-    headers = message.headers or {}
+def _record(message: Message) -> Record:
+    headers = message.headers
     return Record(
         headers["Nats-Subject"], message.data, headers, int(headers["Nats-Sequence"]), headers["Nats-Time-Stamp"]
     )
@@ -128,6 +127,17 @@ async def newest(connection: Connection, stream: str) -> tuple[int, str] | None:
         if is_first(headers, stream):
             return sequence, headers[MSG_ID]
     return None
+
+
+async def is_there(connection: Connection, stream: str, sequence: int) -> bool:
+    """Whether a stream holds the message with this sequence; asks the stream's leader. Raises as `newest`."""
+    try:
+        await connection.api(f"STREAM.MSG.GET.{stream}", {"seq": sequence})
+    except ApiError as refused:
+        if refused.err_code != _NOT_FOUND:
+            raise
+        return False
+    return True
 
 
 def _stored(encoded: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,8 @@ import structlog
 from bus.answers import ApiError
 from bus.connection import Connection
 from bus.permissions import LIVE, agent_consumer_name
-from bus.port import BusError, ConsumerSpec
+from bus.port import BusError, BusUnavailable, ConsumerSpec
+from bus.renewing import make_anew
 from schemas.subjects import ROOT
 from schemas.values import Role
 
@@ -28,11 +30,13 @@ dead letter; the server's own limit would leave it in the stream unseen, so it i
 _COMMON: dict[str, Any] = {"storage": "file", "duplicate_window": DUPLICATE_SECONDS * _SECOND, "allow_direct": True}
 
 STREAMS: dict[str, dict[str, Any]] = {
-    # A full inbox refuses new commands (the sender hears of it) rather than forget old ones.
+    # A full inbox refuses new commands (the sender hears of it) rather than forget old ones. It is written without
+    # waiting for the disk: a sender keeps its command until the receipt, which follows the record's commit.
     "VT_COMMANDS": _COMMON
     | {
         "subjects": [f"{ROOT}.*.cmd.>"],
         "retention": "workqueue",
+        "persist_mode": "async",
         "discard": "new",
         "max_bytes": 256 * _MIB,
         "allow_direct": False,
@@ -60,11 +64,17 @@ STREAMS: dict[str, dict[str, Any]] = {
     | {"subjects": [f"{ROOT}.*.dead.>"], "retention": "limits", "discard": "new", "max_bytes": 256 * _MIB},
 }
 
+_PERSIST = "persist_mode"
+"""Whether the server answers before a message is on the disk; it does not change that of a stream that exists."""
+
 _RESERVED = sum(
     config["max_bytes"] for config in STREAMS.values() if config["storage"] == "file" and "max_bytes" in config
 )
-_NO_STORAGE = 10047
-"""JetStream's error code for insufficient storage."""
+_NO_STORAGE, _IN_USE = 10047, 10058
+"""JetStream's error codes for insufficient storage, and for a stream that exists with another configuration."""
+
+_TRIES, _PAUSE_SECONDS = 50, 0.1
+"""How often a stream is looked at again that another conductor is just making anew."""
 
 CONDUCTOR = ConsumerSpec("VT_COMMANDS", "conductor", (f"{ROOT}.*.cmd.>",), max_in_flight=256)
 RESTARTS = 64
@@ -106,47 +116,78 @@ async def ensure(
     replicas: int = 1,
     *,
     change: bool = True,
-) -> None:
-    """Make every stream and consumer exist as declared here. Idempotent.
+) -> bool:
+    """Make every stream and consumer exist as declared here. Idempotent. False: a work queue has other settings and
+    messages; it is made anew by a call that finds it empty.
 
     What can be changed is changed, unless `change` is False: then only what is missing is made. Raises BusError naming
     what cannot (retention, storage), BusUnavailable, PermissionDenied.
     """
+    finished = True
     for name, config in STREAMS.items():
-        await _ensure_stream(connection, name, config | {"name": name, "num_replicas": replicas}, change)
+        wanted = config | {"name": name, "num_replicas": replicas}
+        if replicas > 1:  # a group of servers has no other mode than its own
+            wanted.pop(_PERSIST, None)
+        finished = await _ensure_stream(connection, name, wanted, change) and finished
     for spec in consumers:
         await _ensure_consumer(connection, spec, change)
+    return finished
 
 
-async def _ensure_stream(connection: Connection, name: str, wanted: dict[str, Any], change: bool = True) -> None:
+async def _ensure_stream(connection: Connection, name: str, wanted: dict[str, Any], change: bool) -> bool:
+    for _ in range(_TRIES):
+        present = await _present(connection, name, wanted)
+        if present is None:
+            return True
+        anew = change and present["retention"] == wanted["retention"] and present.get(_PERSIST) != wanted.get(_PERSIST)
+        outcome = await make_anew(connection, present, wanted) if anew else "none"
+        if outcome == "made":
+            log.info("bus_stream_made_anew", stream=name, persist_mode=wanted.get(_PERSIST, "default"))
+            return True
+        if outcome != "raced":
+            break
+        await asyncio.sleep(_PAUSE_SECONDS)
+    else:
+        raise BusUnavailable(f"JetStream stream {name} is being changed by others: start again once they are done")
+    if outcome != "none":
+        present = present | {"subjects": wanted["subjects"]}  # it is open again
+        wanted = {key: value for key, value in wanted.items() if key != _PERSIST}
+        wanted |= {_PERSIST: present[_PERSIST]} if _PERSIST in present else {}
+    changes = _differences(present, wanted)
+    if changes and change:
+        try:
+            await connection.api(f"STREAM.UPDATE.{name}", wanted)
+        except ApiError as refused:
+            raise BusError(
+                f"JetStream stream {name} exists with {changes}, which the server will not change "
+                f"({refused.description}): stop all components, delete that stream (the store holds every event and "
+                f"the relay publishes them again), and start again"
+            ) from refused
+        log.info("bus_stream_changed", stream=name, changes=changes)
+    return outcome != "waiting"
+
+
+async def _present(connection: Connection, name: str, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The configuration of the stream there is; None when there was none and it is made now."""
     try:
-        present = (await connection.api(f"STREAM.INFO.{name}"))["config"]
+        found: dict[str, Any] = (await connection.api(f"STREAM.INFO.{name}"))["config"]
+        return found
     except ApiError as refused:
         if refused.code != 404:
             raise
-        try:
-            await connection.api(f"STREAM.CREATE.{name}", wanted)
-        except ApiError as full:
-            if full.err_code != _NO_STORAGE:
-                raise
-            raise BusError(
-                f"the NATS server has no room for the JetStream stream {name}: it sets aside {_RESERVED // _MIB} MiB "
-                f"for VT_COMMANDS and VT_DEAD; free some space on its disk, or raise its max_file_store"
-            ) from full
-        log.info("bus_stream_made", stream=name)
-        return
-    changes = _differences(present, wanted)
-    if not changes or not change:
-        return
     try:
-        await connection.api(f"STREAM.UPDATE.{name}", wanted)
+        await connection.api(f"STREAM.CREATE.{name}", wanted)
     except ApiError as refused:
+        if refused.err_code == _IN_USE:  # another conductor made it in between
+            return await _present(connection, name, wanted)
+        if refused.err_code != _NO_STORAGE:
+            raise
         raise BusError(
-            f"JetStream stream {name} exists with {changes}, which the server will not change "
-            f"({refused.description}): stop all components, delete that stream (the store holds every event and the "
-            f"relay publishes them again), and start again"
+            f"the NATS server has no room for the JetStream stream {name}: it sets aside {_RESERVED // _MIB} MiB "
+            f"for VT_COMMANDS and VT_DEAD; free some space on its disk, or raise its max_file_store"
         ) from refused
-    log.info("bus_stream_changed", stream=name, changes=changes)
+    log.info("bus_stream_made", stream=name)
+    return None
 
 
 async def _ensure_consumer(connection: Connection, spec: ConsumerSpec, change: bool = True) -> None:

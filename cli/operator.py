@@ -168,7 +168,8 @@ async def _through_running(home: Home, settings: Settings, envelope: CommandEnve
             raise
         raise CliError(
             f"no conductor answers at {server.url}: start `valuetrain conductor run`; what you asked for waits on the "
-            f"server, and the first conductor that starts carries it out"
+            f"server, and the first conductor that starts carries it out; should the server's machine crash "
+            f"before, ask again"
         ) from problem
     except BusUnavailable:
         if isinstance(server, RunningServer) and not server.alive:

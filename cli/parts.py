@@ -177,10 +177,10 @@ async def _finish(parts: Conducting) -> None:
             _log.warning("relay_cursor_stays", reason=str(problem))
 
 
-async def _put_back(login: Callable[[str], Login], role: str, subject: str, raw: bytes, message_id: str) -> None:
+async def _put_back(login: Callable[[str], Login], role: str, subject: str, raw: bytes, message_id: str) -> int:
     """Under the login that spoke first, which the server lets publish there and nowhere else."""
     async with await connect(login(role), name="requeue") as bus:
-        await bus.put_back(subject, raw, message_id)
+        return await bus.put_back(subject, raw, message_id)
 
 
 @asynccontextmanager

@@ -25,9 +25,10 @@ _log = structlog.get_logger("dead_letters")
 PAUSE = 0.5
 """Seconds between two looks. Looking costs one question to the bus and one to the store."""
 
-PutBack = Callable[[str, str, bytes, str], Awaitable[None]]
-"""Gets login, subject, message and message id. The login is the one that spoke first: so the sender in a command's
-subject stays identity, and the server still says what that login may say. May raise BusError."""
+PutBack = Callable[[str, str, bytes, str], Awaitable[int]]
+"""Gets login, subject, message and message id; returns the JetStream sequence. The login is the one that spoke first:
+so the sender in a command's subject stays identity, and the server still says what that login may say. May raise
+BusError."""
 
 
 class DeadLetters:
@@ -106,11 +107,14 @@ class DeadLetters:
 
     async def _release(self, row: dict[str, Any]) -> None:
         """Put it back, then say so: dying in between puts it back twice under one id, which the bus or the consumer's
-        own idempotence drops."""
+        own idempotence drops. A command counts as put back once it was taken: until then its queue may forget it."""
         name, message_id, problem = row["letter"], row["message_id"], ""
         try:
             raw = await anyio.to_thread.run_sync(self._fetch, row["sha256"])
-            await self._put_back(_speaker(row["subject"]), row["subject"], raw, message_id)
+            speaker = _speaker(row["subject"])
+            sequence = await self._put_back(speaker, row["subject"], raw, message_id)
+            if _is_command(row["subject"]) and not await self._bus.taken(sequence):
+                return  # the next look puts it back again
         except BusUnavailable:
             raise  # it may be there or not: the next look says the same thing again
         except Exception as refused:  # whatever it is, a person has to see it at this letter, and the others go on
@@ -130,6 +134,11 @@ class DeadLetters:
             command=command,
         )
         await self._conductor.handle_commands([envelope])
+
+
+def _is_command(subject: str) -> bool:
+    """Whether `subject` leads to the conductor's work queue."""
+    return subject.split(".")[2:3] == ["cmd"]
 
 
 def _speaker(subject: str) -> str:

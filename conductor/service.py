@@ -201,6 +201,9 @@ class Conductor:
             planned: list[tuple[int, _Planned]] = []
             later: list[tuple[int, CommandEnvelope]] = []
             seen: set[str | StreamId] = set()
+            # The transaction asks, too. Asked here as well, since under load many commands are sent again, and to
+            # decide each of them once more, on a state read anew, would make the load grow.
+            inbox = self._inbox([envelope.id for _, envelope in waiting])
             for index, envelope in waiting:
                 # One command a stream and transaction: should it lose to another conductor's, nothing was built on it.
                 # The same command twice: the inbox answers the second.
@@ -209,9 +212,7 @@ class Conductor:
                     continue
                 seen |= {envelope.id, envelope.stream}
                 try:
-                    # The transaction asks, too. Asked here as well, since under load many commands are sent again, and
-                    # to decide each of them once more, on a state read anew, would make the load grow.
-                    if (known := self._store.handled(envelope.id)) is not None:
+                    if (known := inbox(envelope.id)) is not None:
                         verdicts[index] = known.verdict
                     else:
                         planned.append((index, self._plan(envelope)))
@@ -230,6 +231,15 @@ class Conductor:
                     verdicts[index] = settled
             waiting = sorted(later, key=lambda pair: pair[0])
         return [verdicts[index] for index in range(len(envelopes))], done
+
+    def _inbox(self, ids: Sequence[str]) -> Callable[[str], Handled | None]:
+        """What the inbox says of each of these commands. Raises StoreUnavailable."""
+        try:
+            return self._store.handled_among(ids).get
+        except StoreUnavailable:
+            raise
+        except Exception:  # one that cannot be read is not the whole batch's trouble
+            return self._store.handled
 
     def _settle(self, plan: _Planned, result: AppendResult) -> Verdict | None:
         """The verdict after the transaction; None when somebody else was first and it must be decided again."""

@@ -232,6 +232,9 @@ class Store(Protocol):
     def handled(self, command_id: str) -> Handled | None:
         """The inbox entry of a command, or None."""
 
+    def handled_among(self, command_ids: Sequence[str]) -> dict[str, Handled]:
+        """The inbox entries of those commands that have one, by id: one question for a whole batch."""
+
     def commands(self, stream: StreamId) -> list[Handled]:
         """All handled commands of a stream in the order they were handled, for replay."""
 

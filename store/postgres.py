@@ -161,6 +161,11 @@ class PostgresStore(StoreBase):
         rows = self._link.fetch(f"{_HANDLED} WHERE command_id = %b", (command_id,))
         return inbox_entry(rows[0]) if rows else None
 
+    def handled_among(self, command_ids: Sequence[str]) -> dict[str, Handled]:
+        """See the port."""
+        rows = self._link.fetch(f"{_HANDLED} WHERE command_id = ANY(%b)", (list(command_ids),))
+        return {entry.command_id: entry for entry in map(inbox_entry, rows)}
+
     def commands(self, stream: StreamId) -> list[Handled]:
         """See the port."""
         return list(map(inbox_entry, self._link.fetch(_COMMANDS, stream_key(stream))))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import quote
 
@@ -226,22 +226,31 @@ def _outgoing(envelope: EventEnvelope[Event], raw: bytes) -> Outgoing:
 def headers(envelope: EventEnvelope[Event]) -> tuple[tuple[str, str], ...]:
     """CloudEvents 1.0, binary mode: the attributes as headers, the message's body being the stored bytes."""
     stream = envelope.stream
-    attributes = {
-        "specversion": "1.0",
-        "id": envelope.id,
-        "type": envelope.type,
-        "source": f"/valuetrain/{stream.tenant}/{stream.kind}",
-        "subject": stream.name,
-        "time": timestamp(envelope.time),
-        "datacontenttype": "application/json",
+    source, subject = _of_stream(stream.tenant, stream.kind, stream.name)
+    named = (
+        ("content-type", "application/json"),
+        ("ce-specversion", "1.0"),
+        ("ce-id", _quoted(envelope.id)),
+        ("ce-type", envelope.type),
+        ("ce-source", source),
+        ("ce-subject", subject),
+        ("ce-time", timestamp(envelope.time)),
+        ("ce-datacontenttype", "application/json"),
         # Extensions; `sequence` is a published one and wants a string that sorts like the number.
-        "sequence": f"{envelope.sequence:010}",
-        "correlationid": envelope.correlation_id,
-        "causationid": envelope.causation_id,
-    }
-    named = [
-        (f"ce-{name}", value if _NEEDS_NO_QUOTES(value) else quote(value, safe=_HEADER_SAFE))
-        for name, value in attributes.items()
-        if value
-    ]
-    return (("content-type", "application/json"), *named)
+        ("ce-sequence", f"{envelope.sequence:010}"),
+        ("ce-correlationid", _quoted(envelope.correlation_id)),
+        ("ce-causationid", _quoted(envelope.causation_id)),
+    )
+    if envelope.causation_id and envelope.correlation_id and envelope.id:
+        return named
+    return tuple(pair for pair in named if pair[1])  # an attribute without a value is left out
+
+
+@lru_cache(maxsize=4_096)
+def _of_stream(tenant: str, kind: str, name: str) -> tuple[str, str]:
+    """Source and subject of all events of a stream."""
+    return _quoted(f"/valuetrain/{tenant}/{kind}"), _quoted(name)
+
+
+def _quoted(value: str) -> str:
+    return value if _NEEDS_NO_QUOTES(value) else quote(value, safe=_HEADER_SAFE)

@@ -5,6 +5,7 @@ The append and replay paths use the driver, not an ORM: at batches of 1,000 that
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -60,6 +61,8 @@ _EVENT = "SELECT position, tenant, kind, stream, sequence, id, raw, hash FROM ev
 _OF_STREAM = "tenant = ? AND kind = ? AND stream = ?"
 _HEAD = "SELECT tenant, kind, name, version, hash, first_position, last_position FROM streams"
 _HANDLED = "SELECT command_id, raw, accepted, verdict FROM inbox"
+_HANDLED_AMONG = """SELECT command_id, raw, accepted, verdict FROM inbox
+    WHERE command_id IN (SELECT value FROM json_each(?))"""
 _STREAM_PAGE = """SELECT position, sequence, id, raw, hash FROM events
     WHERE tenant = ? AND kind = ? AND stream = ? AND sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?"""
 _TIMERS = """SELECT tenant, kind, stream, key, due, command FROM timers
@@ -105,7 +108,8 @@ class SqliteStore(StoreBase):
         prepared = [prepare(append) for append in appends]
         with self._file.transaction() as db:
             position, handled = self._last or self._read_last(db)
-            batch = Batch(position, handled, lambda stream: self._head(db, stream), lambda id_: _handled(db, id_))
+            known = _handled_among(db, [each.append.handled.command_id for each in prepared if each.append.handled])
+            batch = Batch(position, handled, lambda stream: self._head(db, stream), known.get)
             results = [batch.add(each) for each in prepared]
             _write(db, batch)
             if len(self._heads) > _REMEMBERED_HEADS:
@@ -198,6 +202,11 @@ class SqliteStore(StoreBase):
         with self._file.reader() as db:
             return _handled(db, command_id)
 
+    def handled_among(self, command_ids: Sequence[str]) -> dict[str, Handled]:
+        """See the port."""
+        with self._file.reader() as db:
+            return _handled_among(db, command_ids)
+
     def commands(self, stream: StreamId) -> list[Handled]:
         """See the port."""
         with self._file.reader() as db:
@@ -285,6 +294,15 @@ class SqliteStore(StoreBase):
 def _handled(db: sqlite3.Connection, command_id: str) -> Handled | None:
     row = db.execute(f"{_HANDLED} WHERE command_id = ?", (command_id,)).fetchone()
     return inbox_entry(row) if row else None
+
+
+def _handled_among(db: sqlite3.Connection, command_ids: Sequence[str]) -> dict[str, Handled]:
+    if len(command_ids) == 1:
+        known = _handled(db, command_ids[0])
+        return {known.command_id: known} if known else {}
+    # As JSON: one statement for any number of them, which the driver prepares once.
+    rows = db.execute(_HANDLED_AMONG, (json.dumps(command_ids),))
+    return {entry.command_id: entry for entry in map(inbox_entry, rows)}
 
 
 def _checkpoints(db: sqlite3.Connection) -> list[Checkpoint]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import anyio
 import pytest
-from nats.aio.msg import Msg
 
 from bus import pulling
 from bus.consuming import pause
@@ -24,6 +23,7 @@ from bus.port import (
     OutgoingEvent,
 )
 from bus.server import EmbeddedServer
+from bus.wire import Message
 from tests.bus.conftest import NatsHarness
 from tests.conformance.bus_kit import (
     COMMANDS,
@@ -136,7 +136,7 @@ async def test_a_dead_letter_that_cannot_be_written_is_written_later(
     log = Log(GiveUp("no"), GiveUp("no, again"))
     request, failures = agent.connection.request, 0
 
-    async def failing(subject: str, payload: bytes = b"", **more: Any) -> Msg:
+    async def failing(subject: str, payload: bytes = b"", **more: Any) -> Message:
         nonlocal failures
         if ".dead." in subject and not failures:
             failures += 1
@@ -291,7 +291,7 @@ async def test_what_the_server_says_to_an_old_request_does_not_end_the_new_one(h
     async with loop:
         running = asyncio.create_task(loop.run())
         await eventually(lambda: loop._expected == 1)
-        old = Msg(agent.connection.client, subject=f"{loop._inbox}.0", headers={"Status": "408"})
+        old = Message(subject=f"{loop._inbox}.0", headers={"Status": "408"})
         loop._receive(old)
         assert loop._expected == 1
         running.cancel()

@@ -7,7 +7,6 @@ import contextlib
 from typing import Any
 
 import pytest
-from nats.aio.msg import Msg
 
 from bus import following, nats_bus, streams
 from bus.answers import ApiError
@@ -18,6 +17,7 @@ from bus.port import (
     BusUnavailable,
 )
 from bus.server import EmbeddedServer
+from bus.wire import Message
 from tests.bus.conftest import NatsHarness
 from tests.conformance.bus_kit import (
     TRAINING,
@@ -77,7 +77,7 @@ async def test_a_follower_rung_too_early_asks_again(harness: NatsHarness) -> Non
     bus, observer, log = await harness.bus("conductor"), await harness.bus("observer"), Log()
     bell = following._Follower(observer.connection, ("vt.*.evt.>",), log.note)
     running = asyncio.create_task(bell.run())
-    bell.ring(Msg(observer.connection.client, headers={"Nats-Sequence": "1"}))
+    bell.ring(Message(headers={"Nats-Sequence": "1"}))
     await stays_quiet(log, 0.2)
     await bus.publish_events(events(1))
     await log.until(1, 2.0)
@@ -92,9 +92,9 @@ async def test_messages_lost_on_the_way_are_read_again(harness: NatsHarness) -> 
 
     @contextlib.contextmanager
     def lossy(handler: Any) -> Any:
-        def receive(message: Msg) -> None:
+        def receive(message: Message) -> None:
             nonlocal lost
-            if (message.headers or {}).get("Nats-Sequence") == "7" and not lost:
+            if message.headers.get("Nats-Sequence") == "7" and not lost:
                 lost += 1
                 return
             handler(message)
@@ -117,7 +117,7 @@ async def test_a_stream_that_cannot_be_read_now_is_unavailable(harness: NatsHarn
 
     @contextlib.contextmanager
     def refusing(handler: Any) -> Any:
-        with replies(lambda message: handler(Msg(observer.connection.client, headers={"Status": "408"}))) as reply:
+        with replies(lambda message: handler(Message(headers={"Status": "408"}))) as reply:
             yield reply
 
     observer.connection.replies = refusing  # type: ignore[method-assign]

@@ -78,6 +78,8 @@ def test_nobody_deletes_or_creates_by_other_ways() -> None:
         for action in ("CONSUMER.DELETE.VT_EVENTS.agent-lead", "CONSUMER.DURABLE.CREATE.VT_EVENTS.agent-lead"):
             assert not may_publish(role, f"$JS.API.{action}")
         assert not may_publish(role, "$JS.API.CONSUMER.CREATE.VT_EVENTS")
+        # To make the work queue anew with settings that the server does not change; it does so only while it is empty.
+        assert may_publish(role, "$JS.API.STREAM.DELETE.VT_COMMANDS") == (role == "conductor")
         assert not may_publish(role, "live.vt.default.evt.s.x._")
 
 
@@ -282,6 +284,7 @@ async def test_refused_telemetry_reaches_nobody(harness: NatsHarness) -> None:
         await agent.tell("vt.default.tel.s.training.progress", b"mine")
         await log.until(1)
     assert [each.raw for each in log.deliveries] == [b"mine"]
+    assert await agent.connection.round_trip()  # its refusal is on another link than what it said
     assert agent.connection.denied == 1
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from nats.aio.msg import Msg
 
 from bus import streams
 from bus.answers import ApiError
@@ -20,6 +19,7 @@ from bus.port import (
 )
 from bus.publishing import FEW
 from bus.server import EmbeddedServer
+from bus.wire import Message
 from tests.bus.conftest import NatsHarness
 from tests.conformance.bus_kit import (
     DEADLINE,
@@ -123,7 +123,7 @@ async def test_a_batch_the_server_took_in_part_is_an_error(harness: NatsHarness)
     bus = await harness.bus("conductor")
     request = bus.connection.request
 
-    async def older(subject: str, payload: bytes = b"", **more: Any) -> Msg:
+    async def older(subject: str, payload: bytes = b"", **more: Any) -> Message:
         answer = await request(subject, payload, **more)
         answer.data = json.dumps({"stream": "VT_EVENTS", "seq": 2}).encode()
         return answer

@@ -6,7 +6,7 @@ import pytest
 
 from bus.port import Ack, BusError, GiveUp, PermissionDenied
 from tests.bus.conftest import NatsHarness
-from tests.conformance.bus_kit import COMMANDS, TRAINING, Log, command, event, events, stays_quiet
+from tests.conformance.bus_kit import COMMANDS, TRAINING, Log, command, event, events, eventually, stays_quiet
 
 SUBJECT = "vt.default.evt.S-one.phase_started.training"
 
@@ -38,9 +38,16 @@ async def test_a_command_goes_back_under_the_login_that_sent_it(harness: NatsHar
     subject, log = f"vt.default.cmd.S-one.{command().type}.operator", Log()
     with pytest.raises(PermissionDenied):
         await conductor.put_back(subject, b"{}", "requeue.dl-1.1")
+    waiting = await operator.put_back(subject, b"{}", "requeue.dl-1.1")
+    assert not await conductor.taken(waiting)
     async with conductor.consume(COMMANDS, log):
-        await operator.put_back(subject, b"{}", "requeue.dl-1.1")
+        sequence = await operator.put_back(subject, b"{}", "requeue.dl-1.1")
         await log.until(1)
+
+        async def taken() -> bool:
+            return await conductor.taken(sequence)
+
+        await eventually(taken)
     assert (log.deliveries[0].subject, log.deliveries[0].raw) == (subject, b"{}")
 
 

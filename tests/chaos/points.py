@@ -302,6 +302,7 @@ def no_inbox() -> None:
     batch.Batch._known = lambda self, id_: None  # type: ignore[method-assign]
     sqlite._INSERT_INBOX = sqlite._INSERT_INBOX.replace("INSERT", "INSERT OR REPLACE")
     sqlite.SqliteStore.handled = lambda self, id_: None  # type: ignore[method-assign]
+    sqlite.SqliteStore.handled_among = lambda self, ids: {}  # type: ignore[method-assign]
 
 
 def no_message_id() -> None:

@@ -201,6 +201,8 @@ class StoreConformance:
             assert each.append(append(ONE, 0, handled=handled("c"))) == AlreadyHandled(entry)
             assert each.append(append(ONE, 2, handled=handled("c"))) == AlreadyHandled(entry)
             assert each.handled("c") == entry
+            assert each.handled_among(["c"]) == each.handled_among(["d", "c", 'e"\'']) == {"c": entry}
+            assert each.handled_among([]) == each.handled_among(["d"]) == {}
             assert each.version(ONE) == 2
 
     def test_commands_of_a_stream_in_the_order_they_were_handled(self, store: Store, reopen: Reopen) -> None:

@@ -16,7 +16,7 @@ import structlog
 from typer.testing import CliRunner
 
 from bus.messages import stored_headers
-from bus.nats_bus import connect
+from bus.nats_bus import NatsBus, connect
 from bus.publishing import store
 from bus.server import EmbeddedServer, login
 from bus.streams import CONDUCTOR
@@ -131,6 +131,28 @@ async def test_poison_between_good_commands(desk: Desk) -> None:
     assert "dead_letter_released" in types
     assert "dead_letter_requeued" in types
     assert desk("audit", "verify").code == 0
+
+
+async def test_a_command_is_put_back_until_its_queue_has_handed_it_on(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue's word that it holds a message is not enough: a power cut may take it."""
+    taken, asked = NatsBus.taken, list[int]()
+
+    async def lost_twice(bus: NatsBus, sequence: int) -> bool:
+        asked.append(sequence)
+        return len(asked) > 2 and await taken(bus, sequence)
+
+    async with system(Home(desk.path), Settings(), "a test", agents=False, effects=False) as running:
+        await _send(desk.path, ("retry_phase", _newer("c-9")))
+        await _good(running)
+        (letter,) = await desk.letters(running)
+        monkeypatch.setattr(NatsBus, "taken", lost_twice)
+        done = await desk.ask("dlq", "requeue", letter["letter"], "--as", "dana", "--json")
+        assert done.code == 0, done.out + done.err
+        assert len(asked) > 2
+        shown = (await desk.ask("dlq", "show", letter["letter"], "--json")).json
+        assert shown["status"] == "requeued"
 
 
 async def test_a_message_that_cannot_go_back_stays_open(desk: Desk) -> None:
