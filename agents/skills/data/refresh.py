@@ -17,7 +17,9 @@ from schemas.ticket import Ticket
 from schemas.values import Measurement, Mode, Role, TickedItem
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from agents.skills.data.division import Division
     from agents.skills.data.drift import Moved
@@ -145,20 +147,23 @@ def _compared(
     train = dataset[~division.holdout & ~division.dropped]
     return Comparison(
         moved=tuple(compare_columns(package.profile, dataset, effective(division.groups))),
-        target=_target_moved(package, train, package.scope),
+        target=_target_moved(package, train, package.scope, division.groups[train.index]),
         breaks=tuple(find_breaks(package.profile, contract, dataset, same_source=change.same_source)),
-        standing=standing(package, train, context.seed),
+        standing=standing(package, train, division.groups[train.index], context.seed),
         change=change,
     )
 
 
-def _target_moved(package: Package, train: pd.DataFrame, scope: ScopeSpec) -> Moved:
+def _target_moved(package: Package, train: pd.DataFrame, scope: ScopeSpec, groups: NDArray[np.int64]) -> Moved:
     from agents.skills.data.drift import compare_column
+    from agents.skills.data.twins import effective
 
+    rows_before = int(package.profile.get("independent_rows", package.profile["rows"]))
     before = package.profile["target"]
     as_column = {"name": scope.target, "missing": 0.0, "distinct": len(train)}
     as_column |= {"kind": "categorical", "top": before["classes"]} if scope.classes else {"kind": "numeric", **before}
-    return compare_column(as_column, train[TARGET_COLUMN], int(package.profile["rows"]))
+    worth = effective(groups) / max(1, len(train))
+    return compare_column(as_column, train[TARGET_COLUMN], rows_before, worth=worth)
 
 
 def _drift(package: Package, found: Comparison) -> dict[str, Any]:

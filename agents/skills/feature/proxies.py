@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from agents.skills.data import twins
 from agents.skills.feature.finding import Finding, Verdict
 from agents.skills.feature.transform import build_transformer, prepare_frame
 from agents.skills.shapes import FeatureMap
@@ -73,7 +74,7 @@ def stand_outs(
             joint = _losses(prepared, truth, rest, folds, seed, bool(classes))
             saved = 1.0 - float((weights * alone).sum() / max((weights * joint).sum(), 1e-12))
             difference = weights * (joint - alone) * len(rows)
-            error = float(difference.std(ddof=1) / np.sqrt(len(rows)))
+            error = twins.mean_error(difference, groups[rows])
             if saved > STANDS_OUT and float(difference.mean()) > SURE * error:
                 verdict = "suspect"
         meaning = "share of all other columns' joint loss that this column alone saves"
