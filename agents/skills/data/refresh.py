@@ -11,7 +11,7 @@ from agents.skills.data.extract import dataset_of, schema_of
 from agents.skills.data.loading import Loaded, load
 from agents.skills.data.newer import Change, changes, renewed
 from agents.skills.data.split import split_document, split_spec, write_tables
-from agents.skills.shapes import ROW_COLUMN, TARGET_COLUMN, ScopeSpec, SplitSpec
+from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN, ScopeSpec, SplitSpec
 from agents.skills.training.inuse import Package, open_in_use
 from schemas.ticket import Ticket
 from schemas.values import Measurement, Mode, Role, TickedItem
@@ -78,7 +78,9 @@ class DataRefresh(Skill[Parameters, SkillOutput]):
             "data-source.json": loaded.source.model_dump(mode="json"),
             "schema-spec.json": schema.model_dump(mode="json"),
             "split.json": split.model_dump(mode="json"),
-            "data-profile.json": describe_rows(train, scope, context.ticket.time),
+            "data-profile.json": describe_rows(
+                train.assign(**{GROUP_COLUMN: division.groups[train.index]}), scope, context.ticket.time
+            ),
             "data-drift.json": _drift(package, found),
         }
         for name, value in shown.items():
@@ -140,13 +142,12 @@ def _compared(
 
     from agents.skills.data.breaks import find_breaks
     from agents.skills.data.drift import compare_columns
-    from agents.skills.data.twins import effective
     from agents.skills.training.standing import standing
 
     contract = yaml.safe_load(package.files["data-contract.yaml"])
     train = dataset[~division.holdout & ~division.dropped]
     return Comparison(
-        moved=tuple(compare_columns(package.profile, dataset, effective(division.groups))),
+        moved=tuple(compare_columns(package.profile, dataset, division.groups)),
         target=_target_moved(package, train, package.scope, division.groups[train.index]),
         breaks=tuple(find_breaks(package.profile, contract, dataset, same_source=change.same_source)),
         standing=standing(package, train, division.groups[train.index], context.seed),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.skills.data import twins
 from agents.skills.feature.finding import Finding, Verdict
-from agents.skills.feature.transform import build_transformer, prepare_frame
+from agents.skills.feature.transform import DATETIME_PARTS, build_transformer, part_name, prepare_frame
 from agents.skills.shapes import FeatureMap
 
 if TYPE_CHECKING:
@@ -134,7 +134,13 @@ def _losses(
     from threadpoolctl import threadpool_limits
 
     loss = np.zeros(len(truth))
-    columns = [column.name for column in mapped.columns]
+    columns = [
+        name
+        for column in mapped.columns
+        for name in (
+            [part_name(column.name, part) for part in DATETIME_PARTS] if column.kind == "datetime" else [column.name]
+        )
+    ]
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # levels a fold has not seen are handled
         for fit, score in folds:

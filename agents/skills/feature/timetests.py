@@ -5,7 +5,7 @@ Each test needs the ticket's `time` column; without one nobody can say what was 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agents.skills.data.columns import kind_of
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
+
+    Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 
 LATER = 0.02
 """Share of rows whose event may lie after the row's own time: clocks differ, dates are rounded."""
@@ -71,7 +73,9 @@ def knows_next(
     best = 0.0
     if len(values) >= FEWEST:
         worth = float(np.sqrt(len(values) if independent is None else independent))
-        asked = [(outcome, _correlation) for outcome in _outcomes(target, classes)]
+        asked: list[tuple[NDArray[np.float64], Measure]] = [
+            (outcome, _correlation) for outcome in _outcomes(target, classes)
+        ]
         if len(classes) > 2:
             asked.append((_codes(target, classes), _all_classes))
         for outcome, measure in asked:
@@ -96,7 +100,8 @@ def _codes(target: pd.Series[Any], classes: Sequence[str]) -> NDArray[np.float64
     """The place of each row's class (rows,)."""
     import numpy as np
 
-    return np.argmax(np.stack([np.asarray(target == label) for label in classes]), axis=0).astype(np.float64)
+    places = np.argmax(np.stack([np.asarray(target == label) for label in classes]), axis=0)
+    return np.asarray(places, dtype=np.float64)
 
 
 def _all_classes(values: NDArray[np.float64], codes: NDArray[np.float64]) -> float:
@@ -109,11 +114,11 @@ def _all_classes(values: NDArray[np.float64], codes: NDArray[np.float64]) -> flo
     known = ~np.isnan(values)
     if known.sum() < FEWEST:
         return 0.0
-    ranks, codes = rankdata(values[known]), np.unique(codes[known], return_inverse=True)[1]
+    ranks, places = rankdata(values[known]), np.unique(codes[known], return_inverse=True)[1]
     if ranks.std() == 0:
         return 0.0
-    sizes = np.bincount(codes)
-    means = np.bincount(codes, ranks) / sizes
+    sizes = np.bincount(places)
+    means = np.bincount(places, ranks) / sizes
     between = float((sizes * (means - ranks.mean()) ** 2).sum() / (len(ranks) * ranks.var()))
     freedom = len(sizes) - 1
     return float(np.sqrt(max(0.0, between - freedom / (len(ranks) - 1))))
