@@ -107,3 +107,7 @@ def test_a_few_large_cases_do_not_hide_that_the_others_moved() -> None:
     assert not compare_columns(profile, *rows(0.0))[0].moved
     assert compare_columns(profile, *rows(1.2))[0].moved
     assert not compare_columns({**profile, "cases": None}, *rows(1.2))[0].moved, "else the test shows nothing"
+    now, whose = rows(0.0)
+    again = random.permutation(len(now))[: len(now) // 2]
+    twice = pd.concat([now, now.iloc[again]], ignore_index=True), np.concatenate([whose, whose[again]])
+    assert [each.name for each in compare_columns(profile, *twice) if each.moved] == ["rows of a case"]

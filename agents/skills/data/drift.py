@@ -58,7 +58,8 @@ def compare_columns(
     Rows of one number in `groups` (rows,) are of one case (by default each is its own): they say the same thing again,
     and whole cases come and go by chance, so that rows are worth less (Kish's effective number). A few large cases can
     leave so little of them that nothing is ever more than chance; so one row of each case is compared, too, with one
-    row of each case before. A column has moved if it has in either comparison.
+    row of each case before, and so is how many rows a case has (a load that was repeated shows there). A column has
+    moved if it has in either comparison.
     """
     from agents.skills.data.twins import effective
 
@@ -66,10 +67,10 @@ def compare_columns(
     compared = [c for c in profile["columns"] if c["name"] in rows.columns and c["kind"] != "datetime"]
     before = profile.get("independent_rows", profile["rows"])
     cases = None if groups is None else profile.get("cases")
-    tests = len(compared) * (1 if cases is None else 2)
+    tests = len(compared) if cases is None else 2 * len(compared) + 1
     found = [compare_column(c, rows[c["name"]], int(before), tests, worth) for c in compared]
     if groups is not None and cases is not None:
-        found = _either(found, _of_cases(cases, rows, groups, tests))
+        found = [*_either(found, _of_cases(cases, rows, groups, tests)), *_sizes(cases, groups, tests)]
     return sorted(found, key=lambda each: (not each.moved, -each.psi, each.name))
 
 
@@ -83,6 +84,18 @@ def _of_cases(cases: Mapping[str, Any], rows: pd.DataFrame, groups: NDArray[np.i
         for c in cases["columns"]
         if c["name"] in rows.columns
     }
+
+
+def _sizes(cases: Mapping[str, Any], groups: NDArray[np.int64], tests: int) -> list[Moved]:
+    """How many rows a case has, beside before; nothing when now each row is its own case."""
+    import pandas as pd
+
+    from agents.skills.data.descriptions import sizes_of
+
+    sizes = sizes_of(pd.Series(groups))
+    if "sizes" not in cases or len(sizes) == len(groups):
+        return []
+    return [compare_column(cases["sizes"], sizes, int(cases["rows"]), tests)]
 
 
 def _either(of_rows: list[Moved], of_cases: Mapping[str, Moved]) -> list[Moved]:
