@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from agents.skills.data import twins
+from agents.skills.evaluation.bootstrap import resample
 from agents.skills.evaluation.scores import Outcome, score, statistics
 from agents.skills.shapes import FeatureMap, ScopeSpec
 from benchmarks.gate_honesty.defects import DEFECTS, Case, Defect, with_time
@@ -105,11 +107,9 @@ class Bench:
         return result
 
     def _deliver(self, timed: bool) -> Trip:
-        rows = with_time(self.given) if timed else self.given
+        rows = with_time(self.set, self.given) if timed else self.given
         folder = self._fresh("clean-timed" if timed else "clean")
         more: dict[str, Any] = {"time": "recorded", "groups": None} if timed else {}
-        if timed and self.set.groups:
-            rows = rows.drop(columns=self.set.groups)
         trip = self._through(Case(rows, "", more), folder, approve=True)
         package = trip.files.get("model-package.zip")
         self._packages[timed] = (package, folder / "root" / "rows.csv") if package else None
@@ -138,8 +138,7 @@ class Bench:
         if case.same_file:
             shutil.copy(base[1], root / "rows.csv")
         else:
-            rows = case.rows.drop(columns=self.set.groups) if timed and self.set.groups else case.rows
-            rows.to_csv(root / "rows.csv", index=False)
+            case.rows.to_csv(root / "rows.csv", index=False)
         fields: dict[str, Any] = {"groups": None, "time": "recorded"} if timed else {"groups": self.set.groups}
         ticket = Ticket(
             id=2, title=self.set.name, data="rows.csv", model="model-package.zip", pipeline="retrain", **fields
@@ -154,10 +153,11 @@ class Bench:
     def _honesty(self, trip: Trip, kept: pd.DataFrame) -> dict[str, float]:
         """What was claimed (the harness's figure) and what the model does on rows kept from everything."""
         scope, outcome = delivered(trip.files, self.set.target, kept, self.folder)
+        alike = twins.independent(kept.drop(columns=self.set.target), self.set.groups)
         claimed = json.loads(trip.files["metrics.json"].read_text("utf-8"))["metrics"][scope.metric]
-        rows = len(outcome.truth)
-        drawn = np.random.default_rng(self.seed).multinomial(rows, np.full(rows, 1 / rows), RESAMPLES)
-        error = float(np.nanstd(statistics(outcome)[scope.metric](drawn.astype(np.float64))))
+        parts = {scope.metric: statistics(outcome)[scope.metric]}
+        drawn = resample(parts, len(outcome.truth), RESAMPLES, self.seed, groups=alike)
+        error = float(np.nanstd(drawn[scope.metric]))
         return {
             "claimed": claimed["value"],
             "claimed_se": claimed["se"],

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from agents.skill import Skill
+from agents.skills.data import twins
 from benchmarks.gate_honesty import impostors
 from benchmarks.gate_honesty.sets import RealSet, category
 
@@ -53,8 +54,15 @@ def numeric(chosen: RealSet, rows: pd.DataFrame) -> list[str]:
     return [name for name in names if rows[name].nunique() > 2]
 
 
-def with_time(rows: pd.DataFrame, start: str = "2026-01-01", days: int = 300) -> pd.DataFrame:
-    """The rows with a column `recorded`: made-up moments in the order of the rows, `days` days in all."""
+def with_time(chosen: RealSet, rows: pd.DataFrame, start: str = "2026-01-01", days: int = 300) -> pd.DataFrame:
+    """The rows with a column `recorded` and without the set's groups: made-up moments, `days` days in all.
+
+    They are in the order of the rows, but rows of one person (covariate twins) follow each other: with a person's rows
+    all over the time no split by time could be fair, and the gate would refuse every table.
+    """
+    rows = rows.drop(columns=chosen.groups or [])
+    people = twins.independent(rows.drop(columns=chosen.target), None)
+    rows = rows.iloc[np.argsort(people, kind="stable")].reset_index(drop=True)
     step = days * 1440 / max(1, len(rows))
     moments = pd.Timestamp(start) + pd.to_timedelta(np.round(np.arange(len(rows)) * step), unit="min")
     return rows.assign(recorded=moments.strftime("%Y-%m-%dT%H:%M:%S"))
@@ -118,7 +126,8 @@ def _group_leak(chosen: RealSet, rows: pd.DataFrame, rng: np.random.Generator) -
 
 def _time_travel(chosen: RealSet, rows: pd.DataFrame, rng: np.random.Generator) -> Case:
     """A date filled in after the fact, a mean over rows to come, or a split that mixes then and now."""
-    timed, codes = with_time(rows.drop(columns=chosen.groups or [])), _codes(chosen, rows)
+    timed = with_time(chosen, rows)
+    codes = _codes(chosen, timed)
     more: dict[str, Any] = {"time": "recorded", "groups": None}
     form = int(rng.integers(3))
     if form == 0:
@@ -184,7 +193,7 @@ def _stale(chosen: RealSet, rows: pd.DataFrame, rng: np.random.Generator) -> Cas
     """The file the model was made from, sent again; or rows of the year before, as an old export."""
     if rng.random() < 0.5:
         return Case(rows, "the same file", same_file=True)
-    return Case(with_time(rows, "2025-01-01"), "an old export")
+    return Case(with_time(chosen, rows, "2025-01-01"), "an old export")
 
 
 def _schema_change(chosen: RealSet, rows: pd.DataFrame, rng: np.random.Generator) -> Case:

@@ -57,13 +57,13 @@ def automl(home: Path, names: Sequence[str], seeds: Sequence[int], folder: Path)
     return [{"set": name, "seed": seed, **flaml(home, SETS[name], seed, folder)} for name in names for seed in seeds]
 
 
-def flaml(home: Path, chosen: RealSet, seed: int, folder: Path) -> dict[str, Any]:
-    """`claimed`, `delivered` and `metric` of one set, whose rows are left in `folder`."""
+def flaml(home: Path, chosen: RealSet, seed: int, folder: Path, seconds: float = SECONDS) -> dict[str, Any]:
+    """`claimed`, `delivered` and `metric` of one set, whose rows are left in `folder`, with `seconds` by the clock."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, rows in zip(("given", "kept"), cut(chosen, seed), strict=True):
         rows.drop(columns=chosen.groups or []).to_csv(folder / f"{part}.csv", index=False)
     task = "classification" if chosen.classes else "regression"
-    return dict(_run("flaml", home, [str(folder), chosen.target, task, str(SECONDS), str(seed)]))
+    return dict(_run("flaml", home, [str(folder), chosen.target, task, str(seconds), str(seed)]))
 
 
 def _run(peer: str, home: Path, arguments: Sequence[str]) -> Any:

@@ -60,7 +60,20 @@ def _line(what: str, rows: Sequence[Row]) -> str:
     part = [row for row in rows if stopped(row)]
     asked = sum(row["verdict"] == "person" for row in rows)
     share = len(part) / len(rows) if rows else 0.0
-    return f"**{what}: {len(part)} of {len(rows)} ({share:.1%})**, {asked} of them by asking a person."
+    low, high = exact_interval(len(part), len(rows))
+    return (
+        f"**{what}: {len(part)} of {len(rows)} ({share:.1%})**, {asked} of them by asking a person; "
+        f"95 % interval {low:.1%} to {high:.1%}."
+    )
+
+
+def exact_interval(hits: int, trials: int) -> tuple[float, float]:
+    """The 95 % interval of a share after Clopper and Pearson (1934)."""
+    from scipy.stats import beta
+
+    low = float(beta.ppf(0.025, hits, trials - hits + 1)) if hits else 0.0
+    high = float(beta.ppf(0.975, hits + 1, trials - hits)) if hits < trials else 1.0
+    return low, high
 
 
 def _by_defect(bad: Sequence[Row], clean: Sequence[Row], drift: Mapping[str, Any] | None) -> list[str]:

@@ -119,6 +119,30 @@ def test_the_tables_count_what_was_stopped(tmp_path: Path) -> None:
     text = report.document(report.read(path), {"wine__1__clean__data": {"dataset_drift": True}}, None)
     assert "defects stopped: 1 of 2 (50.0%)" in text
     assert "clean runs falsely stopped: 1 of 2" in text
+    assert "95 % interval 1.3% to 98.7%." in text
     assert "| wine | 1 | +0.1000 | one seed | 0.0500 | **no** |" in text
     assert "- wine, seed 1: stale data" in text
     assert json.loads(rows[0].line())["figures"] == told
+
+
+def test_exact_intervals_are_those_of_the_binomial() -> None:
+    low, high = report.exact_interval(103, 105)
+    assert (round(low, 4), round(high, 4)) == (0.9329, 0.9977)
+    assert report.exact_interval(0, 14)[0] == 0.0
+    assert report.exact_interval(0, 14)[1] == pytest.approx(1 - 0.025 ** (1 / 14))
+    assert report.exact_interval(14, 14)[1] == 1.0
+
+
+@pytest.mark.parametrize("name", ["randhie", "modechoice"])
+def test_made_up_times_keep_the_rows_of_a_person_together(name: str) -> None:
+    import numpy as np
+
+    from agents.skills.data import twins
+    from benchmarks.gate_honesty.defects import with_time
+
+    chosen = SETS[name]
+    timed = with_time(chosen, cut(chosen, SEED)[0])
+    assert timed["recorded"].is_monotonic_increasing
+    assert chosen.groups not in timed.columns
+    people = twins.independent(timed.drop(columns=[chosen.target, "recorded"]), None)
+    assert np.count_nonzero(np.diff(people)) == people.max(), "each person's rows follow each other"

@@ -31,19 +31,28 @@ def test_there_are_nine_tasks_and_only_those_who_ran_everywhere_are_ranked() -> 
     assert len(model_quality.TASKS) == 9
 
     def told(**scores: float) -> dict[str, dict[str, float]]:
-        return {name: {"score": value, "seconds": 2.0} for name, value in scores.items()}
+        return {name: {"score": value, "seconds": 2.0, "cpu": 30 * value / 0.75} for name, value in scores.items()}
 
     found = [
-        {"task": "wine", "seed": 1, "told": told(one=0.9, two=0.8)},
+        {"task": "wine", "seed": 1, "told": told(one=0.9, two=1.1)},
         {"task": "digits", "seed": 1, "not_run": "FLAML failed"},
         {"task": "fair", "seed": 1, "told": told(one=0.7, two=0.75, three=0.8)},
     ]
     assert model_quality.table(found) == [
         "| task | seed | one | two |",
         "|---|---|---|---|",
-        "| wine | 1 | **0.9000** | 0.8000 |",
+        "| wine | 1 | 0.9000 | **1.1000** † |",
         "| fair | 1 | 0.7000 | **0.7500** |",
-        "| mean rank | | 1.50 | 1.50 |",
+        "| mean rank | | 2.00 | 1.00 |",
         "| median seconds | | 2.0 | 2.0 |",
+        "| median CPU seconds | | 32.0 | 37.0 |",
+        "| most CPU seconds | | 36.0 | 44.0 |",
+        "\n† took more than 40 s of CPU time",
         "\nNot ranked: digits, seed 1: FLAML failed",
     ]
+
+
+def test_cpu_time_of_ended_children_counts() -> None:
+    before = model_quality._cpu()
+    assert model_quality.slowness() >= 1.0
+    assert model_quality._cpu() - before >= model_quality.THREADS * model_quality.SPIN

@@ -86,4 +86,28 @@ def test_rows_of_few_people_need_a_larger_gap_to_be_called_drift() -> None:
     now = pd.DataFrame({"income": np.repeat(random.normal(0.1, 1, size=40), 50)})
     assert compare_rows(before, now)[0].moved
     profile = {"rows": 2000, "independent_rows": 40.0, "columns": [describe_values(before["income"])]}
-    assert not compare_columns(profile, now, 40.0)[0].moved
+    people = np.repeat(np.arange(40), 50)
+    assert not compare_columns(profile, now, people)[0].moved
+
+
+def test_a_few_large_cases_do_not_hide_that_the_others_moved() -> None:
+    """One case of a thousand rows, and three hundred of three: the rows are worth few, the cases are not."""
+    random = np.random.default_rng(1)
+
+    def rows(shift: float) -> tuple[pd.DataFrame, Any]:
+        sizes = np.array([1000] + [3] * 300)
+        values = random.normal(shift, 1, len(sizes))
+        return pd.DataFrame({"income": np.repeat(values, sizes)}), np.repeat(np.arange(len(sizes)), sizes)
+
+    before, groups = rows(0.0)
+    target = np.where(random.random(len(before)) < 0.5, "yes", "no")
+    known = before.assign(**{GROUP_COLUMN: groups, ROW_COLUMN: range(len(before)), TARGET_COLUMN: target})
+    profile = describe_rows(known, SCOPE, None)
+    assert profile["cases"]["rows"] == 301
+    assert not compare_columns(profile, *rows(0.0))[0].moved
+    assert compare_columns(profile, *rows(1.2))[0].moved
+    assert not compare_columns({**profile, "cases": None}, *rows(1.2))[0].moved, "else the test shows nothing"
+    now, whose = rows(0.0)
+    again = random.permutation(len(now))[: len(now) // 2]
+    twice = pd.concat([now, now.iloc[again]], ignore_index=True), np.concatenate([whose, whose[again]])
+    assert [each.name for each in compare_columns(profile, *twice) if each.moved] == ["rows of a case"]

@@ -48,6 +48,20 @@ def test_cases_measured_twice_are_near_twins_and_others_are_not() -> None:
     assert (found.verdict, round(found.value * (len(holdout) + 30))) == ("suspect", 30)
 
 
+def test_coarse_columns_make_neighbours_by_chance_and_copies_among_them_are_found() -> None:
+    """Five whole numbers that come of three: hold-out rows have neighbours, and none is a copy."""
+    random = np.random.default_rng(8)
+    three = random.normal(size=(900, 3))
+    five = np.column_stack([three, three[:, 0] + three[:, 1], three[:, 1] - three[:, 2]])
+    rows = pd.DataFrame(np.round(20 * five), columns=list("abcde"))
+    train, holdout = rows.iloc[:750], rows.iloc[750:]
+    clean = nearness.near_twins(train, holdout, 1)
+    assert clean.value > nearness.MOST, "else the test shows nothing"
+    assert clean.verdict == "ok"
+    again = train.iloc[:45] + random.integers(-1, 2, (45, 5))
+    assert nearness.near_twins(train, pd.concat([holdout, again]), 1).verdict == "suspect"
+
+
 def test_a_number_whose_rows_agree_names_a_group() -> None:
     features, _ = cancer()
     cases = pd.concat([features.iloc[:100]] * 3, ignore_index=True)
@@ -67,6 +81,24 @@ def test_what_comes_next_is_not_known_before() -> None:
     ahead = target[::-1].rolling(4, min_periods=1).mean()[::-1].rename("ahead")
     assert timetests.knows_next(past, target, ()).verdict == "ok"
     assert timetests.knows_next(ahead, target, ()).verdict == "suspect"
+
+
+def test_of_several_classes_the_next_are_not_known_before_either() -> None:
+    random = np.random.default_rng(3)
+    names = [f"c{n}" for n in range(10)]
+    codes = pd.Series(random.integers(0, 10, 200))
+    target = codes.map(lambda code: names[code])
+    ahead = codes[::-1].rolling(4, min_periods=1).mean()[::-1].rename("ahead")
+    single = max(
+        abs(timetests._correlation(ahead.to_numpy()[:-1], (codes == n).to_numpy(dtype=float)[1:])) for n in range(10)
+    )
+    found = timetests.knows_next(ahead, target, names)
+    assert found.verdict == "suspect"
+    assert found.value > single * 200**0.5, "no class by itself says as much"
+    past = codes.shift(1).rolling(4, min_periods=1).mean().bfill().rename("past")
+    assert timetests.knows_next(past, target, names).verdict == "ok"
+    chance = [timetests.knows_next(pd.Series(random.normal(size=200)), target, names).value for _ in range(30)]
+    assert max(chance) < timetests.STANDARD_ERRORS
 
 
 @pytest.mark.parametrize(("beyond", "verdict"), [(0, "suspect"), (60, "warning")])

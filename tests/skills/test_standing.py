@@ -28,7 +28,7 @@ def stands(
     monkeypatch.setattr(modelfile, "loads_model", lambda name, raw: None)
     monkeypatch.setattr(search, "outcome_of", lambda *_: ValueOutcome(truth, predicted))
     monkeypatch.setattr("agents.skills.feature.transform.prepare_frame", lambda rows, features: rows)
-    return standing(cast("Any", package), pd.DataFrame({TARGET_COLUMN: truth}), 1)
+    return standing(cast("Any", package), pd.DataFrame({TARGET_COLUMN: truth}), np.arange(len(truth)), 1)
 
 
 def test_labels_that_follow_from_nothing_show_in_r2_before_they_show_in_the_error(

@@ -21,7 +21,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 def describe_rows(train: pd.DataFrame, scope: ScopeSpec, time: str | None) -> dict[str, Any]:
     """The training rows (features, `__target__`, `__row__`, `__group__`) as `data-profile.json` has them: how many, as
     many as how many independent ones, how many of them repeat another, how new the newest is (with a `time` column of
-    dates), target and columns."""
+    dates), target and columns; where rows belong to groups, also the columns of one row of each and how many rows each
+    has (`cases`)."""
     target = train[TARGET_COLUMN]
     features = train.drop(columns=[TARGET_COLUMN, ROW_COLUMN, GROUP_COLUMN], errors="ignore")
     found: dict[str, Any] = {
@@ -31,9 +32,21 @@ def describe_rows(train: pd.DataFrame, scope: ScopeSpec, time: str | None) -> di
         "target": describe_target(target, scope),
         "columns": describe_columns(features, target, scope.classes),
     }
+    if GROUP_COLUMN in train and not train[GROUP_COLUMN].is_unique:
+        first = features[~train[GROUP_COLUMN].duplicated()]
+        found["cases"] = {
+            "rows": len(first),
+            "sizes": describe_values(sizes_of(train[GROUP_COLUMN])),
+            "columns": [describe_values(first[name]) for name in first.columns],
+        }
     if time is not None and kind_of(train[time]) == "datetime" and train[time].notna().any():
         found["newest"] = {"column": time, "value": train[time].max().isoformat()}
     return found
+
+
+def sizes_of(groups: pd.Series[Any]) -> pd.Series[Any]:
+    """How many rows each group has, one value a group, as text: a bin of numbers would hold most of them."""
+    return groups.value_counts(sort=False).rename("rows of a case").astype("str")
 
 
 def repeated_share(rows: pd.DataFrame) -> float:

@@ -50,17 +50,60 @@ class Moved:
         return asdict(self)
 
 
-def compare_columns(profile: Mapping[str, Any], rows: pd.DataFrame, independent: float | None = None) -> list[Moved]:
+def compare_columns(
+    profile: Mapping[str, Any], rows: pd.DataFrame, groups: NDArray[np.int64] | None = None
+) -> list[Moved]:
     """Every column of the profile that `rows` has, most moved first. Times are left out: they always move.
 
-    `independent` is how many independent rows the newer ones are worth (by default all): rows of one person say the
-    same thing again, and whole persons come and go by chance.
+    Rows of one number in `groups` (rows,) are of one case (by default each is its own): they say the same thing again,
+    and whole cases come and go by chance, so that rows are worth less (Kish's effective number). A few large cases can
+    leave so little of them that nothing is ever more than chance; so one row of each case is compared, too, with one
+    row of each case before, and so is how many rows a case has (a load that was repeated shows there). A column has
+    moved if it has in either comparison.
     """
-    worth = 1.0 if independent is None else independent / max(1, len(rows))
+    from agents.skills.data.twins import effective
+
+    worth = 1.0 if groups is None else effective(groups) / max(1, len(rows))
     compared = [c for c in profile["columns"] if c["name"] in rows.columns and c["kind"] != "datetime"]
     before = profile.get("independent_rows", profile["rows"])
-    found = [compare_column(c, rows[c["name"]], int(before), len(compared), worth) for c in compared]
+    cases = None if groups is None else profile.get("cases")
+    tests = len(compared) if cases is None else 2 * len(compared) + 1
+    found = [compare_column(c, rows[c["name"]], int(before), tests, worth) for c in compared]
+    if groups is not None and cases is not None:
+        found = [*_either(found, _of_cases(cases, rows, groups, tests)), *_sizes(cases, groups, tests)]
     return sorted(found, key=lambda each: (not each.moved, -each.psi, each.name))
+
+
+def _of_cases(cases: Mapping[str, Any], rows: pd.DataFrame, groups: NDArray[np.int64], tests: int) -> dict[str, Moved]:
+    """By name every column of one row of each case, beside the same of before."""
+    import numpy as np
+
+    first = rows.iloc[np.sort(np.unique(groups, return_index=True)[1])]
+    return {
+        str(c["name"]): compare_column(c, first[c["name"]], int(cases["rows"]), tests)
+        for c in cases["columns"]
+        if c["name"] in rows.columns
+    }
+
+
+def _sizes(cases: Mapping[str, Any], groups: NDArray[np.int64], tests: int) -> list[Moved]:
+    """How many rows a case has, beside before; nothing when now each row is its own case."""
+    import pandas as pd
+
+    from agents.skills.data.descriptions import sizes_of
+
+    sizes = sizes_of(pd.Series(groups))
+    if "sizes" not in cases or len(sizes) == len(groups):
+        return []
+    return [compare_column(cases["sizes"], sizes, int(cases["rows"]), tests)]
+
+
+def _either(of_rows: list[Moved], of_cases: Mapping[str, Moved]) -> list[Moved]:
+    """Of each column the comparison of rows, or that of cases where only this one says that it moved."""
+    return [
+        case if (case := of_cases.get(each.name)) is not None and case.moved and not each.moved else each
+        for each in of_rows
+    ]
 
 
 def compare_rows(before: pd.DataFrame, now: pd.DataFrame) -> list[Moved]:

@@ -11,13 +11,15 @@ from agents.skills.data.extract import dataset_of, schema_of
 from agents.skills.data.loading import Loaded, load
 from agents.skills.data.newer import Change, changes, renewed
 from agents.skills.data.split import split_document, split_spec, write_tables
-from agents.skills.shapes import ROW_COLUMN, TARGET_COLUMN, ScopeSpec, SplitSpec
+from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN, ScopeSpec, SplitSpec
 from agents.skills.training.inuse import Package, open_in_use
 from schemas.ticket import Ticket
 from schemas.values import Measurement, Mode, Role, TickedItem
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
     from agents.skills.data.division import Division
     from agents.skills.data.drift import Moved
@@ -76,7 +78,9 @@ class DataRefresh(Skill[Parameters, SkillOutput]):
             "data-source.json": loaded.source.model_dump(mode="json"),
             "schema-spec.json": schema.model_dump(mode="json"),
             "split.json": split.model_dump(mode="json"),
-            "data-profile.json": describe_rows(train, scope, context.ticket.time),
+            "data-profile.json": describe_rows(
+                train.assign(**{GROUP_COLUMN: division.groups[train.index]}), scope, context.ticket.time
+            ),
             "data-drift.json": _drift(package, found),
         }
         for name, value in shown.items():
@@ -138,27 +142,29 @@ def _compared(
 
     from agents.skills.data.breaks import find_breaks
     from agents.skills.data.drift import compare_columns
-    from agents.skills.data.twins import effective
     from agents.skills.training.standing import standing
 
     contract = yaml.safe_load(package.files["data-contract.yaml"])
     train = dataset[~division.holdout & ~division.dropped]
     return Comparison(
-        moved=tuple(compare_columns(package.profile, dataset, effective(division.groups))),
-        target=_target_moved(package, train, package.scope),
+        moved=tuple(compare_columns(package.profile, dataset, division.groups)),
+        target=_target_moved(package, train, package.scope, division.groups[train.index]),
         breaks=tuple(find_breaks(package.profile, contract, dataset, same_source=change.same_source)),
-        standing=standing(package, train, context.seed),
+        standing=standing(package, train, division.groups[train.index], context.seed),
         change=change,
     )
 
 
-def _target_moved(package: Package, train: pd.DataFrame, scope: ScopeSpec) -> Moved:
+def _target_moved(package: Package, train: pd.DataFrame, scope: ScopeSpec, groups: NDArray[np.int64]) -> Moved:
     from agents.skills.data.drift import compare_column
+    from agents.skills.data.twins import effective
 
+    rows_before = int(package.profile.get("independent_rows", package.profile["rows"]))
     before = package.profile["target"]
     as_column = {"name": scope.target, "missing": 0.0, "distinct": len(train)}
     as_column |= {"kind": "categorical", "top": before["classes"]} if scope.classes else {"kind": "numeric", **before}
-    return compare_column(as_column, train[TARGET_COLUMN], int(package.profile["rows"]))
+    worth = effective(groups) / max(1, len(train))
+    return compare_column(as_column, train[TARGET_COLUMN], rows_before, worth=worth)
 
 
 def _drift(package: Package, found: Comparison) -> dict[str, Any]:

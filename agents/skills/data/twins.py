@@ -64,6 +64,17 @@ def effective(groups: NDArray[np.int64]) -> float:
     return float(sizes.sum() ** 2 / (sizes**2).sum()) if len(sizes) else 0.0
 
 
+def mean_error(values: NDArray[np.float64], groups: NDArray[Any]) -> float:
+    """Standard error of the mean of `values` (rows,) from the totals of whole `groups` (rows,); of rows that are all by
+    themselves it is the usual one. Zero for a single group, of which nothing says how others would differ."""
+    import numpy as np
+
+    codes = np.unique(groups, return_inverse=True)[1]
+    known = int(codes.max()) + 1
+    totals = np.bincount(codes, values - values.mean())
+    return float(np.sqrt((totals**2).sum() * known / (known - 1)) / len(values)) if known > 1 else 0.0
+
+
 def merged(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.int64]:
     """Group numbers (rows,) of the finest grouping in which rows alike in `first` or in `second` are together.
 
@@ -81,6 +92,14 @@ def merged(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.int64]:
     _, component = connected_components(links, directed=False)
     groups: NDArray[np.int64] = pd.factorize(component[left])[0].astype(np.int64)
     return groups
+
+
+def independent(features: pd.DataFrame, groups: str | None) -> NDArray[np.int64]:
+    """Group numbers (rows,) of rows that say the same thing again: covariate twins, and the rows of one value of the
+    column `groups`. A row like no other is a group of its own."""
+    others = [str(name) for name in features.columns if name != groups]
+    classes = twin_classes(features, key_columns(features, others))
+    return classes if groups is None else merged(column_groups(features[groups]), classes)
 
 
 def column_groups(series: pd.Series[Any]) -> NDArray[np.int64]:

@@ -59,6 +59,8 @@ def training_profile(profile: dict[str, Any], features: FeatureMap) -> dict[str,
     kept: dict[str, Any] = {
         name: profile[name] for name in ("independent_rows", "repeated_rows", "newest") if name in profile
     }
+    if cases := profile.get("cases"):
+        kept["cases"] = {**cases, "columns": [column for column in cases["columns"] if column["name"] in read]}
     return {"rows": profile["rows"], "target": profile["target"], "columns": columns, **kept}
 
 

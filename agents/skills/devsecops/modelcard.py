@@ -88,12 +88,17 @@ def _groups(compared: Mapping[str, Any]) -> str:
     return f"{head}; largest difference in {name}: {interval}; {clear} (`fairness.md`)."
 
 
+def _drawn(delivery: Delivery) -> str:
+    rows, groups = delivery.metrics["rows"], delivery.metrics.get("independent")
+    return "hold-out rows" if groups in (None, rows) else f"the {groups} groups that the hold-out rows form"
+
+
 def _metrics(delivery: Delivery) -> list[str]:
     called = "Classes are called at the most probable one (0.5 of two); no threshold was tuned on hold-out rows."
     better = "higher" if delivery.scope.higher_is_better else "lower"
     return [
         f"- Optimised: **{delivery.scope.metric}**, {better} is better.",
-        f"- Intervals: 95 %, bootstrap over hold-out rows, {delivery.metrics['resamples']} resamples.",
+        f"- Intervals: 95 %, bootstrap over {_drawn(delivery)}, {delivery.metrics['resamples']} resamples.",
         *([f"- {called}"] if delivery.scope.classes else []),
         f"- {PERSON} what a false alarm and a miss cost.",
     ]

@@ -127,7 +127,7 @@ def _analyse(context: SkillContext) -> Analysis:
         floor=float(losses(crossed.floor).mean()),
         ece=ece,
         groups=group_errors(outcome, used, groups, context.seed),
-        slices=measure_slices(outcome, crossed.floor, used, scope.metric, context.seed),
+        slices=measure_slices(outcome, crossed.floor, used, scope.metric, context.seed, groups=groups),
         mistakes=mistakes(
             outcome, used, [each.column for each in crossed.importance],
             raw[ROW_COLUMN].to_numpy()[crossed.order], scope.classes,

@@ -1,8 +1,10 @@
 """Confidence intervals by the bootstrap: seeded, vectorised, the same resamples for model and baseline.
 
-Percentile intervals (Efron and Tibshirani 1993, chapter 13). A perfect score has no spread to resample, so its lower
-bound comes from a score interval instead: Wilson (1927) for shares of rows, and for the area under the ROC curve
-Newcombe (2006, Statistics in Medicine 25:559-573, method 5).
+Percentile intervals (Efron and Tibshirani 1993, chapter 13). Rows that say the same thing again (of one person, or
+covariate twins) are drawn together: of G groups G - 1 are drawn with replacement, which makes the variance of a mean of
+group totals exact for few groups, too (Rao and Wu 1988, JASA 83:231-241). A perfect score has no spread to resample, so
+its lower bound comes from a score interval instead: Wilson (1927) for shares of rows, and for the area under the ROC
+curve Newcombe (2006, Statistics in Medicine 25:559-573, method 5).
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
-from agents.skill import LimitError
+from agents.skill import InputError, LimitError
 from agents.skills.evaluation.scores import ClassOutcome, Outcome, statistics
 from agents.skills.evaluation.text import number
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from agents.skills.evaluation.scores import Floats, Statistic
+    from agents.skills.evaluation.scores import Floats, Integers, Statistic
 
 CONFIDENCE = 0.95
 Z = 1.959963984540054
@@ -59,21 +61,24 @@ def resample(
     resamples: int,
     seed: int,
     seconds: float = 600.0,
+    groups: Integers | None = None,
 ) -> dict[str, Floats]:
     """Each statistic on each of `resamples` draws of `rows` rows with replacement: arrays of shape (resamples,).
 
-    All statistics see the same draws, so differences between them are paired. Raises LimitError when the first draws
-    show that the rest would take longer than `seconds`.
+    Rows of one number in `groups` (rows,) are drawn together; without it, or when all differ, each row by itself. All
+    statistics see the same draws, so differences between them are paired. Raises LimitError when the first draws show
+    that the rest would take longer than `seconds`, InputError when all rows are one group.
     """
     import numpy as np
 
     generator = np.random.default_rng(seed)
+    codes = _codes(groups, rows)
     chunk = max(1, min(resamples, _CELLS // max(rows, 1)))
     values: dict[str, list[Floats]] = {name: [] for name in parts}
     started = time.monotonic()
     for done in range(0, resamples, chunk):
         drawn = min(chunk, resamples - done)
-        weights = _draw(generator, drawn, rows)
+        weights = _draw(generator, drawn, rows) if codes is None else _draw_groups(generator, drawn, codes)
         for name, statistic in parts.items():
             values[name].append(statistic(weights))
         if (time.monotonic() - started) / (done + drawn) * resamples > seconds:
@@ -94,6 +99,34 @@ def _draw(generator: np.random.Generator, resamples: int, rows: int) -> Floats:
     return counts.reshape(resamples, rows).astype(np.float64)
 
 
+def _codes(groups: Integers | None, rows: int) -> Integers | None:
+    """Group numbers 0, 1, … (rows,); None when every row is a group of its own."""
+    import numpy as np
+
+    if groups is None:
+        return None
+    known, codes = np.unique(groups, return_inverse=True)
+    if len(known) == rows:
+        return None
+    if len(known) < 2:
+        raise InputError(
+            f"the {rows} rows that are measured all belong to one group: nothing says how others would differ",
+            "give rows of more groups, or name another `groups` column or none",
+        )
+    return codes
+
+
+def _draw_groups(generator: np.random.Generator, resamples: int, codes: Integers) -> Floats:
+    """How often each row is drawn when whole groups are: shape (resamples, rows)."""
+    import numpy as np
+
+    known = int(codes.max()) + 1
+    index = generator.integers(0, known, size=(resamples, known - 1))
+    index += (np.arange(resamples) * known)[:, None]
+    counts = np.bincount(index.ravel(), minlength=resamples * known).reshape(resamples, known)
+    return counts[:, codes].astype(np.float64)
+
+
 def percentile_interval(value: float, values: Floats) -> Interval:
     """The middle 95 % of the resampled values, widened if need be to hold the point estimate.
 
@@ -110,7 +143,7 @@ def percentile_interval(value: float, values: Floats) -> Interval:
     return Interval(value, min(float(lower), value), max(float(upper), value), se)
 
 
-def intervals(outcome: Outcome, drawn: Mapping[str, Floats]) -> dict[str, Interval]:
+def intervals(outcome: Outcome, drawn: Mapping[str, Floats], groups: Integers | None = None) -> dict[str, Interval]:
     """Every metric of the outcome that is defined, with its interval from the resampled values in `drawn`."""
     import numpy as np
 
@@ -119,19 +152,22 @@ def intervals(outcome: Outcome, drawn: Mapping[str, Floats]) -> dict[str, Interv
     for name, statistic in statistics(outcome).items():
         value = float(statistic(ones)[0])
         if not np.isnan(value):
-            found[name] = _unless_perfect(outcome, name, percentile_interval(value, drawn[name]))
+            found[name] = _unless_perfect(outcome, name, percentile_interval(value, drawn[name]), groups)
     return found
 
 
-def _unless_perfect(outcome: Outcome, name: str, interval: Interval) -> Interval:
-    """The interval itself, or with a lower bound by a score method when the score is perfect and has no spread."""
+def _unless_perfect(outcome: Outcome, name: str, interval: Interval, groups: Integers | None) -> Interval:
+    """The interval itself, or with a lower bound by a score method when the score is perfect and has no spread.
+
+    What counts as a trial there is a row, or a group: a person whose ten rows are all right was right once.
+    """
     import numpy as np
 
     if not isinstance(outcome, ClassOutcome) or interval.value < 1.0 or interval.lower < 1.0:
         return interval
     if bool(np.all(outcome.probabilities == outcome.probabilities[0])):
         return interval  # a constant scorer: its score is a definition, not a sample
-    sizes = np.bincount(outcome.truth, minlength=outcome.probabilities.shape[1])
+    sizes = _trials(outcome, groups)
     present = sizes[sizes > 0]
     if name == "roc_auc":
         smallest = int(present.min())
@@ -143,6 +179,16 @@ def _unless_perfect(outcome: Outcome, name: str, interval: Interval) -> Interval
     else:
         lower = wilson_lower(int(present.min()))
     return Interval(interval.value, lower, interval.upper, (1.0 - lower) / Z)
+
+
+def _trials(outcome: ClassOutcome, groups: Integers | None) -> Integers:
+    """How many independent rows each class has (classes,)."""
+    import numpy as np
+
+    truth = outcome.truth
+    if groups is not None:
+        truth = np.unique(np.stack([truth, groups], axis=1), axis=0)[:, 0]
+    return np.bincount(truth, minlength=outcome.probabilities.shape[1])
 
 
 def wilson_lower(trials: int) -> float:

@@ -17,6 +17,8 @@ from schemas.ticket import LOWER_IS_BETTER
 if TYPE_CHECKING:
     import pandas as pd
 
+    from agents.skills.evaluation.scores import Integers
+
 
 @dataclass(frozen=True)
 class Challenge:
@@ -79,23 +81,29 @@ class Challenge:
 
 
 def challenge(
-    challenger: Outcome, champion: Outcome, features: pd.DataFrame, scope: ScopeSpec, context: SkillContext
+    challenger: Outcome,
+    champion: Outcome,
+    features: pd.DataFrame,
+    scope: ScopeSpec,
+    context: SkillContext,
+    groups: Integers,
 ) -> Challenge:
-    """Compare two outcomes of the same rows. Raises LimitError when resampling would take too long."""
+    """Compare two outcomes of the same rows, which belong to `groups` (rows,). Raises LimitError when resampling would
+    take too long."""
     rows = len(challenger.truth)
     parts = {f"new.{name}": statistic for name, statistic in statistics(challenger).items()}
     parts |= {f"old.{name}": statistic for name, statistic in statistics(champion).items()}
-    drawn = resample(parts, rows, resample_count(rows), context.seed, context.seconds * 0.3)
+    drawn = resample(parts, rows, resample_count(rows), context.seed, context.seconds * 0.3, groups)
     new_drawn = {name[4:]: values for name, values in drawn.items() if name.startswith("new.")}
     old_drawn = {name[4:]: values for name, values in drawn.items() if name.startswith("old.")}
-    new, old = intervals(challenger, new_drawn), intervals(champion, old_drawn)
+    new, old = intervals(challenger, new_drawn, groups), intervals(champion, old_drawn, groups)
     gains = {
         name: paired_gain(new[name], old[name], new_drawn[name], old_drawn[name], name not in LOWER_IS_BETTER)
         for name in new
         if name in old
     }
     share, above = _wrong(champion)
-    slices = measure_slices(challenger, champion, features, scope.metric, context.seed, by_gain=True)
+    slices = measure_slices(challenger, champion, features, scope.metric, context.seed, by_gain=True, groups=groups)
     return Challenge(scope.metric, rows, old, new, gains, slices, share, above)
 
 
@@ -116,7 +124,7 @@ def challenge_section(found: Challenge, name: str, version: str) -> list[str]:
         "## The model in use and its challenger",
         "",
         f"{winner}: {found.reason}. In use is {cell(name)} {cell(version)}; both were asked about the same "
-        f"{found.rows} sealed rows, and gains are paired: each resample of rows counts for both.",
+        f"{found.rows} sealed rows, and gains are paired: each resample counts for both.",
         "",
         "| metric | in use | challenger | gain, positive is better |",
         "|---|---|---|---|",

@@ -12,6 +12,7 @@ from math import isclose
 from typing import TYPE_CHECKING, Any
 
 from agents.skill import SkillError
+from agents.skills.evaluation.bootstrap import resample
 from agents.skills.evaluation.scores import Outcome, statistics
 from agents.skills.shapes import (
     GROUP_COLUMN,
@@ -28,6 +29,7 @@ from schemas.ticket import Ticket
 if TYPE_CHECKING:
     import pandas as pd
 
+    from agents.skills.evaluation.scores import Integers
     from agents.skills.training.rows import TrainingRows
 
 SAME = 1e-9
@@ -155,7 +157,7 @@ def check_training(
         raise SkillError(f"experiment-log.json: the settings of its {kind} model are not its own", "train again")
     progress(f"{chosen.model}: cross-validating and fitting again")
     with threadpool_limits(limits=1):
-        mean, outcome = experiment.score_again(candidate, chosen.parameters)
+        mean, outcome, groups = experiment.score_again(candidate, chosen.parameters)
         again = digest(experiment.fit(candidate.build(chosen.parameters, experiment.problem)))
     problems: list[str] = []
     if not isclose(mean, chosen.mean, rel_tol=SAME, abs_tol=SAME):
@@ -166,18 +168,18 @@ def check_training(
         if found != again:
             problems.append(f"{what} {found[:12]}; its settings on the training rows give {again[:12]}")
     model = Check("delivered model", f"{chosen.model}: fitted again on the training rows", tuple(problems))
-    return (score, model), _crossed(outcome, claims.plan.seed)
+    return (score, model), _crossed(outcome, groups, claims.plan.seed)
 
 
-def _crossed(outcome: Outcome, seed: int) -> dict[str, dict[str, float]]:
-    """Every metric that is defined on `outcome`, with its standard error by bootstrap."""
+def _crossed(outcome: Outcome, groups: Integers, seed: int) -> dict[str, dict[str, float]]:
+    """Every metric that is defined on `outcome`, with its standard error by bootstrap of whole `groups` (rows,)."""
     import numpy as np
 
     rows = len(outcome.truth)
-    drawn = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES).astype(np.float64)
+    drawn = resample(statistics(outcome), rows, RESAMPLES, seed, groups=groups)
     found = {}
     for name, statistic in statistics(outcome).items():
-        value, error = float(statistic(np.ones((1, rows)))[0]), float(np.nanstd(statistic(drawn)))
+        value, error = float(statistic(np.ones((1, rows)))[0]), float(np.nanstd(drawn[name]))
         if np.isfinite(value) and np.isfinite(error):
             found[name] = {"value": value, "se": error}
     return found

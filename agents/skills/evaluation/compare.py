@@ -56,10 +56,11 @@ class EvaluationCompare(Skill[Parameters, SkillOutput]):
             context.path("holdout-labels.parquet"),
             context.path("holdout-features.parquet"),
             scope,
+            context.ticket.groups,
         )
         found = evaluate(holdout, scope, context)
         champion = _champion(predictions, context, scope)
-        compared = challenge(holdout.model, champion, holdout.features, scope, context)
+        compared = challenge(holdout.model, champion, holdout.features, scope, context, holdout.groups)
         context.write_json("metrics.json", metrics_json(found, scope) | {"champion": compared.as_dict()})
         draw(context.out / "evaluation.svg", holdout.model, found.bins, scope.classes, context.ticket.title[:70])
         measurements = (*measurements_of(found), *_champion_measurements(compared))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
+from agents.skills.data import twins
 from agents.skills.data.personal import scan
 from agents.skills.evaluation.scores import ClassOutcome, Outcome, losses
 from agents.skills.lead.simple_way import leaf_conditions, plain_inputs
@@ -76,17 +77,24 @@ def group_errors(outcome: Outcome, frame: pd.DataFrame, groups: NDArray[Any], se
         inside = (leaves == leaf) & ~finding
         outside = (leaves != leaf) & ~finding
         if inside.sum() >= MIN_ROWS // 2 and outside.any():
-            found.append(_group(condition, inside, outside, outcome, loss, frame, len(conditions)))
+            found.append(_group(condition, inside, outside, outcome, loss, frame, groups, len(conditions)))
     return tuple(sorted(found, key=lambda each: (-each.weight, each.condition)))
 
 
 def _group(
-    condition: str, inside: Mask, outside: Mask, outcome: Outcome, loss: Any, frame: pd.DataFrame, compared: int
+    condition: str,
+    inside: Mask,
+    outside: Mask,
+    outcome: Outcome,
+    loss: Any,
+    frame: pd.DataFrame,
+    groups: NDArray[Any],
+    compared: int,
 ) -> ErrorGroup:
     from statistics import NormalDist
 
     here, there = loss[inside], loss[outside]
-    se = sqrt(_variance(here) + _variance(there))
+    se = sqrt(_variance(here, groups[inside]) + _variance(there, groups[outside]))
     difference = float(here.mean() - there.mean())
     clear = difference > NormalDist().inv_cdf(1 - 0.025 / compared) * se > 0
     cause, evidence = "does no worse", "–"
@@ -105,10 +113,11 @@ def _group(
     )
 
 
-def _variance(values: Any) -> float:
-    """Of the mean; a share of exactly 0 or 1 counts as if one more row were half wrong."""
-    spread = float(values.var(ddof=1)) if len(values) > 1 else 0.0
-    return max(spread, 0.25 / len(values) if spread == 0.0 else spread) / len(values)
+def _variance(values: Any, groups: NDArray[Any]) -> float:
+    """Of the mean of rows that belong to `groups`; a share of exactly 0 or 1 counts as if one more group were half
+    wrong."""
+    error = twins.mean_error(values, groups)
+    return error**2 if error > 0.0 else 0.25 / len(set(groups.tolist())) ** 2
 
 
 def _cause(inside: Mask, outside: Mask, outcome: Outcome, loss: Any, frame: pd.DataFrame) -> tuple[str, str]:

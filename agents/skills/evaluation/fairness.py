@@ -50,6 +50,7 @@ class EvaluationFairness(Skill[Parameters, SkillOutput]):
             context.path("holdout-labels.parquet"),
             context.path("holdout-features.parquet"),
             scope,
+            context.ticket.groups,
         )
         found = []
         for name in context.ticket.sensitive:
@@ -58,7 +59,7 @@ class EvaluationFairness(Skill[Parameters, SkillOutput]):
                     f"the rows have no column {name!r}, which the ticket names as `sensitive`", "name another"
                 )
             context.progress(f"groups of {name}")
-            found.append(compare(name, holdout.features[name], holdout.model, context.seed))
+            found.append(compare(name, holdout.features[name], holdout.model, context.seed, holdout.groups))
         context.write_json("fairness.json", _document(found, holdout.rows))
         context.write_text("fairness.md", _report(context, scope, found, holdout.rows))
         return _output(found)

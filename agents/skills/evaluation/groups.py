@@ -10,7 +10,10 @@ from agents.skills.evaluation.bootstrap import Interval
 from agents.skills.evaluation.scores import ClassOutcome, Outcome
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+
+    from agents.skills.evaluation.scores import Integers
 
 MIN_ROWS = 30
 """A group of fewer rows is shown and not judged."""
@@ -45,8 +48,11 @@ class Compared:
     clear: tuple[str, ...]
 
 
-def compare(column: str, values: pd.Series[Any], outcome: Outcome, seed: int) -> Compared:
-    """Compare the groups that `values` (one for each row of `outcome`) makes."""
+def compare(
+    column: str, values: pd.Series[Any], outcome: Outcome, seed: int, units: Integers | None = None
+) -> Compared:
+    """Compare the groups that `values` (one for each row of `outcome`) makes. Rows of one number in `units` (rows,) say
+    the same thing again, and are drawn and exchanged together; without it each row is by itself."""
     import numpy as np
 
     names = group_names(values)
@@ -70,9 +76,10 @@ def compare(column: str, values: pd.Series[Any], outcome: Outcome, seed: int) ->
     ratios = [(above[kept], below[kept]) for above, below in _ratios(outcome)]
     now = _spreads(ratios, codes, len(large))
     generator = np.random.default_rng(seed)
-    draws = (generator.integers(0, len(codes), len(codes)) for _ in range(RESAMPLES))
+    parts = _parts(None if units is None else units[kept], len(codes))
+    draws = (_drawn(generator, parts, len(codes)) for _ in range(RESAMPLES))
     resampled = np.array([_spreads(ratios, codes[rows], len(large), rows) for rows in draws])
-    chance = np.array([_spreads(ratios, generator.permutation(codes), len(large)) for _ in range(RESAMPLES)])
+    chance = np.array([_spreads(ratios, _exchanged(generator, parts, codes), len(large)) for _ in range(RESAMPLES)])
     judged = frame.loc[large]
     differences, clear = {}, []
     for place, metric in enumerate(metrics):
@@ -93,6 +100,40 @@ def compare(column: str, values: pd.Series[Any], outcome: Outcome, seed: int) ->
         {metric: str(judged[metric].astype(float).idxmax()) for metric in differences},
         tuple(clear),
     )
+
+
+def _parts(units: Integers | None, rows: int) -> list[Integers] | None:
+    """The positions of the rows of each unit; None when every row is by itself."""
+    import numpy as np
+
+    if units is None or len(np.unique(units)) == rows:
+        return None
+    order = np.argsort(units, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(units[order])) + 1)
+
+
+def _drawn(generator: np.random.Generator, parts: list[Integers] | None, rows: int) -> Integers:
+    """Positions of rows drawn with replacement, or of as many units as there are less one (see `bootstrap`)."""
+    import numpy as np
+
+    if parts is None:
+        return generator.integers(0, rows, rows)
+    chosen = generator.integers(0, len(parts), max(1, len(parts) - 1))
+    return np.concatenate([parts[place] for place in chosen])
+
+
+def _exchanged(generator: np.random.Generator, parts: list[Integers] | None, codes: Integers) -> Integers:
+    """The group numbers (rows,) in another order. Those of units are laid, in the units' order, over the units in
+    another order: rows of one unit stay together on both sides, so that chance differs as much as it does between
+    units."""
+    import numpy as np
+
+    if parts is None:
+        return generator.permutation(codes)
+    changed = np.empty_like(codes)
+    shuffled = [parts[place] for place in generator.permutation(len(parts))]
+    changed[np.concatenate(shuffled)] = codes[np.concatenate(parts)]
+    return changed
 
 
 def group_names(values: pd.Series[Any]) -> pd.Series[Any]:

@@ -79,15 +79,17 @@ def _measure(context: SkillContext) -> Impact:
     brief = context.read_json("opportunity-brief.json") if "opportunity-brief.json" in context.inputs else None
     plan = context.read_json("cost-plan.json") if "cost-plan.json" in context.inputs else None
     files = [context.path(f"{name}.parquet") for name in ("predictions", "holdout-labels", "holdout-features")]
-    holdout = read_holdout(files[0], files[1], files[2], scope)
+    holdout = read_holdout(files[0], files[1], files[2], scope, context.ticket.groups)
     package = delivered(context.path("model-package.zip"), str((deployed.get("package") or {}).get("sha256")))
     context.progress(f"replaying {holdout.rows} requests through {package.manifest['version']!s}")
     replayed = replay(package, holdout.features, holdout.model)
     promised = context.read_json("metrics.json")["metrics"]
-    promises = compare(promised, replayed.outcome, context.seed, context.seconds * 0.5)
+    promises = compare(promised, replayed.outcome, holdout.groups, context.seed, context.seconds * 0.5)
     if scope.metric not in {each.metric for each in promises}:
         raise SkillError(f"metrics.json does not promise {scope.metric}", "run evaluation.measure again")
-    people, groups = compare_groups(replayed.outcome, holdout.baseline, holdout.features, scope, context.seed)
+    people, groups = compare_groups(
+        replayed.outcome, holdout.baseline, holdout.features, holdout.groups, scope, context.seed
+    )
     measured = kpi(replayed.outcome, holdout.baseline, brief)
     timed = (replayed.one_ms, "one request, in this process")
     if (served := context.measured.get("monitoring", {}).get("cpu_ms")) is not None:

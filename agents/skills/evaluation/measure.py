@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything measured on the hold-out rows. `gains` are over the baseline, positive when better."""
+    """Everything measured on the hold-out rows, which form `independent` groups. `gains` are over the baseline,
+    positive when better."""
 
     rows: int
+    independent: int
     resamples: int
     seed: int
     model: dict[str, Interval]
@@ -69,6 +71,7 @@ class EvaluationMeasure(Skill[Parameters, SkillOutput]):
             context.path("holdout-labels.parquet"),
             context.path("holdout-features.parquet"),
             scope,
+            context.ticket.groups,
         )
         found = evaluate(holdout, scope, context)
         context.write_json("metrics.json", metrics_json(found, scope))
@@ -85,14 +88,15 @@ def evaluate(holdout: HoldOut, scope: ScopeSpec, context: SkillContext) -> Evalu
     parts = {f"model.{name}": statistic for name, statistic in statistics(holdout.model).items()}
     parts |= {f"baseline.{name}": statistic for name, statistic in statistics(holdout.baseline).items()}
     parts |= {f"calibration.{name}": part for name, part in calibration_statistics(holdout.model).items()}
-    context.progress(f"{resamples} bootstrap resamples of {rows} hold-out rows")
-    drawn = resample(parts, rows, resamples, context.seed, context.seconds * 0.6)
+    context.progress(f"{resamples} bootstrap resamples of {holdout.independent} groups of {rows} hold-out rows")
+    drawn = resample(parts, rows, resamples, context.seed, context.seconds * 0.6, holdout.groups)
 
     def of(prefix: str) -> dict[str, Any]:
         return {name[len(prefix) :]: values for name, values in drawn.items() if name.startswith(prefix)}
 
     model_drawn, baseline_drawn = of("model."), of("baseline.")
-    model, baseline = intervals(holdout.model, model_drawn), intervals(holdout.baseline, baseline_drawn)
+    model = intervals(holdout.model, model_drawn, holdout.groups)
+    baseline = intervals(holdout.baseline, baseline_drawn, holdout.groups)
     gains = {
         name: paired_gain(
             model[name], baseline[name], model_drawn[name], baseline_drawn[name], name not in LOWER_IS_BETTER
@@ -104,6 +108,7 @@ def evaluate(holdout: HoldOut, scope: ScopeSpec, context: SkillContext) -> Evalu
     context.progress(f"slices of {holdout.features.shape[1]} columns")
     return Evaluation(
         rows=rows,
+        independent=holdout.independent,
         resamples=resamples,
         seed=context.seed,
         model=model,
@@ -111,7 +116,9 @@ def evaluate(holdout: HoldOut, scope: ScopeSpec, context: SkillContext) -> Evalu
         gains=gains,
         calibration=calibration_intervals(holdout.model, of("calibration.")),
         bins=reliability(holdout.model),
-        slices=measure_slices(holdout.model, holdout.baseline, holdout.features, scope.metric, context.seed),
+        slices=measure_slices(
+            holdout.model, holdout.baseline, holdout.features, scope.metric, context.seed, groups=holdout.groups
+        ),
         confusion=_confusion(holdout.model),
         class_rows=[sum(line) for line in _confusion(holdout.model)],
     )
@@ -146,6 +153,7 @@ def metrics_json(found: Evaluation, scope: ScopeSpec) -> dict[str, Any]:
         "metric": scope.metric,
         "higher_is_better": scope.higher_is_better,
         "rows": found.rows,
+        "independent": found.independent,
         "classes": list(scope.classes),
         "class_rows": found.class_rows,
         "confidence": 0.95,
@@ -204,6 +212,10 @@ def _output(found: Evaluation, scope: ScopeSpec, measurements: tuple[Measurement
         warnings.append(f"not clearly better than the baseline: {scope.metric} gain {gain.text}")
     if found.rows < 30:
         warnings.append(f"{found.rows} hold-out rows: intervals of so few rows are unreliable")
+    elif found.independent < 30:
+        warnings.append(
+            f"the {found.rows} hold-out rows form {found.independent} groups: intervals of so few are unreliable"
+        )
     return SkillOutput(
         summary=f"{scope.metric} {value.text} on {found.rows} hold-out rows; baseline {number(floor.value)}",
         ticked=(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agents.skill import SkillError
+from agents.skills.data import twins
 from agents.skills.evaluation.scores import ClassOutcome, Outcome, ValueOutcome
 from agents.skills.shapes import ROW_COLUMN, TARGET_COLUMN, ScopeSpec
 
@@ -20,20 +21,29 @@ _REMEDY = "run evaluation.predict again on the hold-out features as they are"
 
 @dataclass(frozen=True)
 class HoldOut:
-    """Hold-out rows in ascending row number: what happened, beside what model and baseline predicted, and features."""
+    """Hold-out rows in ascending row number: what happened, beside what model and baseline predicted, and features.
+
+    `groups` (rows,) numbers what rows belong to: those of one group say the same thing again (`twins.independent`).
+    """
 
     model: Outcome
     baseline: Outcome
     features: pd.DataFrame
+    groups: Integers
 
     @property
     def rows(self) -> int:
         """How many hold-out rows there are."""
         return len(self.model.truth)
 
+    @property
+    def independent(self) -> int:
+        """How many groups they form."""
+        return len(set(self.groups.tolist()))
 
-def read_holdout(predictions: Path, labels: Path, features: Path, scope: ScopeSpec) -> HoldOut:
-    """Join the three files by row number.
+
+def read_holdout(predictions: Path, labels: Path, features: Path, scope: ScopeSpec, groups: str | None) -> HoldOut:
+    """Join the three files by row number; `groups` is the ticket's column of what rows belong to.
 
     Raises SkillError when rows do not match one to one, a prediction is not a valid probability or number, or the
     baseline is not one constant answer (a floor that reads the columns is no floor).
@@ -51,16 +61,17 @@ def read_holdout(predictions: Path, labels: Path, features: Path, scope: ScopeSp
             strange = len(frame.index.symmetric_difference(truth.index))
             raise SkillError(f"{name} and the sealed labels differ in {strange} rows", _REMEDY)
     target = truth[TARGET_COLUMN]
+    alike = twins.independent(columns, groups)
     if scope.classes:
         known = class_indices(target, scope)
         model, floor = (ClassOutcome(known, _probabilities(predicted, prefix, scope)) for prefix in ("p_", "b_"))
         constant = bool(np.ptp(floor.probabilities, axis=0).max() < 1e-9)
-        return HoldOut(model, _constant(floor, constant), columns)
+        return HoldOut(model, _constant(floor, constant), columns, alike)
     numbers = target.to_numpy(dtype=np.float64)
     answers = [ValueOutcome(numbers, _values(predicted, name)) for name in ("prediction", "b_prediction")]
     spread = float(np.ptp(answers[1].predicted))
     constant = spread <= 1e-9 * max(1.0, float(np.abs(answers[1].predicted).max()))
-    return HoldOut(answers[0], _constant(answers[1], constant), columns)
+    return HoldOut(answers[0], _constant(answers[1], constant), columns, alike)
 
 
 def _by_row(frame: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -16,6 +16,8 @@ from schemas.ticket import LOWER_IS_BETTER
 if TYPE_CHECKING:
     import pandas as pd
 
+    from agents.skills.evaluation.scores import Integers
+
 
 @dataclass(frozen=True)
 class Promise:
@@ -52,11 +54,13 @@ class Promise:
         }
 
 
-def compare(promised: Mapping[str, Mapping[str, float]], outcome: Outcome, seed: int, seconds: float) -> list[Promise]:
-    """Every promised metric beside the delivered one, which gets an interval of its own."""
+def compare(
+    promised: Mapping[str, Mapping[str, float]], outcome: Outcome, groups: Integers, seed: int, seconds: float
+) -> list[Promise]:
+    """Every promised metric beside the delivered one, which gets an interval of its own from whole `groups` (rows,)."""
     parts = dict(statistics(outcome))
-    drawn = resample(parts, len(outcome.truth), resample_count(len(outcome.truth)), seed, seconds)
-    delivered = intervals(outcome, drawn)
+    drawn = resample(parts, len(outcome.truth), resample_count(len(outcome.truth)), seed, seconds, groups)
+    delivered = intervals(outcome, drawn, groups)
     return [Promise(name, promised[name], delivered[name]) for name in delivered if name in promised]
 
 
@@ -92,10 +96,10 @@ def people_columns(features: pd.DataFrame) -> list[str]:
 
 
 def compare_groups(
-    outcome: Outcome, floor: Outcome, features: pd.DataFrame, scope: ScopeSpec, seed: int
+    outcome: Outcome, floor: Outcome, features: pd.DataFrame, groups: Integers, scope: ScopeSpec, seed: int
 ) -> tuple[list[str], SliceReport | None]:
     """The columns that tell of people, and the slices by them; None when there is no such column."""
     columns = people_columns(features)
     if not columns:
         return [], None
-    return columns, measure_slices(outcome, floor, features[columns], scope.metric, seed)
+    return columns, measure_slices(outcome, floor, features[columns], scope.metric, seed, groups=groups)

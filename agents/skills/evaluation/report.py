@@ -150,10 +150,13 @@ def _limits(found: Evaluation, scope: ScopeSpec, split: SplitSpec, synthetic: bo
         "",
         f"- They hold for rows like these {found.rows}. Other places, later times and other ways of recording differ.",
         "- They show association, not what happens when somebody acts on a prediction.",
-        f"- Intervals resample rows {found.resamples} times; chance in training and splitting is not in them.",
+        f"- Intervals resample {_units(found)} {found.resamples} times; chance in training and splitting is not in "
+        "them.",
     ]
-    if split.strategy in ("grouped", "time"):
-        lines.append(f"- Rows of a {split.strategy} split resemble each other: the intervals are a little too narrow.")
+    if split.strategy == "time":
+        lines.append(
+            "- Rows that follow each other in time may resemble each other: the intervals are a little too narrow."
+        )
     if min(found.class_rows, default=found.rows) < 30:
         rarest = min(range(len(found.class_rows)), key=lambda index: found.class_rows[index])
         few = (
@@ -165,3 +168,10 @@ def _limits(found: Evaluation, scope: ScopeSpec, split: SplitSpec, synthetic: bo
     made = f"Split: {split.strategy} ({split.reason}). Seed {found.seed}."
     lines += ["", f"{made} Labels were sealed from every agent; the figures come from the harness."]
     return lines
+
+
+def _units(found: Evaluation) -> str:
+    """What is drawn: rows, or the groups they form."""
+    if found.independent == found.rows:
+        return "rows"
+    return f"the {found.independent} groups that the rows form (a person, twins), each whole,"

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from agents.skills.evaluation.scores import Floats
+    from agents.skills.evaluation.scores import Floats, Integers
 
     Mask = NDArray[np.bool_]
 
 MIN_ROWS = 30
 """A slice of fewer rows is not judged."""
+MIN_GROUPS = 10
+"""Nor one of fewer groups, where rows belong to groups."""
 MIN_CLASS_ROWS = 5
 """Nor one with fewer rows of its second largest class, where the metric compares classes."""
 MAX_COLUMNS = 100
@@ -83,9 +85,16 @@ class _Part:
 
 
 def measure_slices(
-    model: Outcome, baseline: Outcome, features: pd.DataFrame, metric: str, seed: int, *, by_gain: bool = False
+    model: Outcome,
+    baseline: Outcome,
+    features: pd.DataFrame,
+    metric: str,
+    seed: int,
+    *,
+    by_gain: bool = False,
+    groups: Integers | None = None,
 ) -> SliceReport:
-    """Measure `metric` on every slice of every column and give the worst an interval.
+    """Measure `metric` on every slice of every column and give the worst an interval (whole `groups` are resampled).
 
     The worst are those with the worst score, or `by_gain` those with the least gain over the baseline. Explained
     variance shrinks with the range of any slice, so `r2` is replaced by `rmse` here.
@@ -98,20 +107,24 @@ def measure_slices(
     for column, values, mask in _slices(features.iloc[:, :MAX_COLUMNS]):
         formed += 1
         part = model.take(mask)
-        if _large_enough(part, metric):
+        if _large_enough(part, metric) and (groups is None or len(set(groups[mask].tolist())) >= MIN_GROUPS):
             value = score(part, metric)
             floor = score(baseline.take(mask), metric) if by_gain else 0.0
             if not math.isnan(value - floor):
                 found.append(_Part(sign * (value - floor), column, values, mask))
     found.sort(key=lambda each: -each.badness)  # a stable sort: equally bad slices keep the columns' order
-    worst = tuple(_measured(each, model, baseline, metric, len(found), seed) for each in found[:_SHOWN])
+    worst = tuple(_measured(each, model, baseline, metric, len(found), seed, groups) for each in found[:_SHOWN])
     return SliceReport(metric, formed, len(found), worst, max(0, features.shape[1] - MAX_COLUMNS))
 
 
-def _measured(part: _Part, model: Outcome, baseline: Outcome, metric: str, compared: int, seed: int) -> Slice:
+def _measured(
+    part: _Part, model: Outcome, baseline: Outcome, metric: str, compared: int, seed: int, groups: Integers | None
+) -> Slice:
     outcomes = {"model": model.take(part.mask), "baseline": baseline.take(part.mask)}
     rows = len(outcomes["model"].truth)
-    drawn = resample({name: statistics(each)[metric] for name, each in outcomes.items()}, rows, _RESAMPLES, seed)
+    own = None if groups is None else groups[part.mask]
+    parts = {name: statistics(each)[metric] for name, each in outcomes.items()}
+    drawn = resample(parts, rows, _RESAMPLES, seed, groups=own)
     interval, floor = (percentile_interval(score(each, metric), drawn[name]) for name, each in outcomes.items())
     better = metric not in LOWER_IS_BETTER
     worse_by = (score(model, metric) - interval.value) * (1.0 if better else -1.0)

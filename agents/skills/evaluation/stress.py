@@ -11,7 +11,7 @@ from agents.skills.evaluation.featurecosts import InputCost, as_json, input_cost
 from agents.skills.evaluation.featurecosts import lines as input_lines
 from agents.skills.evaluation.perturb import empty_row, spoilt
 from agents.skills.evaluation.text import code, number
-from agents.skills.shapes import FeatureMap, ScopeSpec
+from agents.skills.shapes import ROW_COLUMN, FeatureMap, ScopeSpec
 from schemas.ticket import LOWER_IS_BETTER
 from schemas.values import Measurement, Mode, Role, TickedItem
 
@@ -111,6 +111,7 @@ def _measure(
     scope: ScopeSpec,
     context: SkillContext,
 ) -> tuple[Interval, list[Damage]]:
+    from agents.skills.data import twins
     from agents.skills.evaluation.scores import statistics
     from agents.skills.feature.transform import prepare_frame
 
@@ -121,9 +122,11 @@ def _measure(
         outcomes[damage.name] = _outcome(model, prepare_frame(damage.rows, features), rows, labels, scope)
         words[damage.name] = damage.what
     parts = {name: statistics(outcome)[scope.metric] for name, outcome in outcomes.items()}
-    drawn = resample(parts, len(rows), resample_count(len(rows)), context.seed, context.seconds * 0.6)
+    alike = twins.independent(rows.drop(columns=ROW_COLUMN), context.ticket.groups)
+    drawn = resample(parts, len(rows), resample_count(len(rows)), context.seed, context.seconds * 0.6, alike)
     found = {
-        name: intervals(each, _all(each, scope.metric, drawn[name]))[scope.metric] for name, each in outcomes.items()
+        name: intervals(each, _all(each, scope.metric, drawn[name]), alike)[scope.metric]
+        for name, each in outcomes.items()
     }
     better = scope.metric not in LOWER_IS_BETTER
     damages = [

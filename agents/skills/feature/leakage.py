@@ -95,16 +95,19 @@ def _of_time(
     train: pd.DataFrame, holdout: pd.DataFrame, mapped: FeatureMap, scope: ScopeSpec, time: str
 ) -> list[Finding]:
     """Nothing may come from later than the row itself."""
+    from agents.skills.data.twins import effective
     from agents.skills.feature import timetests
 
     ordered = train.sort_values([time, ROW_COLUMN], kind="stable")
+    independent = effective(ordered[GROUP_COLUMN].to_numpy())
     newest = max(train[time].max(), holdout[time].max())
     found = [timetests.order(train, holdout, time)]
     for column in mapped.columns:
         if column.kind == "datetime":
             found.append(timetests.later_events(ordered[column.name], ordered[time], newest))
         else:
-            found.append(timetests.knows_next(ordered[column.name], ordered[TARGET_COLUMN], scope.classes))
+            target = ordered[TARGET_COLUMN]
+            found.append(timetests.knows_next(ordered[column.name], target, scope.classes, independent))
     return found
 
 

@@ -2,7 +2,11 @@
 
 Twins are equal in every column; a case that was measured twice, or copied and rounded, is not, so no comparison of
 values finds it. What gives it away: in every measured column at once it differs by almost nothing, and in most of them
-it does differ. With five or more such columns that does not happen by chance; with fewer it may, and nothing is said.
+it does differ. With few columns, or coarse ones, that happens by chance, too: with fewer than five nothing is said, and
+what chance makes is told from the pairs that are a little further apart. Of independent rows as many pairs lie within a
+distance as its power of their dimensions (the correlation integral, Grassberger and Procaccia 1983), so beyond NEAR and
+within twice NEAR lie at least three times as many as within NEAR if they have two dimensions or more; copies have no
+such neighbours.
 """
 
 from __future__ import annotations
@@ -24,9 +28,13 @@ FEWEST_COLUMNS = 5
 """Measured columns that are needed."""
 
 MOST = 0.05
-"""Share of hold-out rows that may have a near twin: whole numbers from few values meet by chance now and then."""
+"""Share of hold-out rows that may have a near twin beyond what chance makes."""
 
-NEIGHBOURS = 5
+DIMENSIONS = 2.0
+"""The fewest dimensions that rows of FEWEST_COLUMNS measures or more are taken to have. Rows along a line, such as
+those of one process one after the other, are near twins indeed."""
+
+NEIGHBOURS = 50
 """How many nearest training rows are looked at for each hold-out row."""
 
 SAMPLE = 4_000
@@ -44,21 +52,23 @@ FIXED = 0.5
 
 
 def near_twins(train: pd.DataFrame, holdout: pd.DataFrame, seed: int) -> Finding:
-    """Share of hold-out rows that are near twins of a training row. Exact twins do not count: they have their own test.
-
-    Measured columns are numbers of many different values.
-    """
+    """Share of hold-out rows that are near twins of a training row; the bound is MOST more than chance makes. Exact
+    twins do not count: they have their own test. Measured columns are numbers of many different values."""
     import numpy as np
 
     measured = [str(name) for name in train.columns if _measured(train[name])]
-    share = 0.0
+    share = chance = 0.0
     if len(measured) >= FEWEST_COLUMNS and len(holdout):
         rng = np.random.default_rng(seed)
         sides = [part.iloc[np.sort(rng.permutation(len(part))[:SAMPLE])][measured] for part in (train, holdout)]
-        share = _share(*(_scaled(side, sides[0]) for side in sides))
-    verdict: Verdict = "suspect" if share > MOST else "ok"
-    meaning = f"hold-out rows within {NEAR:g} standard deviations of a training row in all {len(measured)} measures"
-    return Finding("near twins", "rows", share, MOST, verdict, meaning)
+        share, chance = _shares(*(_scaled(side, sides[0]) for side in sides))
+    bound = min(1.0, chance + MOST)
+    verdict: Verdict = "suspect" if share > bound else "ok"
+    meaning = (
+        f"hold-out rows within {NEAR:g} standard deviations of a training row in all {len(measured)} measures "
+        f"(chance makes {chance:.4f})"
+    )
+    return Finding("near twins", "rows", share, bound, verdict, meaning)
 
 
 def unnamed_groups(features: pd.DataFrame, groups: str | None) -> list[Finding]:
@@ -91,16 +101,21 @@ def _scaled(frame: pd.DataFrame, reference: pd.DataFrame) -> NDArray[np.float64]
     return scaled
 
 
-def _share(train: NDArray[np.float64], holdout: NDArray[np.float64]) -> float:
+def _shares(train: NDArray[np.float64], holdout: NDArray[np.float64]) -> tuple[float, float]:
+    """The share of hold-out rows with a near training row, and the share that chance makes: pairs that agree in most
+    columns exactly count for neither."""
     import numpy as np
     from sklearn.neighbors import NearestNeighbors
 
     count = min(NEIGHBOURS, len(train))
     search = NearestNeighbors(n_neighbors=count, metric="chebyshev", n_jobs=1).fit(train)
     distances, indices = search.kneighbors(holdout)
-    close = distances < NEAR
-    differing = (train[indices] != holdout[:, None, :]).mean(axis=2) >= 0.5
-    return float(np.any(close & differing, axis=1).mean())
+    rows, places = np.nonzero(distances < 2 * NEAR)
+    differing = (train[indices[rows, places]] != holdout[rows]).mean(axis=1) >= 0.5
+    close = distances[rows, places] < NEAR
+    share = len(np.unique(rows[close & differing])) / len(holdout)
+    by_chance = float((~close & differing).sum()) / len(holdout) / (2**DIMENSIONS - 1)
+    return share, 1.0 - float(np.exp(-by_chance))
 
 
 def _names_cases(series: pd.Series[Any]) -> bool:

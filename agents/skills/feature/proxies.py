@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from agents.skills.data import twins
 from agents.skills.feature.finding import Finding, Verdict
-from agents.skills.feature.transform import build_transformer, prepare_frame
+from agents.skills.feature.transform import DATETIME_PARTS, build_transformer, part_name, prepare_frame
 from agents.skills.shapes import FeatureMap
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def stand_outs(
             joint = _losses(prepared, truth, rest, folds, seed, bool(classes))
             saved = 1.0 - float((weights * alone).sum() / max((weights * joint).sum(), 1e-12))
             difference = weights * (joint - alone) * len(rows)
-            error = float(difference.std(ddof=1) / np.sqrt(len(rows)))
+            error = twins.mean_error(difference, groups[rows])
             if saved > STANDS_OUT and float(difference.mean()) > SURE * error:
                 verdict = "suspect"
         meaning = "share of all other columns' joint loss that this column alone saves"
@@ -133,7 +134,13 @@ def _losses(
     from threadpoolctl import threadpool_limits
 
     loss = np.zeros(len(truth))
-    columns = [column.name for column in mapped.columns]
+    columns = [
+        name
+        for column in mapped.columns
+        for name in (
+            [part_name(column.name, part) for part in DATETIME_PARTS] if column.kind == "datetime" else [column.name]
+        )
+    ]
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # levels a fold has not seen are handled
         for fit, score in folds:

@@ -5,7 +5,7 @@ Each test needs the ticket's `time` column; without one nobody can say what was 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agents.skills.data.columns import kind_of
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
+
+    Measure = Callable[[NDArray[np.float64], NDArray[np.float64]], float]
 
 LATER = 0.02
 """Share of rows whose event may lie after the row's own time: clocks differ, dates are rounded."""
@@ -56,21 +58,30 @@ def later_events(series: pd.Series[Any], times: pd.Series[Any], newest: Any) -> 
     return Finding("later event", str(series.name), share, LATER, verdict, "rows whose date lies after their own time")
 
 
-def knows_next(series: pd.Series[Any], target: pd.Series[Any], classes: Sequence[str]) -> Finding:
+def knows_next(
+    series: pd.Series[Any], target: pd.Series[Any], classes: Sequence[str], independent: float | None = None
+) -> Finding:
     """How much more a column in the order of time says of the next rows' targets than of the rows' before.
 
-    The value is the largest difference of rank correlations, in standard errors of one (1 / sqrt(rows)). A value of the
-    past (a lag, a running mean) says more of what was; only one of the future says more of what comes.
+    The value is the largest difference of rank correlations, in standard errors of one (1 / sqrt(rows); `independent`
+    says how many rows they are worth, by default all). Of several classes each is asked by itself, and all at once. A
+    value of the past (a lag, a running mean) says more of what was; only one of the future says more of what comes.
     """
     import numpy as np
 
     values = _numbers(series)
     best = 0.0
     if len(values) >= FEWEST:
-        for outcome in _outcomes(target, classes):
-            ahead = max(abs(_correlation(values[:-k], outcome[k:])) for k in range(1, LEADS + 1))
-            behind = max(abs(_correlation(values[k:], outcome[:-k])) for k in range(1, LEADS + 1))
-            best = max(best, (ahead - behind) * float(np.sqrt(len(values))))
+        worth = float(np.sqrt(len(values) if independent is None else independent))
+        asked: list[tuple[NDArray[np.float64], Measure]] = [
+            (outcome, _correlation) for outcome in _outcomes(target, classes)
+        ]
+        if len(classes) > 2:
+            asked.append((_codes(target, classes), _all_classes))
+        for outcome, measure in asked:
+            ahead = max(abs(measure(values[:-k], outcome[k:])) for k in range(1, LEADS + 1))
+            behind = max(abs(measure(values[k:], outcome[:-k])) for k in range(1, LEADS + 1))
+            best = max(best, (ahead - behind) * worth)
     verdict: Verdict = "suspect" if best > STANDARD_ERRORS else "ok"
     meaning = "standard errors by which it says more of the next rows' targets than of the last rows'"
     return Finding("knows the next", str(series.name), best, STANDARD_ERRORS, verdict, meaning)
@@ -83,6 +94,34 @@ def _outcomes(target: pd.Series[Any], classes: Sequence[str]) -> list[NDArray[np
         return [target.to_numpy(dtype=np.float64)]
     asked = classes[1:] if len(classes) == 2 else classes
     return [np.asarray(target == label, dtype=np.float64) for label in asked]
+
+
+def _codes(target: pd.Series[Any], classes: Sequence[str]) -> NDArray[np.float64]:
+    """The place of each row's class (rows,)."""
+    import numpy as np
+
+    places = np.argmax(np.stack([np.asarray(target == label) for label in classes]), axis=0)
+    return np.asarray(places, dtype=np.float64)
+
+
+def _all_classes(values: NDArray[np.float64], codes: NDArray[np.float64]) -> float:
+    """How much the ranks of the values differ between all classes: the root of epsilon squared, which is Kruskal and
+    Wallis's statistic less what chance expects of it, by the rows. Of two classes it is about the size of the rank
+    correlation."""
+    import numpy as np
+    from scipy.stats import rankdata
+
+    known = ~np.isnan(values)
+    if known.sum() < FEWEST:
+        return 0.0
+    ranks, places = rankdata(values[known]), np.unique(codes[known], return_inverse=True)[1]
+    if ranks.std() == 0:
+        return 0.0
+    sizes = np.bincount(places)
+    means = np.bincount(places, ranks) / sizes
+    between = float((sizes * (means - ranks.mean()) ** 2).sum() / (len(ranks) * ranks.var()))
+    freedom = len(sizes) - 1
+    return float(np.sqrt(max(0.0, between - freedom / (len(ranks) - 1))))
 
 
 def _numbers(series: pd.Series[Any]) -> NDArray[np.float64]:

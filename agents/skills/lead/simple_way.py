@@ -105,7 +105,8 @@ def try_simple_way(
         dummy = baseline(problem).fit(inputs[fold.train], target[fold.train])
         floor.append(_outcome(dummy, inputs[fold.test], target[fold.test], scope))
     model, constant_ = joined(ruled), joined(floor)
-    measured, lowest, gains = _intervals(model, constant_, seed)
+    alike = groups[np.concatenate([fold.test for fold in folds])]
+    measured, lowest, gains = _intervals(model, constant_, alike, seed)
     whole = _tree(problem).fit(inputs, target)
     leaves, used = _words(whole, names, scope)
     return SimpleWay(
@@ -181,18 +182,18 @@ def _outcome(model: Any, inputs: Any, target: NDArray[Any], scope: ScopeSpec) ->
 
 
 def _intervals(
-    model: Outcome, floor: Outcome, seed: int
+    model: Outcome, floor: Outcome, groups: NDArray[Any], seed: int
 ) -> tuple[dict[str, Interval], dict[str, Interval], dict[str, Interval]]:
-    """Rule, constant and paired gain, each metric with its interval, from the same resamples."""
+    """Rule, constant and paired gain, each metric with its interval, from the same resamples of whole groups."""
     parts = {f"m.{name}": each for name, each in statistics(model).items()}
     parts |= {f"c.{name}": each for name, each in statistics(floor).items()}
-    drawn = resample(parts, len(model.truth), _RESAMPLES, seed)
+    drawn = resample(parts, len(model.truth), _RESAMPLES, seed, groups=groups)
 
     def of(prefix: str) -> dict[str, Floats]:
         return {name[2:]: each for name, each in drawn.items() if name.startswith(prefix)}
 
     ours, theirs = of("m."), of("c.")
-    found, lowest = intervals(model, ours), intervals(floor, theirs)
+    found, lowest = intervals(model, ours, groups), intervals(floor, theirs, groups)
     gains = {
         name: paired_gain(found[name], lowest[name], ours[name], theirs[name], name not in LOWER_IS_BETTER)
         for name in found

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents.skill import LimitError
 from agents.skills.evaluation.scores import Outcome, joined, score
@@ -29,6 +29,9 @@ from agents.skills.training.voting import (
     variant,
     worth_averaging,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -160,14 +163,16 @@ class Experiment:
             warnings=self._warnings(Searched((), {}, 0, cut=False), reproducible=model == twice),
         )
 
-    def score_again(self, candidate: Candidate, params: Params) -> tuple[float, Outcome]:
-        """The mean of the metric over the comparison folds, as the log of an experiment states it, and what was
-        predicted of every row of their first partition by a model that had not seen it."""
+    def score_again(self, candidate: Candidate, params: Params) -> tuple[float, Outcome, NDArray[Any]]:
+        """The mean of the metric over the comparison folds, as the log of an experiment states it; what was predicted
+        of every row of their first partition by a model that had not seen it; the groups of those rows."""
         import numpy as np
 
         outcomes = self.validator.outcomes(candidate, params, self.comparison)
         mean = float(np.nanmean([score(outcome, self.problem.metric) for outcome in outcomes]))
-        return mean, joined(outcomes[: len(outcomes) // self.repeats])
+        first = self.comparison[: len(outcomes) // self.repeats]
+        groups = self.rows.groups[np.concatenate([fold.test for fold in first])]
+        return mean, joined(outcomes[: len(first)]), groups
 
     def fit(self, model: Any) -> bytes:
         """Fit transformer and model on all rows; the bytes of their skops file."""

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from math import hypot
 from typing import TYPE_CHECKING, Any
 
+from agents.skills.evaluation.bootstrap import resample
 from agents.skills.evaluation.scores import Outcome, score, statistics
 from agents.skills.shapes import TARGET_COLUMN
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
-    from agents.skills.evaluation.scores import Floats
     from agents.skills.training.inuse import Package
 
 FALL = 2.75
@@ -50,10 +51,10 @@ class Standing:
         )
 
 
-def standing(package: Package, train: pd.DataFrame, seed: int) -> Standing | None:
-    """The model in use on the newer training rows (features and `__target__`); None when the package, of a time before
-    promises were kept in it, does not say what to expect, or the metric is undefined on these rows. Where more than one
-    metric was promised, the one that has fallen most."""
+def standing(package: Package, train: pd.DataFrame, groups: NDArray[Any], seed: int) -> Standing | None:
+    """The model in use on the newer training rows (features and `__target__`), which belong to `groups` (rows,); None
+    when the package, of a time before promises were kept in it, does not say what to expect, or the metric is undefined
+    on these rows. Where more than one metric was promised, the one that has fallen most."""
     import numpy as np
     from threadpoolctl import threadpool_limits
 
@@ -72,20 +73,19 @@ def standing(package: Package, train: pd.DataFrame, seed: int) -> Standing | Non
     promises = [(str(promised["metric"]), bool(promised["higher_is_better"]), promised)]
     if explained := promised.get("explained"):
         promises.append(("r2", True, explained))
-    rows = len(truth)
-    drawn = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=RESAMPLES).astype(np.float64)
-    found = [_beside(outcome, metric, promise, drawn, higher=higher) for metric, higher, promise in promises]
+    found = [_beside(outcome, metric, promise, groups, seed, higher=higher) for metric, higher, promise in promises]
     return max((each for each in found if each is not None), key=lambda each: each.errors, default=None)
 
 
 def _beside(
-    outcome: Outcome, metric: str, promise: Mapping[str, float], drawn: Floats, *, higher: bool
+    outcome: Outcome, metric: str, promise: Mapping[str, float], groups: NDArray[Any], seed: int, *, higher: bool
 ) -> Standing | None:
-    """One metric on the newer rows beside its promise; `drawn` says how often each resample has each row."""
+    """One metric on the newer rows beside its promise; whole groups are resampled."""
     import numpy as np
 
     found = score(outcome, metric)
-    error = float(np.nanstd(statistics(outcome)[metric](drawn)))
+    parts = {metric: statistics(outcome)[metric]}
+    error = float(np.nanstd(resample(parts, len(outcome.truth), RESAMPLES, seed, groups=groups)[metric]))
     if not (np.isfinite(found) and np.isfinite(error)):
         return None
     worse = (promise["value"] - found) * (1 if higher else -1)
