@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -164,7 +164,7 @@ def _snapshot(ticket: Ticket, data: str, roots: Sequence[Path], max_data_bytes: 
             "for a skill on its own, `valuetrain source fetch NAME/ITEM -o FILE` and name that file",
         )
     file = files.locate(f"{snapshot.sha256}.{snapshot.format}", roots, what="snapshot")
-    content = files.read(file, max_data_bytes)
+    content = files.read(replace(file, shown=data), max_data_bytes)
     if (digest := hashlib.sha256(content).hexdigest()) != snapshot.sha256:
         raise InputError(f"the snapshot of {data!r} is damaged (sha256 {digest[:12]})", "restore the artifact")
     if snapshot.format == "parquet":
