@@ -31,6 +31,9 @@ CONNECT_SECONDS = 10
 _CELLS = 200_000
 """Values that are fetched at once: what a batch takes in memory, whatever the number of columns."""
 
+_SOON = ("starting up", "shutting down", "in recovery", "too many", "reserved for")
+"""What PostgreSQL says when another try may do."""
+
 _POSTGRESQL: dict[int, pa.DataType] = {
     16: pa.bool_(), 17: pa.binary(), 18: pa.string(), 19: pa.string(), 20: pa.int64(), 21: pa.int16(), 23: pa.int32(),
     25: pa.string(), 700: pa.float32(), 701: pa.float64(), 1042: pa.string(), 1043: pa.string(), 1082: pa.date32(),
@@ -58,15 +61,16 @@ def read(source: SqlSource, item: SqlItem, secrets: dict[str, str], out: Path, b
                 raise _too_slow(shown, limits.seconds)
     if not columns.rows:
         raise SourceError(f"{shown} has no rows", "name a table or query that gives some")
-    write(columns.table(), out)
-    return columns.rows, len(columns.table().column_names)
+    table = columns.table()
+    write(table, out)
+    return columns.rows, table.num_columns
 
 
 def look(source: SqlSource, item: SqlItem, secrets: dict[str, str], base: Path) -> int:
     """Read the item's first rows and forget them; how many columns it has. Raises SourceError as `read`."""
     with _cursor(source, item, secrets, base, time.monotonic() + source.limits.seconds) as (columns, batches):
         columns.add(next(batches, []))
-        return len(columns.table().column_names)
+        return int(columns.table().num_columns)
 
 
 @contextmanager
@@ -214,6 +218,8 @@ def _no_connection(problem: Exception, source: SqlSource, hidden: tuple[str, ...
         return SourceError(f"{where}: no verified connection ({said})", "name the right `tls_ca`, or repair the server")
     if source.database == "sqlite":
         return SourceError(f"{where} cannot be opened ({said})", "name a SQLite file that may be read")
+    if "FATAL:" in said and not any(word in said for word in _SOON):
+        return SourceError(f"{where} refuses the connection ({said})", "check its `url`, and what the server allows")
     return SourceError(f"{where} cannot be reached ({said})", "see that it runs, and try again", away=True)
 
 

@@ -89,6 +89,20 @@ def test_a_session_has_one_snapshot_whatever_happens_to_it() -> None:
     assert [e.event.kind for e in r.log if isinstance(e.event, ev.EffectRequested)].count("fetch") == 1
 
 
+def test_going_back_to_before_the_rows_were_there_keeps_them() -> None:
+    r = rig().start()
+    fail(r)
+    blocked = r.state.version
+    r.accepted(cmd.RetryPhase(), "operator", OLGA)
+    r.effects()
+    r.fail("input")
+    r.accepted(cmd.RestoreSession(sequence=blocked), "operator", OLGA)
+    r.effects()
+    assert r.state.status is Status.BLOCKED
+    assert r.accepted(cmd.RetryPhase(), "operator", OLGA) == ["session_resumed", "phase_started"]
+    assert len(set(handed(r))) == 1
+
+
 def test_a_fork_works_on_the_same_rows() -> None:
     r = rig().to("build-it")
     r.fail("input")

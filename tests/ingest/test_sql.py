@@ -143,6 +143,16 @@ def test_a_wrong_password_is_told_without_the_password(clinic: Make, tmp_path: P
     assert "refuses the login" in str(refused(clinic("kinds"), tmp_path, {}))
 
 
+def test_a_database_that_is_not_there_is_not_asked_again(
+    clinic: Make, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    source = clinic("kinds", url=f"postgresql://127.0.0.1:{postgres.port}/nowhere")
+    problem = refused(source, tmp_path)
+    assert "refuses the connection (connection failed: " in str(problem)
+    assert 'database "nowhere" does not exist' in str(problem)
+    assert not problem.away
+
+
 def test_a_server_that_is_away_may_be_asked_again(clinic: Make, postgres: PostgresServer, tmp_path: Path) -> None:
     source = clinic("kinds")
     postgres.stop()
