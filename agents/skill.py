@@ -158,6 +158,8 @@ class Skill(ABC, Generic[P, R]):
     times itself."""
     resumes: ClassVar[bool] = False
     """Whether it gets a folder that survives the attempt on the same machine (`SkillContext.kept`)."""
+    reads_source: ClassVar[bool] = False
+    """Whether it opens what the ticket names as `data`: only then are the rows of a named source staged for it."""
     seconds: ClassVar[float] = 300.0
     """Wall-clock limit; the child process is killed at it."""
     parameters: ClassVar[type[Parameters]] = Parameters

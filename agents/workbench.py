@@ -128,6 +128,17 @@ class Workbench:
             inputs[name] = str(target)
         return inputs
 
+    def _rows(self, cls: AnySkill, directory: Path) -> list[str]:
+        """The folder with the rows of a named source, for a skill that opens the ticket's data."""
+        snapshot = self._attempt.phase.ticket.snapshot
+        if snapshot is None or not cls.reads_source:
+            return []
+        folder = directory / "source"
+        folder.mkdir(mode=0o700)
+        stored = self._blobs.path(snapshot.sha256, sealed=snapshot.artifact.sealed)
+        shutil.copyfile(stored, folder / f"{snapshot.sha256}.{snapshot.format}")
+        return [str(folder)]
+
     def _kept(self, cls: AnySkill) -> str | None:
         """Where the skill keeps what a killed run need not do again; of such a run itself, if there was one."""
         if not cls.resumes:
@@ -149,7 +160,7 @@ class Workbench:
             "acceptance": list(phase.acceptance),
             "inputs": inputs,
             "out": str(directory / "out"),
-            "roots": list(phase.roots),
+            "roots": [*phase.roots, *self._rows(cls, directory)],
             "measured": measured,
             "seed": phase.seed,
             "now": timestamp(phase.started),

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import anyio
 import anyio.to_thread
@@ -115,7 +115,9 @@ class EffectExecutor:
             return await self._tell_unreadable(effect, envelope.stream.name, delivery)
         if not isinstance(effect, EffectRequested):
             return GiveUp(f"{envelope.type} is no effect")
-        row = await self._row(envelope)
+        if effect.kind == "fetch":
+            return Ack()  # `autopilot.fetching` has a consumer of its own, since it takes long
+        row = await self.row(envelope)
         if row is None:
             return Retry(1.0, f"the events of {envelope.stream.name} before this effect have not been seen yet")
         if effect.effect not in row.pending_effects:
@@ -137,7 +139,7 @@ class EffectExecutor:
             _log.warning("effect_failed", effect=effect.effect, reason=str(problem))
             command = RecordEffectFailure(effect=effect.effect, kind=effect.kind, reason=str(problem))
         try:
-            verdict = await self._bus.send(self._envelope(envelope, command))
+            verdict = await self.tell(envelope, command)
         except NoReceipt as problem:
             return Retry(1.0, str(problem))
         if not verdict["accepted"]:
@@ -184,7 +186,7 @@ class EffectExecutor:
         _log.warning("effect_waits", effect=what, seconds=round(seconds, 1), reason=str(problem))
         return Retry(seconds, str(problem))
 
-    async def _row(self, envelope: EventEnvelope[Event]) -> SessionRow | None:
+    async def row(self, envelope: EventEnvelope[Event]) -> SessionRow | None:
         """The session's row, once the feed has read up to this event."""
         for _ in range(20):
             row = self._feed.board.sessions.get(envelope.stream.name)
@@ -275,6 +277,10 @@ class EffectExecutor:
             await anyio.to_thread.run_sync(tree.remove)
         except GitError as problem:
             _log.warning("checkout_not_removed", session=row.id, reason=str(problem))
+
+    async def tell(self, cause: EventEnvelope[Event], command: Command) -> dict[str, Any]:
+        """Send a receipt; the conductor's verdict. Raises NoReceipt."""
+        return await self._bus.send(self._envelope(cause, command))
 
     def _envelope(self, cause: EventEnvelope[Event], command: Command, id_: str = "") -> CommandEnvelope:
         return CommandEnvelope(

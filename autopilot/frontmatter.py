@@ -41,10 +41,11 @@ REMEDIES = {
     "origin": "leave it out: the source of the ticket sets it",
     "requester_id": "leave it out: the source of the ticket sets it",
     "labeller_id": "leave it out: the source of the ticket sets it",
+    "snapshot": "leave it out: it is set when the rows were read",
     "created": "write date, time and zone, for example `created: 2026-11-01T09:00:00Z`",
     "file": "begin with a line `---`, then `field: value` lines, then another line `---`, then the free text",
 }
-NOT_WRITTEN = frozenset({"checkout", "origin", "requester_id", "labeller_id"})
+NOT_WRITTEN = frozenset({"checkout", "origin", "requester_id", "labeller_id", "snapshot"})
 """Fields of a ticket that the system sets; an author who writes one is told so."""
 OWN_REMEDY = "leave it out: the issue's own counts"
 _FENCE = re.compile(r"^(---|\.\.\.)[ \t]*$")

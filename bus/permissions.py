@@ -72,6 +72,7 @@ def permissions(role: str, tenant: str = "*") -> Permissions:
     if role == Sender.AUTOPILOT:
         publish += _consume(tenant, "VT_EVENTS", "autopilot-effects")
         publish += _consume(tenant, "VT_EVENTS", "autopilot-answers")
+        publish += _consume(tenant, "VT_EVENTS", "autopilot-fetches")
     if role in (Sender.AUTOPILOT, Sender.OPERATOR, Sender.CHATOPS, OBSERVER):
         publish += [f"{_API}.STREAM.INFO.VT_EVENTS", f"{_API}.DIRECT.GET.VT_EVENTS"]
         subscribe += [f"{LIVE}.{ROOT}.{tenant}.evt.>", f"{ROOT}.{tenant}.tel.>"]

@@ -86,6 +86,9 @@ EFFECTS = ConsumerSpec("VT_EVENTS", "autopilot-effects", _TO_DO, max_deliver=RES
 ANSWERS = ConsumerSpec("VT_EVENTS", "autopilot-answers", (f"{ROOT}.*.evt.*.answer_requested.*",), max_deliver=RESTARTS)
 """A consumer of its own: no person's answer waits behind an effect, nor an effect behind answers."""
 
+FETCHES = ConsumerSpec("VT_EVENTS", "autopilot-fetches", _TO_DO[:1], max_deliver=RESTARTS, max_in_flight=2)
+"""Rows of named sources: reading them may take minutes, for which no other effect waits."""
+
 
 def agent_consumer(role: Role | str) -> ConsumerSpec:
     """The phases handed to one agent; its replicas share it."""
@@ -93,7 +96,7 @@ def agent_consumer(role: Role | str) -> ConsumerSpec:
     return ConsumerSpec("VT_EVENTS", agent_consumer_name(role), phases, max_deliver=RESTARTS)
 
 
-CONSUMERS: tuple[ConsumerSpec, ...] = (CONDUCTOR, EFFECTS, ANSWERS, *(agent_consumer(role) for role in Role))
+CONSUMERS: tuple[ConsumerSpec, ...] = (CONDUCTOR, EFFECTS, ANSWERS, FETCHES, *(agent_consumer(role) for role in Role))
 
 
 def consumer_config(spec: ConsumerSpec) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from cli.commands import (
     schema,
     session,
     skill,
+    source,
     ticket,
 )
 from cli.commands import drive as driving
@@ -49,6 +50,7 @@ app.add_typer(driving.app, name="drive")
 app.add_typer(ticket.app, name="ticket")
 app.add_typer(pipeline.app, name="pipeline")
 app.add_typer(skill.app, name="skill")
+app.add_typer(source.app, name="source")
 session.app.command("fork")(fork)
 app.add_typer(session.app, name="session")
 app.add_typer(gate.app, name="gate")

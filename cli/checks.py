@@ -16,7 +16,7 @@ from cli.errors import CliError
 from cli.home import Home
 from cli.settings import load
 
-PACKAGES = ("schemas", "bus", "store", "workspace", "conductor", "agents", "autopilot", "cli", "pipelines")
+PACKAGES = ("schemas", "bus", "store", "workspace", "conductor", "agents", "autopilot", "ingest", "cli", "pipelines")
 DISTRIBUTION = "agenticops-value-train"
 FREE_BYTES = 500_000_000
 GIT = (2, 30)
@@ -35,6 +35,7 @@ def examine(home_path: Path) -> list[Check]:
         _run("disk", lambda: _disk(home)),
         _run("home", lambda: _home(home)),
         _run("policy", lambda: _policy(home)),
+        _run("sources", lambda: _sources(home)),
         _run("sandbox", lambda: _sandbox(home)),
     ]
 
@@ -111,6 +112,21 @@ def _policy(home: Home) -> tuple[bool, str, str]:
     names = ", ".join(a.name for a in policy.approvers)
     remedy = f"name an approver in {home.policy}; until then nobody can decide a human gate"
     return bool(names), f"approvers: {names or 'none'}", remedy
+
+
+def _sources(home: Home) -> tuple[bool, str, str]:
+    """Whether the file can be used, and its secrets read; nothing is connected to."""
+    from cli.sources import load_sources
+    from ingest.errors import SourceError
+    from ingest.secrets import secrets_of
+
+    sources = load_sources(home.sources)
+    try:
+        for source in sources.all:
+            secrets_of(source, home.path, os.environ)
+    except SourceError as problem:
+        return False, problem.problem, problem.remedy
+    return True, ", ".join(source.name for source in sources.all) or "none is named", ""
 
 
 def _sandbox(home: Home) -> tuple[bool, str, str]:

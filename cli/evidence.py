@@ -112,4 +112,6 @@ def artifacts(envelopes: list[EventEnvelope[Event]]) -> list[ArtifactRef]:
         if envelope.type in ("work_reported", "effect_recorded"):
             for ref in getattr(envelope.event, "artifacts", ()):
                 found[(ref.name, ref.sha256)] = ref
+            if (snapshot := getattr(envelope.event, "snapshot", None)) is not None:
+                found[(snapshot.artifact.name, snapshot.sha256)] = snapshot.artifact
     return list(found.values())

@@ -18,6 +18,7 @@ IGNORE = """\
 !.gitignore
 !config.yaml
 !policy.yaml
+!sources.yaml
 !pipelines/
 !pipelines/**
 !skills/
@@ -60,6 +61,11 @@ class Home:
     def policy(self) -> Path:
         """Who may approve what."""
         return self.path / "policy.yaml"
+
+    @property
+    def sources(self) -> Path:
+        """The databases and buckets that tickets may name."""
+        return self.path / "sources.yaml"
 
     @property
     def config(self) -> Path:

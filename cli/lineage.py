@@ -93,21 +93,23 @@ def _inputs(envelope: EventEnvelope[Event], phase: PhaseStarted, skills: dict[st
         read |= set(there) if cls is None else {*cls.needs, *cls.optional}
     found = [_artifact(envelope, ref) for name, ref in sorted(there.items()) if name in read]
     if phase.ticket.data and READS_THE_SOURCE & set(phase.skills):
-        found.insert(0, {"namespace": "value-train-source", "name": phase.ticket.data, "facets": {}})
+        taken = phase.ticket.snapshot
+        facets = {} if taken is None else _version(taken.sha256)
+        found.insert(0, {"namespace": "value-train-source", "name": phase.ticket.data, "facets": facets})
     return found
 
 
 def _artifact(envelope: EventEnvelope[Event], ref: ArtifactRef) -> dict[str, Any]:
-    version = {
-        "_producer": PRODUCER,
-        "_schemaURL": f"{_FACETS}/DatasetVersionDatasetFacet.json#/$defs/DatasetVersionDatasetFacet",
-        "datasetVersion": ref.sha256,
-    }
     return {
         "namespace": _namespace(envelope),
         "name": f"{envelope.stream.name}/{ref.name}",
-        "facets": {"version": version},
+        "facets": _version(ref.sha256),
     }
+
+
+def _version(sha256: str) -> dict[str, Any]:
+    facet = f"{_FACETS}/DatasetVersionDatasetFacet.json#/$defs/DatasetVersionDatasetFacet"
+    return {"version": {"_producer": PRODUCER, "_schemaURL": facet, "datasetVersion": sha256}}
 
 
 def _namespace(envelope: EventEnvelope[Event]) -> str:

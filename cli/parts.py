@@ -18,7 +18,7 @@ import structlog
 from bus.nats_bus import NatsBus, connect
 from bus.permissions import inbox_prefix
 from bus.port import BusError, Login
-from bus.streams import CONDUCTOR, EFFECTS, agent_consumer
+from bus.streams import CONDUCTOR, EFFECTS, FETCHES, agent_consumer
 from cli.answering import answering
 from cli.checkpointing import Checkpointing
 from cli.errors import CliError
@@ -227,10 +227,12 @@ def _planner(role: Role, bus: NatsBus, blobs: Blobs, settings: Settings) -> Plan
 
 @asynccontextmanager
 async def executing(home: Home, settings: Settings, server: Server) -> AsyncIterator[None]:
-    """The effect executor, which alone holds the signing key and writes to git and to the model registry. Raises
-    HomeBusy when another process does so on this home, BusError."""
+    """The effect executor, which alone holds the signing key and writes to git and to the model registry, and has the
+    rows of named sources read. Raises HomeBusy when another process does so on this home, BusError."""
     from autopilot.effects import EffectExecutor
+    from autopilot.fetching import SourceFetcher
     from autopilot.registry.mlflow_registry import MlflowRegistry
+    from cli.sources import reader_of
 
     with home.executing("an effect executor"):
         async with await connect(server.login(Sender.AUTOPILOT.value), name="effects") as bus:
@@ -244,5 +246,10 @@ async def executing(home: Home, settings: Settings, server: Server) -> AsyncIter
                 registry,
                 connect=partial(_writing, settings),
             )
-            async with executor.running(EFFECTS), answering(server, partial(_writing, settings)):
+            fetcher = SourceFetcher(bus, executor, Blobs(home.blobs), reader_of(home))
+            async with (
+                executor.running(EFFECTS),
+                fetcher.running(FETCHES),
+                answering(server, partial(_writing, settings)),
+            ):
                 yield

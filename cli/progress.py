@@ -74,6 +74,11 @@ def line(envelope: EventEnvelope[Event], row: SessionRow) -> str | None:
         case SessionForked():
             kept = ", ".join(p.phase for p in event.phases if p.stands != "open") or "nothing"
             return f"{who} {row.id} goes on from {event.point.session} after event {event.point.sequence}, with {kept}"
+        case ev.EffectRequested() if event.kind == "fetch":
+            return f"{who} {'source':<20} reading {event.target}"
+        case ev.EffectRecorded(snapshot=snapshot) if snapshot is not None:
+            rows = f"{snapshot.rows:,} rows, sha256 {snapshot.sha256[:12]}"
+            return f"{who} {'source':<20} {snapshot.source}/{snapshot.item}: {rows}"
         case ev.WorkReported():
             agent = row.phases[event.phase].agent
             text = f"{who} {event.phase:<20} {agent:<11} {event.usage.wall_seconds:5.1f} s  {event.summary}"

@@ -15,7 +15,7 @@ from conductor.fold import fold
 from conductor.state import SessionState, initial
 from schemas.envelope import EventEnvelope, timestamp
 from schemas.messages import Event
-from schemas.values import ArtifactRef
+from schemas.values import ArtifactRef, Snapshot
 
 SHOWN = ("phase", "attempt", "gate", "commit", "reason", "summary", "passed", "lease", "code", "to_sequence")
 LONGEST = 400
@@ -87,11 +87,20 @@ def _facts(state: SessionState) -> list[tuple[str, str]]:
         ("risk", ticket.risk.value if ticket else ""),
         ("pipeline", state.pipeline.name if state.pipeline else ""),
         ("status", state.status.value + (f" ({state.reason})" if state.reason else "")),
+        *_data(ticket.snapshot if ticket else None),
         ("acceptance", "; ".join(state.acceptance)),
         ("branch", f"{state.branch} at {state.commit}"),
         ("cost", f"${state.usage.usd:.4f}, {state.usage.wall_seconds:.1f} s of skill time"),
         ("decisions by people", str(state.interventions)),
     ]
+
+
+def _data(rows: Snapshot | None) -> list[tuple[str, str]]:
+    """What was read of a named source."""
+    if rows is None:
+        return []
+    what = f"{rows.rows:,} rows, SHA-256 {rows.sha256}, read {timestamp(rows.taken)}"
+    return [("data", f"source:{rows.source}/{rows.item}, {what}")]
 
 
 def _phases(state: SessionState) -> list[tuple[str, ...]]:

@@ -17,6 +17,7 @@ import structlog
 from bus.processes import tied_to_parent
 from cli.errors import CliError
 from cli.gateways import GATEWAY, KEY_VARIABLE
+from ingest.settings import ENVIRONMENT as SECRETS_OF_SOURCES
 
 _log = structlog.get_logger("up")
 BACKOFF = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -155,9 +156,12 @@ def _signal(send: Callable[[], None]) -> None:
 
 def environment_of(kind: str) -> dict[str, str]:
     """Ours, without the secrets of others: what logs in at GitHub or Slack goes only to those who speak to them, what
+    logs in at a database or bucket only to the effect executor, what
     can write to GitHub not to chat-ops where there is another token to read with, and a model's key only to its
     gateway."""
     withheld = ["VALUETRAIN_SLACK_", "VALUETRAIN_GITHUB_WEBHOOK_"] if kind != "chatops" else []
+    if kind not in ("autopilot", "effects"):
+        withheld.append(SECRETS_OF_SOURCES)
     if kind not in ("autopilot", "effects", "chatops"):
         withheld.append("VALUETRAIN_GITHUB_")
     if kind != GATEWAY:

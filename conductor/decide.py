@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TypeVar, get_args
 
-from conductor import criteria, forking, gate_rules, gates, model_calls, operating, origin
+from conductor import criteria, fetching, forking, gate_rules, gates, model_calls, operating, origin
 from conductor.process import block, fail, start_phase
 from conductor.refusal import Decision, Refusal
 from conductor.state import Effect, PhaseState, SessionState, Stage, Status
@@ -225,6 +225,7 @@ def _effect_done(state: SessionState, command: cmd.RecordEffect, at: CommandEnve
         artifacts=command.artifacts,
         registered=command.registered,
         posted=command.posted,
+        snapshot=command.snapshot,
     )
     if command.posted is not None and command.posted.taken_by:
         reason = f"somebody else has the ticket: {command.posted.taken_by}"
@@ -236,6 +237,12 @@ def _incomplete_receipt(effect: Effect, command: cmd.RecordEffect) -> str | None
     """What the receipt of an effect lacks; without it a gate would be bound to something else."""
     names = [a.name for a in command.artifacts]
     done = command.registered
+    if effect.kind == "fetch":
+        if names or command.commit or done is not None or command.posted is not None:
+            return f"the receipt of {effect.id} says what was read and nothing else"
+        return fetching.incomplete(effect, command.snapshot)
+    if command.snapshot is not None:
+        return f"a {effect.kind} reads no source, but the receipt of {effect.id} names a snapshot"
     if effect.kind in get_args(OriginKind):
         if names or command.commit or done is not None:
             return f"the receipt of {effect.id} says what was done at the ticket's origin and nothing else"
@@ -265,7 +272,7 @@ def _effect_failed(state: SessionState, command: cmd.RecordEffectFailure, at: Co
     if effect.kind == "branch" and not state.ended:  # it has done nothing yet: another fork costs nothing
         reason = f"the fork's branch cannot be made: {command.reason}"
         return (failed, ev.SessionAborted(by=at.actor, reason=reason))
-    if state.ended or (effect.aside and effect.kind != "claim"):
+    if state.ended or (effect.aside and effect.kind not in ("claim", "fetch")):
         return (failed,)  # it is told; what the session itself came to stays
     return (failed, block(state, effect.phase, FailureClass.POLICY, f"{command.kind} failed: {command.reason}"))
 

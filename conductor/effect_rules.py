@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conductor import forking, origin
+from conductor import fetching, forking, origin
 from conductor.change import artifacts_of, with_phase
 from conductor.goback import returned
 from conductor.state import AtOrigin, Effect, SessionState, Stage, Status, replace
@@ -48,6 +48,8 @@ def recorded(state: SessionState, event: ev.EffectRecorded) -> SessionState:
     )
     if event.kind == "branch":
         done = forking.branched(done, event.commit)
+    if event.snapshot is not None:
+        done = fetching.fetched(done, event.snapshot)
     return done if left else returned(done)
 
 
@@ -71,6 +73,8 @@ def failed(state: SessionState, event: ev.EffectFailed) -> SessionState:
     """What is left of a rollback is withdrawn: out of order it would undo the wrong thing."""
     effect = next((e for e in state.effects if e.id == event.effect), None)
     left = tuple(e for e in state.effects if e.id != event.effect)
+    if effect is not None and effect.kind == "fetch":
+        return replace(state, effects=left)
     if effect is not None and (effect.aside or state.ended):
         here = replace(state.at_origin, failed=(*state.at_origin.failed, effect.kind))
         return replace(state, effects=left, at_origin=here)

@@ -55,6 +55,7 @@ def restored(state: SessionState, event: ev.SessionRestored) -> SessionState:
     phases = {n: still(p, attempt=state.phases[n].attempt) for n, p in then.phases.items()}
     return replace(
         then,
+        ticket=state.ticket,  # rows that were read stay read
         status=Status.ROLLED_BACK,
         phase=event.phase,
         phases=MappingProxyType(phases),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from conductor import criteria, forking, gates, origin
+from conductor import criteria, fetching, forking, gates, origin
 from conductor.spending import pending
 from conductor.state import GateState, PhaseState, SessionState, Stage, Status
 from schemas import commands as cmd
@@ -51,6 +51,8 @@ def follow(state: SessionState, at: datetime) -> tuple[Event, ...]:
         return origin.claim(state)
     if forking.unbranched(state):
         return forking.branch(state)
+    if fetching.unfetched(state):
+        return fetching.fetch(state)
     return _follow(state, at) or origin.due(state)
 
 

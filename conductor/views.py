@@ -53,9 +53,17 @@ def session_view(state: SessionState, at: datetime) -> dict[str, Any]:
         "interventions": state.interventions,
         "version": state.version,
         "updated": timestamp(at),
+        **_snapshot(state),
         **_at_origin(state),
         **_fork(state),
     }
+
+
+def _snapshot(state: SessionState) -> dict[str, Any]:
+    """For rows of a named source: what was read of it, and when."""
+    if state.ticket is None or state.ticket.snapshot is None:
+        return {}
+    return {"snapshot": state.ticket.snapshot.model_dump(mode="json")}
 
 
 def _fork(state: SessionState) -> dict[str, Any]:

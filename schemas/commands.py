@@ -23,6 +23,7 @@ from schemas.values import (
     Registered,
     Sender,
     Sha256,
+    Snapshot,
     TickedItem,
     Usage,
     later,
@@ -93,6 +94,7 @@ class RecordEffect(Command, stream="session", senders=_AUTOPILOT):
     artifacts: tuple[ArtifactRef, ...] = ()
     registered: Registered | None = later(None)
     posted: Posted | None = later(None)
+    snapshot: Snapshot | None = later(None)
 
 
 class RecordEffectFailure(Command, stream="session", senders=_AUTOPILOT):

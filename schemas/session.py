@@ -26,6 +26,7 @@ from schemas.values import (
     RepeatKind,
     Role,
     Sha256,
+    Snapshot,
     TickedItem,
     Usage,
     later,
@@ -131,7 +132,7 @@ class EffectRequested(Event, stream="session"):
     artifacts: tuple[ArtifactRef, ...] = ()
     target: str = ""
     """`commit`: the patch among the artifacts, or empty. `sign`: the artifact's name. `restore`, `branch`, `publish`:
-    the commit the branch goes back to, begins at, is pushed as. `register`, `unregister`: the model's name."""
+    the commit it goes back to, begins at, is pushed as. `register`, `unregister`: the model's name. `fetch`: what."""
     registered: Registered | None = later(None)
     """`unregister`: what is taken back. `register`: what a rollback of one brings back, else it is a new version."""
     posted: Posted | None = later(None)
@@ -139,7 +140,7 @@ class EffectRequested(Event, stream="session"):
 
 
 class EffectRecorded(Event, stream="session"):
-    """The executor did it: the receipt."""
+    """The executor did it: the receipt. `posted`: at the ticket's origin; `snapshot`: what a `fetch` read."""
 
     effect: str
     kind: EffectKind
@@ -150,7 +151,7 @@ class EffectRecorded(Event, stream="session"):
     registered: Registered | None = later(None)
     """`register` and `unregister`: the version, its alias, and what that pointed to before and points to now."""
     posted: Posted | None = later(None)
-    """What was done at the ticket's origin."""
+    snapshot: Snapshot | None = later(None)
 
 
 class EffectFailed(Event, stream="session"):
@@ -278,8 +279,7 @@ class PhaseSkipped(Event, stream="session"):
 
 
 class PhaseRepeated(Event, stream="session"):
-    """The session goes back from `phase` to `to`: `phases` (`to` and all after it) start again in new attempts.
-    What was ticked stays ticked; artifacts and figures of the last round count no more."""
+    """Back from `phase` to `to`: `phases` start again. Ticks stay, artifacts and figures of the last round do not."""
 
     phase: PhaseName
     attempt: int

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from schemas.values import RiskLevel, Task, Value, later
+from schemas.values import RiskLevel, Snapshot, Task, Value, later
 
 CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "accuracy", "balanced_accuracy", "f1", "recall", "precision")
 REGRESSION_METRICS = ("mae", "rmse", "r2")
@@ -78,6 +78,9 @@ class Ticket(Value):
     labeller_id: Annotated[int, Field(ge=1)] | None = later(None)
     """The numeric user id of who set the label by which Auto-Pilot takes the ticket. Set by the source."""
 
+    snapshot: Snapshot | None = later(None)
+    """The rows of `source:NAME/ITEM`, as the session got them. Set by the conductor, never by the author."""
+
     @field_validator("metric")
     @classmethod
     def _known_metric(cls, metric: str | None) -> str | None:
@@ -105,7 +108,7 @@ class Ticket(Value):
 
     @property
     def data_scheme(self) -> str:
-        """`sklearn`, `statsmodels`, `synthetic`, `sql` …, or `file` for a path."""
+        """`sklearn`, `statsmodels`, `synthetic`, `sql`, `source` …, or `file` for a path."""
         match = _DATA.match(self.data or "")
         return match["scheme"] if match else "file"
 

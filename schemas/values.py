@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 
 class Value(BaseModel):
@@ -186,6 +186,31 @@ class Posted(Value):
     note: Annotated[str, Field(max_length=500)] = ""
 
 
+class Snapshot(Value):
+    """Rows of a named source as they were when somebody read them: a stored file, addressed by its digest.
+
+    `source` and `item` are the names in `sources.yaml`. `size` is in bytes, `taken` when reading ended. `version` is
+    what an object store calls the object it gave; "" where there is no such thing.
+    """
+
+    source: Annotated[str, Field(max_length=64)]
+    item: Annotated[str, Field(max_length=64)]
+    kind: Literal["sql", "s3"]
+    format: Literal["parquet", "csv"]
+    sha256: Sha256
+    size: Annotated[int, Field(ge=0)]
+    rows: Annotated[int, Field(ge=0)]
+    taken: AwareDatetime
+    version: Annotated[str, Field(max_length=200)] = ""
+
+    @property
+    def artifact(self) -> ArtifactRef:
+        """The stored file. Sealed: it holds the labels of rows that become the hold-out."""
+        media = "application/vnd.apache.parquet" if self.format == "parquet" else "text/csv"
+        name = f"source-snapshot.{self.format}"
+        return ArtifactRef(name=name, sha256=self.sha256, size=self.size, media_type=media, sealed=True)
+
+
 class TickedItem(Value):
     """A checklist item an attempt fulfilled, and the evidence for it (one line, naming an artifact or a figure)."""
 
@@ -250,7 +275,7 @@ OriginKind = Literal["claim", "publish", "announce", "ready", "finish", "withdra
 """What the effect executor does at the forge a ticket came from (`Ticket.origin`): take the ticket, push and open the
 pull request, write the status comment, end the draft, say that it is done; and back: close the pull request and delete
 the branch, give the ticket back."""
-ASIDE: frozenset[str] = frozenset({"claim", "announce", "ready", "finish", "release", "branch"})
+ASIDE: frozenset[str] = frozenset({"claim", "announce", "ready", "finish", "release", "branch", "fetch"})
 """Those about the session as a whole, not about one phase's work: going back to an earlier phase withdraws none."""
-EffectKind = Literal["commit", "sign", "restore", "register", "unregister", "branch"] | OriginKind
+EffectKind = Literal["commit", "sign", "restore", "register", "unregister", "branch", "fetch"] | OriginKind
 """What the effect executor does outside the record."""

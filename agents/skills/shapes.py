@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from schemas.values import Task, Value
+from schemas.values import Snapshot, Task, Value, later
 
 TARGET_COLUMN = "__target__"
 """Name of the target column in `train.parquet` and `holdout-labels.parquet`."""
@@ -33,11 +33,15 @@ class ScopeSpec(Value):
     budget_usd: float
 
 
+Kind = Literal["csv", "parquet", "sqlite", "sql", "s3", "sklearn", "statsmodels", "synthetic"]
+"""What sort of source rows come from."""
+
+
 class SourceSpec(Value):
     """`data-source.json`: where the rows came from."""
 
     uri: str
-    kind: Literal["csv", "parquet", "sqlite", "sklearn", "statsmodels", "synthetic"]
+    kind: Kind
     rows: int
     columns: tuple[str, ...]
     sha256: str
@@ -48,6 +52,8 @@ class SourceSpec(Value):
     description: str
     group_column: str | None = None
     time_column: str | None = None
+    snapshot: Snapshot | None = later(None)
+    """Of a named source: which item was read, and when."""
 
 
 class SplitSpec(Value):

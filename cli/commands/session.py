@@ -62,6 +62,9 @@ def show(session: SessionArgument, home: HomeOption = DEFAULT_HOME, as_json: Jso
         say(f"{row['session']}: {row['status']}" + (f" ({row['reason']})" if row["reason"] else ""))
         say(f"ticket {row['ticket']}: {row['title']} (risk {row['risk']})")
         say(f"branch {row['branch']} at {row['commit'][:12]}")
+        if rows := row.get("snapshot"):
+            what = f"{rows['rows']:,} rows, sha256 {rows['sha256'][:12]}, read {rows['taken']}"
+            say(f"data source:{rows['source']}/{rows['item']}, {what}")
         if point := row.get("forked_from"):
             say(f"forked from {point['session']} after event {point['sequence']}")
         if row.get("pull"):

@@ -26,6 +26,7 @@ from schemas.values import (
     Registered,
     RiskLevel,
     Role,
+    Snapshot,
     TickedItem,
     Usage,
 )
@@ -251,6 +252,11 @@ class Rig:
         if effect.kind in ("register", "unregister"):
             new = Registered(effect=effect.id, model=effect.target, version=str(self._commits), alias="candidate")
             fields["registered"] = effect.registered or new
+        if effect.kind == "fetch":
+            source, _, item = effect.target.partition("/")
+            fields["snapshot"] = Snapshot(
+                source=source, item=item, kind="sql", format="parquet", sha256="9" * 64, size=9, rows=3, taken=self.now
+            )
         if effect.kind in get_args(OriginKind):
             here = self.state.at_origin
             fields["posted"] = {

@@ -21,7 +21,7 @@ from schemas import commands as cmd
 from schemas import session as ev
 from schemas.envelope import decode_command, decode_event, encode_command, encode_event
 from schemas.messages import COMMANDS, Command, Event
-from schemas.values import Actor, FailureClass, Measurement, RiskLevel, TickedItem, Usage
+from schemas.values import Actor, FailureClass, Measurement, RiskLevel, Snapshot, TickedItem, Usage
 from tests.conductor.rig import (
     ALICE,
     DANA,
@@ -96,6 +96,8 @@ class Reader:
         self.claimed = False
         self.asked: dict[str, ev.EffectRequested] = {}
         self.pushed: set[str] = set()
+        self.named = False
+        self.snapshots: list[Snapshot | None] = []
 
     def read(self, event: Event) -> None:
         self.sequence += 1
@@ -126,6 +128,7 @@ class Reader:
 
     def phase_started(self, event: ev.PhaseStarted) -> None:
         assert self.claimed or not self.origin, "work began on a ticket that may be somebody else's"
+        assert ([event.ticket.snapshot] if self.named else []) == self.snapshots, "rows that nobody read, or others"
         before = self.attempts[event.phase]
         assert not before or event.attempt > before[-1], "an attempt's number was given twice"
         before.append(event.attempt)
@@ -164,6 +167,8 @@ class Reader:
             self.committed.add((event.phase, event.attempt))
         elif event.kind == "claim":
             self.claimed = bool(event.posted and event.posted.claim)
+        elif event.kind == "fetch":
+            self.snapshots.append(event.snapshot)
         elif event.kind == "publish":
             self.pushed.add(self.asked[event.effect].target)
         elif event.kind == "withdraw":
@@ -285,11 +290,17 @@ class Session(RuleBasedStateMachine):
 
     # Those who do as they should
 
-    @initialize(risk=st.sampled_from(RiskLevel), steps=st.integers(0, 16), origin=st.sampled_from([None, ORIGIN]))
-    def begin(self, risk: RiskLevel, steps: int, origin: str | None) -> None:
+    @initialize(
+        risk=st.sampled_from(RiskLevel),
+        steps=st.integers(0, 16),
+        origin=st.sampled_from([None, ORIGIN]),
+        named=st.sampled_from([False, False, True]),
+    )
+    def begin(self, risk: RiskLevel, steps: int, origin: str | None, named: bool) -> None:
         """Somewhere on the way: what is interesting is not only at the beginning."""
-        self.reader.risk, self.reader.origin = risk.rank, origin is not None
-        self.rig.ticket = TICKET.model_copy(update={"risk": risk, "origin": origin})
+        self.reader.risk, self.reader.origin, self.reader.named = risk.rank, origin is not None, named
+        data = "source:clinic/visits" if named else TICKET.data
+        self.rig.ticket = TICKET.model_copy(update={"risk": risk, "origin": origin, "data": data})
         for _ in range(steps):
             self.next_step({}, ())
 
@@ -471,7 +482,7 @@ class Session(RuleBasedStateMachine):
             assert state.open_gate is not None
         if state.stage is Stage.EFFECT:
             assert state.effects
-        if state.status is Status.ACTIVE and "claim" not in [effect.kind for effect in state.effects]:
+        if state.status is Status.ACTIVE and not {"claim", "fetch"} & {effect.kind for effect in state.effects}:
             assert state.stage in (Stage.WORKING, Stage.RETRYING, Stage.EFFECT), "it waits for nothing and nobody"
         assert len([g for g in state.gates.values() if g.status == "open"]) <= 1
 

@@ -45,6 +45,7 @@ from tests.golden import (
     make_history,
     make_model_history,
     make_origin_history,
+    make_source_history,
 )
 from tests.golden.make_history import HISTORY, RESTORED, STREAM
 
@@ -55,6 +56,7 @@ TOLD = (
     | make_engagement_history.STORIES
     | make_model_history.STORIES
     | make_origin_history.STORIES
+    | make_source_history.STORIES
 )
 LINES = {path: path.read_bytes().splitlines() for path in TOLD}
 STORIES = pytest.mark.parametrize("lines", LINES.values(), ids=[path.name.split(".history")[0] for path in LINES])

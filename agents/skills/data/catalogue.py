@@ -107,7 +107,7 @@ def _entry(
         ],
         "contract": {"file": "data-contract.yaml", "sha256": artifacts["data-contract.yaml"], "standard": "ODCS 3.1"},
         "risk": {"tier": risk["tier_name"], "advice": risk["advice"]},
-        "access": "a person decides" if risk["tier"] else "anybody who may read the backlog",
+        "access": "a person decides" if risk["tier"] or source.snapshot else "anybody who may read the backlog",
         "lineage": {
             "from": {"uri": source.uri, "kind": source.kind, "sha256": source.sha256, "rows": source.rows},
             "session": context.session,

@@ -23,6 +23,7 @@ class DataExtract(Skill[Parameters, SkillOutput]):
     name = "data.extract"
     role = Role.DATA
     modes = frozenset({Mode.BUILD})
+    reads_source = True
     needs = ("scope.json", "data-source.json")
     produces = ("dataset.parquet", "schema-spec.json")
     # The dataset holds the labels of the rows that become the hold-out: no agent may read it afterwards.

@@ -15,6 +15,7 @@ class DataIngest(Skill[Parameters, SkillOutput]):
     name = "data.ingest"
     role = Role.DATA
     modes = frozenset({Mode.BUILD})
+    reads_source = True
     needs = ("data-source.json",)
     produces = ("dataset.parquet", "schema-spec.json")
     # Rows may hold personal data: only the harness's skills read them afterwards, and they never go to git.

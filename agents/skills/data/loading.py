@@ -9,13 +9,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from agents.skill import InputError
 from agents.skills.data import database, files, packaged, refills, tables
-from agents.skills.shapes import SourceSpec
+from agents.skills.shapes import Kind, SourceSpec
 from schemas.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ MAX_MISSING_TARGET = 0.2
 KNOWN = (
     "a CSV or Parquet file below an allowed root",
     "sql:PATH/TABLE of a SQLite file below an allowed root",
+    "source:NAME/ITEM of a source that this installation names",
     f"sklearn:{'|'.join(packaged.SKLEARN)}",
     f"statsmodels:{'|'.join(packaged.STATSMODELS)}",
     "synthetic:refills",
@@ -60,7 +61,7 @@ class _Raw:
     """A source as it was read, before anything of the ticket but `data` is looked at."""
 
     frame: pd.DataFrame
-    kind: Literal["csv", "parquet", "sqlite", "sklearn", "statsmodels", "synthetic"]
+    kind: Kind
     uri: str
     shown: str
     sha256: str
@@ -116,6 +117,7 @@ def _source(raw: _Raw, frame: pd.DataFrame, ticket: Ticket) -> SourceSpec:
         description=raw.description,
         group_column=ticket.groups,
         time_column=ticket.time,
+        snapshot=ticket.snapshot,
     )
 
 
@@ -128,6 +130,8 @@ def _read(ticket: Ticket, roots: Sequence[Path], max_data_bytes: int) -> _Raw:
         return _file(data, roots, max_data_bytes)
     if scheme == "sql":
         return _table(data, name, roots, max_data_bytes)
+    if scheme == "source":
+        return _snapshot(ticket, data, roots, max_data_bytes)
     if scheme == "sklearn" and name in packaged.SKLEARN:
         frame, description = packaged.load_sklearn(name)
         return _packaged(frame, "sklearn", data, description)
@@ -149,6 +153,27 @@ def _file(data: str, roots: Sequence[Path], max_data_bytes: int) -> _Raw:
         frame, warnings = tables.read_csv(content, file.shown)
     digest = hashlib.sha256(content).hexdigest()
     return _Raw(frame, kind, data, file.shown, digest, len(content), f"File {file.shown} of the requester.", warnings)
+
+
+def _snapshot(ticket: Ticket, data: str, roots: Sequence[Path], max_data_bytes: int) -> _Raw:
+    """The rows of a named source, as they were stored when the session began."""
+    snapshot = ticket.snapshot
+    if snapshot is None:
+        raise InputError(
+            f"nobody fetched {data!r}: only a session gets rows of a named source",
+            "for a skill on its own, `valuetrain source fetch NAME/ITEM -o FILE` and name that file",
+        )
+    file = files.locate(f"{snapshot.sha256}.{snapshot.format}", roots, what="snapshot")
+    content = files.read(replace(file, shown=data), max_data_bytes)
+    if (digest := hashlib.sha256(content).hexdigest()) != snapshot.sha256:
+        raise InputError(f"the snapshot of {data!r} is damaged (sha256 {digest[:12]})", "restore the artifact")
+    if snapshot.format == "parquet":
+        frame, warnings = tables.read_parquet(content, data, max_data_bytes)
+    else:
+        frame, warnings = tables.read_csv(content, data)
+    taken = snapshot.taken.strftime("%Y-%m-%d %H:%M:%S UTC")
+    description = f"Item {snapshot.item} of the source {snapshot.source}, as it was at {taken}."
+    return _Raw(frame, snapshot.kind, data, data, snapshot.sha256, snapshot.size, description, warnings)
 
 
 def _table(data: str, name: str, roots: Sequence[Path], max_data_bytes: int) -> _Raw:

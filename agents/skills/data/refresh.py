@@ -31,6 +31,7 @@ class DataRefresh(Skill[Parameters, SkillOutput]):
     name = "data.refresh"
     role = Role.DATA
     modes = frozenset({Mode.BUILD})
+    reads_source = True
     produces = (
         "model-in-use.json", "scope.json", "feature-map.json", "data-source.json", "dataset.parquet",
         "schema-spec.json", "data-contract.yaml", "data-drift.json", "data-drift.md", "data-profile.json",

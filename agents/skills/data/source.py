@@ -5,8 +5,13 @@ from __future__ import annotations
 from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.data.loading import Loaded, load, load_rows
 from agents.skills.data.markdown import cell, origin_note, table
+from agents.skills.shapes import SourceSpec
 from schemas.ticket import Ticket
 from schemas.values import Mode, Role, TickedItem
+
+_ALLOWED = dict.fromkeys(("csv", "parquet", "sqlite"), "a file below an allowed root") | dict.fromkeys(
+    ("sql", "s3"), "an item of a named source"
+)
 
 
 class DataSource(Skill[Parameters, SkillOutput]):
@@ -15,6 +20,7 @@ class DataSource(Skill[Parameters, SkillOutput]):
     name = "data.source"
     role = Role.DATA
     modes = frozenset({Mode.DISCOVER, Mode.DESIGN})
+    reads_source = True
     produces = ("data-source.json", "data-sources.md")
     seconds = 120.0
 
@@ -33,11 +39,7 @@ class DataSource(Skill[Parameters, SkillOutput]):
         source = loaded.source
         context.write_json("data-source.json", source.model_dump(mode="json"))
         context.write_text("data-sources.md", _document(context.ticket, loaded))
-        allowed = (
-            "a file below an allowed root"
-            if source.kind in ("csv", "parquet", "sqlite")
-            else f"a known {source.kind} set"
-        )
+        allowed = _ALLOWED.get(source.kind, f"a known {source.kind} set")
         generated = "generated rows; every document says so" if source.synthetic else "not generated"
         return SkillOutput(
             summary=f"{source.uri}: {source.rows:,} rows, {len(source.columns)} columns, sha256 {source.sha256[:12]}",
@@ -68,6 +70,7 @@ def _document(ticket: Ticket, loaded: Loaded) -> str:
             ("bytes", f"{source.bytes:,}"),
             ("group column", source.group_column or "none"),
             ("time column", source.time_column or "none"),
+            *_snapshot(source),
         ],
     )
     lines += [
@@ -85,3 +88,11 @@ def _document(ticket: Ticket, loaded: Loaded) -> str:
         *([f"- {cell(warning, 300)}" for warning in loaded.warnings] or ["Nothing unusual."]),
     ]
     return "\n".join(lines)
+
+
+def _snapshot(source: SourceSpec) -> list[tuple[str, str]]:
+    """What was read of a named source, and when."""
+    if (taken := source.snapshot) is None:
+        return []
+    rows = [("read at", taken.taken.strftime("%Y-%m-%d %H:%M:%S UTC")), ("rows as read", f"{taken.rows:,}")]
+    return [*rows, *([("state of the object", cell(taken.version))] if taken.version else [])]

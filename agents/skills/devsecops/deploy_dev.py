@@ -22,6 +22,7 @@ class DevsecopsDeployDev(Skill[Parameters, SkillOutput]):
     name = "devsecops.deploy_dev"
     role = Role.DEVSECOPS
     modes = frozenset({Mode.DELIVER})
+    reads_source = True
     needs = NEEDS
     produces = ("release-dev.json", "release-dev.md", "kubernetes-dev.yaml")
     seconds = 200.0

@@ -24,6 +24,7 @@ class DevsecopsDeployProduction(Skill[Parameters, SkillOutput]):
     name = "devsecops.deploy_production"
     role = Role.DEVSECOPS
     modes = frozenset({Mode.DELIVER})
+    reads_source = True
     needs = NEEDS
     produces = ("release-production.json", "release-production.md", "kubernetes-production.yaml")
     seconds = 300.0

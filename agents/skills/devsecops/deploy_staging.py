@@ -24,6 +24,7 @@ class DevsecopsDeployStaging(Skill[Parameters, SkillOutput]):
     name = "devsecops.deploy_staging"
     role = Role.DEVSECOPS
     modes = frozenset({Mode.DELIVER})
+    reads_source = True
     needs = NEEDS
     produces = ("release-staging.json", "release-staging.md", "kubernetes-staging.yaml")
     seconds = 300.0

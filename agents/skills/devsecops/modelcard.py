@@ -117,6 +117,7 @@ def _training_data(delivery: Delivery) -> list[str]:
     source = delivery.source
     lines = [
         f"- Source: {code(source.uri)} ({source.kind}), {source.rows} rows; SHA-256 `{source.sha256}`.",
+        *([f"- Read at {source.snapshot.taken:%Y-%m-%d %H:%M:%S} UTC."] if source.snapshot else []),
         f"- {cell(source.description, 500)}",
         f"- Trained on {delivery.split.train_rows} rows; {delivery.split.dropped_rows} rows left out "
         f"{cell(delivery.split.dropped_reason, 300)}".rstrip()

@@ -28,6 +28,7 @@ class DevsecopsVerify(Skill[Parameters, SkillOutput]):
     name = "devsecops.verify"
     role = Role.DEVSECOPS
     modes = frozenset({Mode.DELIVER})
+    reads_source = True
     produces = ("release.json", "verification.md", PACKAGE, "provenance-envelope.json", CONFIG, SBOM)
     seconds = 120.0
 

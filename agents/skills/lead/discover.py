@@ -31,6 +31,7 @@ class LeadDiscover(Skill[Parameters, SkillOutput]):
     name = "lead.discover"
     role = Role.LEAD
     modes = frozenset({Mode.DISCOVER})
+    reads_source = True
     needs = ("opportunity-brief.json",)
     produces = ("discovery-report.json", "discovery-report.md")
     seconds = 120.0

@@ -67,6 +67,7 @@ class LeadOpportunity(Skill[Parameters, SkillOutput]):
     name = "lead.opportunity"
     role = Role.LEAD
     modes = frozenset({Mode.INTAKE})
+    reads_source = True
     produces = ("opportunity-brief.json", "opportunity-brief.md")
     seconds = 180.0
 

@@ -25,6 +25,7 @@ class LeadScope(Skill[Parameters, SkillOutput]):
     name = "lead.scope"
     role = Role.LEAD
     modes = frozenset({Mode.SCOPE})
+    reads_source = True
     produces = ("scope.json", "scope.md")
     seconds = 120.0
 
