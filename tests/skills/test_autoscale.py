@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 
 from agents.skill import InputError
 from agents.skills.devsecops.autoscale import METRIC, DevsecopsAutoscale, metric_rules
+from agents.skills.devsecops.infrastructure import DevsecopsInfrastructure
 from agents.skills.devsecops.load import Measured, Step
 from agents.skills.devsecops.manifests import DevsecopsManifests
 from agents.skills.devsecops.replica import request
@@ -73,6 +74,11 @@ def test_a_real_server_is_measured_and_the_plan_fits_it(package: Package, tmp_pa
     assert scaler["spec"]["scaleTargetRef"]["name"] == parts["Deployment"]["metadata"]["name"]
     assert output.measurements[-1].name == "usd_per_month"
     assert "![Servers by load](capacity.svg)" in made["capacity.md"].read_text("utf-8")
+    _, templates = run_skill(DevsecopsInfrastructure, ticket(), tmp_path, files | made)
+    layout = json.loads(templates["infrastructure.json"].read_text("utf-8"))
+    assert layout["environments"]["production"]["replicas"] == [
+        scaler["spec"][key] for key in ("minReplicas", "maxReplicas")
+    ]
 
 
 def _manifests(folder: Path, files: dict[str, Path]) -> list[dict[str, Any]]:
