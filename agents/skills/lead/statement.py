@@ -39,6 +39,7 @@ LABELS: Mapping[str, str] = {
     "stage": "`pilot`, `repeatable`, `automated` or `scale`",
     "money": "US dollars the whole engagement may cost, people included",
     "incidents": "what went wrong in use, for the review",
+    "hours of people": "hours of people's work that it takes, as its author sees it",
     "requests a second": "the most requests a second the model must answer",
     "latency limit": "milliseconds within which 95 of 100 answers must come",
     "price of a replica hour": "US dollars that one model server costs an hour",
