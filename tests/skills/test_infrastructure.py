@@ -303,3 +303,11 @@ def test_a_node_holds_its_servers_and_no_smaller_one_does(cpu: float, memory: in
 def test_there_are_nodes_and_memory_for_all(replicas: int, peak: int) -> None:
     assert nodes_for(replicas) * PER_NODE >= replicas
     assert server_of(1, 512, peak).memory_mb * 2**20 >= max(peak, 512 * 2**20)
+
+
+def test_what_a_node_keeps_for_itself_follows_the_published_formula() -> None:
+    """Four cores: 6 % of the first, 1 % of the second, half a percent of two more. 16 GiB: a quarter of four, a fifth of
+    four more, a tenth of eight more, and 100 MiB below which pods are evicted."""
+    cpu, memory = Node(4, 16384).allocatable
+    assert cpu == pytest.approx(4 - 0.06 - 0.01 - 0.01)
+    assert memory == pytest.approx(16384 - 1024 - 819.2 - 819.2 - 100)
