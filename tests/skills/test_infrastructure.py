@@ -254,10 +254,10 @@ def test_figures_come_from_what_was_measured_and_said(tmp_path: Path) -> None:
     report = json.loads(files["infrastructure.json"].read_text("utf-8"))
     assert report["server"] == {"cpu": 1.0, "memory_mb": 896}, "1.25 times 668 MiB, in steps of 64"
     assert report["environments"]["production"] == {
-        "replicas": [2, 5], "nodes": [1, 4], "namespace": "tell-cultivars-apart-12-production"
+        "replicas": [2, 5], "nodes": [2, 4], "namespace": "tell-cultivars-apart-12-production"
     }  # fmt: skip
     cluster = found["cluster"]
-    assert cluster["locals"]["sizes"]["production"] == {"least_nodes": 1, "most_nodes": 4, "protected": True}
+    assert cluster["locals"]["sizes"]["production"] == {"least_nodes": 2, "most_nodes": 4, "protected": True}
     assert cluster["resource"]["google_billing_budget"]["this"]["amount"]["specified_amount"]["units"] == "300"
     assert all(each["from"] for each in report["figures"])
     text = files["infrastructure.md"].read_text("utf-8")
@@ -306,8 +306,8 @@ def test_there_are_nodes_and_memory_for_all(replicas: int, peak: int) -> None:
 
 
 def test_what_a_node_keeps_for_itself_follows_the_published_formula() -> None:
-    """Four cores: 6 % of the first, 1 % of the second, half a percent of two more. 16 GiB: a quarter of four, a fifth of
-    four more, a tenth of eight more, and 100 MiB below which pods are evicted."""
+    """Four cores: 6 % of the first, 1 % of the second, half a percent of two more. 16 GiB: a quarter of four, a fifth
+    of four more, a tenth of eight more, and 100 MiB below which pods are evicted."""
     cpu, memory = Node(4, 16384).allocatable
     assert cpu == pytest.approx(4 - 0.06 - 0.01 - 0.01)
     assert memory == pytest.approx(16384 - 1024 - 819.2 - 819.2 - 100)

@@ -37,8 +37,10 @@ class Layout:
         return most + least
 
     def nodes(self, environment: Environment) -> tuple[int, int]:
-        """Nodes at least and at most."""
-        return nodes_for(self.replicas[environment][0]), nodes_for(self.at_once(environment))
+        """Nodes at least and at most; two at least where two servers rest, so that one node may fail."""
+        least, most = self.replicas[environment][0], nodes_for(self.at_once(environment))
+        spread = max(nodes_for(least), min(least, 2))
+        return spread, max(most, spread)
 
 
 class DevsecopsInfrastructure(Skill[Parameters, SkillOutput]):
@@ -142,17 +144,17 @@ def _figures(
     for environment in ENVIRONMENTS:
         least, most = layout.replicas[environment]
         few, many = layout.nodes(environment)
-        origin = "capacity.json" if environment == "production" else "the sizes of the pipeline `release`"
+        origin = "capacity.json" if environment == "production" else "the sizes of the pipeline release"
         rows.append((f"servers in {environment}", f"{least} to {most}", origin))
         rows.append(
             (f"nodes in {environment}", f"{few} to {many}",
-             f"{PER_NODE} servers each; at most while a new version stands beside the old one "
-             f"({layout.at_once(environment)} servers)")
+             f"{PER_NODE} servers each, two nodes where two servers rest; the most while a new version stands beside "
+             f"the old one ({layout.at_once(environment)} servers)")
         )  # fmt: skip
     if layout.usd_per_month is not None:
         rows.append(
             ("budget alarm of each environment", f"{layout.usd_per_month:,.0f} USD a month",
-             f"`Budget a month`, {FROM_TICKET}; it tells people and stops nothing")
+             f"Budget a month, {FROM_TICKET}; it tells people and stops nothing")
         )  # fmt: skip
     return rows
 

@@ -49,7 +49,7 @@ def namespace_template(
         },
         "variable": {
             "environment": environment_variable(tuple(namespaces)),
-            "deployer": variable("string", "who applies the manifests: the output `deployer` of the cluster."),
+            "deployer": variable("string", "who applies the manifests: the cluster's output deployer."),
             "gateway_range": range_variable("addresses of the gateway's proxies, as for the cluster.", "gateway_range"),
             "hostname": variable("string", "the name under which the model is reached inside your network."),
             "certificate": variable("string", "the regional certificate for that name, as your cloud project has it."),
