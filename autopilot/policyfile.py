@@ -35,6 +35,7 @@ REMEDIES = {
     "sandbox_hosts": "write a list of names with ports, for example `sandbox_hosts: [pypi.example:443]`",
     "models": "name prices and limits, for example `models: {prices: {gpt-5-mini: {input: 0.25, output: 2}}}`",
     "test_command": "write one command, for example `test_command: python -m pytest`",
+    "scan_command": "write one command with {sarif}, for example `scan_command: semgrep scan --sarif --output {sarif}`",
 }
 
 

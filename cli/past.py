@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from agents.skill import InputError
+from agents.skills.lead.statement import read_statement
 from schemas import model_messages as models
 from schemas import session as ev
 from schemas.envelope import EventEnvelope
-from schemas.history import Ending, PastSession, Signal, Spent
+from schemas.history import Decision, Ending, PastSession, Signal, Spent, Wait
 from schemas.messages import Event
+from schemas.ticket import Ticket
 from schemas.values import FailureClass
 
 FAILURES = {
@@ -51,9 +54,10 @@ class _Past:
         self.ended: datetime | None = None
         self.ending: Ending = "open"
         self.agents: dict[str, str] = {}
-        self.open_gates: dict[str, datetime] = {}
-        self.attempts = self.failed = self.decisions = 0
-        self.waited = 0.0
+        self.open_gates: dict[str, tuple[datetime, str]] = {}
+        self.attempts = self.failed = 0
+        self.decided: list[Decision] = []
+        self.waits: list[Wait] = []
         self.spent: list[Spent] = []
         self.signals: list[Signal] = []
         self.measured: dict[str, float] = {}
@@ -87,12 +91,20 @@ class _Past:
 
     def _gates(self, event: Event, time: datetime) -> None:
         if isinstance(event, ev.ApprovalGiven | ev.GateRejected | ev.GateOverridden):
-            self.decisions += 1
+            asked, phase = self.open_gates.get(event.gate, (time, ""))
+            self.decided.append(Decision(phase=phase, by=event.by.name, asked=asked, decided=time))
         if isinstance(event, ev.GateOpened) and event.kind == "human":
-            self.open_gates[event.gate] = time
-        elif isinstance(event, ev.GatePassed | ev.GateRejected | ev.GateSuperseded):
-            opened = self.open_gates.pop(event.gate, time)
-            self.waited += (time - opened).total_seconds()
+            self.open_gates[event.gate] = (time, event.phase)
+        elif isinstance(event, ev.GatePassed | ev.GateRejected | ev.GateSuperseded | ev.GateExpired):
+            self._closed(event.gate, time)
+        elif isinstance(event, ev.SessionAborted):
+            for gate in list(self.open_gates):
+                self._closed(gate, time)
+
+    def _closed(self, gate: str, time: datetime) -> None:
+        if gate in self.open_gates:
+            opened, phase = self.open_gates.pop(gate)
+            self.waits.append(Wait(phase=phase, seconds=(time - opened).total_seconds()))
 
     def _end(self, event: Event, time: datetime) -> None:
         endings: dict[type[Event], Ending] = {
@@ -118,9 +130,19 @@ class _Past:
             session=self.started.stream.name, ticket=begun.ticket.id, title=begun.ticket.title,
             requester=begun.ticket.requester or "", pipeline=begun.pipeline.name, labels=begun.ticket.labels,
             ending=self.ending, started=self.started.time, updated=self.updated, ended=self.ended,
-            attempts=self.attempts, failed=self.failed, waited_seconds=self.waited, decisions=self.decisions,
-            spent=tuple(self.spent), signals=tuple(self.signals), measured=self.measured,
+            attempts=self.attempts, failed=self.failed, waited_seconds=sum(each.seconds for each in self.waits),
+            decisions=len(self.decided), spent=tuple(self.spent), signals=tuple(self.signals), measured=self.measured,
+            decided=tuple(self.decided), waits=tuple(self.waits), open_gates=len(self.open_gates),
+            stated_hours=_stated_hours(begun.ticket),
         )  # fmt: skip
+
+
+def _stated_hours(ticket: Ticket) -> float | None:
+    """The hours of people's work that the ticket's text states; None where it states none, or none that is a number."""
+    try:
+        return read_statement(ticket).number("hours of people")
+    except InputError:
+        return None
 
 
 def signals(event: Event) -> Iterator[tuple[str, str]]:

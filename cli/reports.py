@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from agents.skills.lead.history import capacity, estimate
+from agents.skills.lead.people import people
 from cli.errors import CliError, Exit
 from schemas.history import PastSession, Spent
 
@@ -93,9 +94,12 @@ def portfolio(sessions: Sequence[PastSession]) -> dict[str, Any]:
     }
 
 
-def estimates(sessions: Sequence[PastSession], now: datetime, tickets: int, pipeline: str | None) -> dict[str, Any]:
-    """Estimates for each pipeline (or one), and how many weeks `tickets` would take. Raises CliError for a pipeline
-    that no session went through."""
+def estimates(
+    sessions: Sequence[PastSession], now: datetime, tickets: int, pipeline: str | None,
+    minutes_per_decision: float | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Estimates for each pipeline (or one), how many weeks `tickets` would take, and what they ask of people. Raises
+    CliError for a pipeline that no session went through."""
     names = sorted({each.pipeline for each in sessions})
     if pipeline is not None and pipeline not in names:
         raise CliError(f"no session went through pipeline {pipeline!r}; there are {', '.join(names) or 'none yet'}")
@@ -103,6 +107,7 @@ def estimates(sessions: Sequence[PastSession], now: datetime, tickets: int, pipe
     return {
         "pipelines": [estimate(sessions, name) for name in wanted],
         "capacity": capacity([each for each in sessions if each.pipeline in wanted], now, tickets),
+        "people": people([each for each in sessions if each.pipeline in wanted], tickets, minutes_per_decision),
     }
 
 

@@ -31,9 +31,27 @@ class Signal(Value):
     what: str
 
 
+class Decision(Value):
+    """One decision of a person at a gate: who, and when it was asked for and made."""
+
+    phase: str
+    by: str
+    asked: datetime
+    decided: datetime
+
+
+class Wait(Value):
+    """How many seconds a human gate was open until it was decided, expired or no longer counted."""
+
+    phase: str
+    seconds: float
+
+
 class PastSession(Value):
-    """One session as its events tell it. `waited_seconds` is how long human gates were open, `decisions` how many
-    decisions people made, `failed` the attempts that failed, `measured` the newest figures by name."""
+    """One session as its events tell it. `waited_seconds` is how long human gates were open (the sum of `waits`),
+    `decisions` how many decisions people made, `failed` the attempts that failed, `measured` the newest figures by
+    name, `open_gates` the human gates that are open, `stated_hours` the hours of people's work that the ticket's text
+    states."""
 
     session: str
     ticket: int
@@ -52,6 +70,10 @@ class PastSession(Value):
     spent: tuple[Spent, ...]
     signals: tuple[Signal, ...]
     measured: dict[str, float]
+    decided: tuple[Decision, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    open_gates: int = 0
+    stated_hours: float | None = None
 
     @property
     def usd(self) -> float:

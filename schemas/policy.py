@@ -76,6 +76,8 @@ class Policy(Value):
     repository, which needs no root."""
     test_command: str | None = later(None)
     """How the tests of this repository are run; read from the base commit of the repository that is changed."""
+    scan_command: str | None = later(None)
+    """How the code of this repository is scanned; writes SARIF 2.1.0 to `{sarif}`; read from the base commit, too."""
     max_consecutive_failures: Annotated[int, Field(ge=1)] | None = later(None)
     """When so many sessions of a drive in a row end blocked, it takes no more tickets."""
     admins: tuple[str, ...] = later(())

@@ -85,17 +85,27 @@ def estimate(
         int, typer.Option("--tickets", min=0, max=10_000, help="How long would so many tickets more take?")
     ] = 0,
     pipeline: Pipeline = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes-per-decision",
+            min=0.01,
+            max=10_000,
+            help="How long a decision takes a person, as you know it: hours of work follow from it.",
+        ),
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what sessions cost and took so far, as an estimate of the next ones, and how many are done in a week.
+    """Show what sessions cost, took and asked of people so far, as an estimate of the next, and how many a week.
 
-    Example: `valuetrain report estimate --pipeline ml-delivery --tickets 20`
+    Example: `valuetrain report estimate --pipeline ml-delivery --tickets 20 --minutes-per-decision 15`
     """
     with guard(home, as_json), _past(home) as sessions:
+        from agents.skills.lead.people import told
         from cli.reports import estimates
 
-        found = estimates(sessions, datetime.now(UTC), tickets, pipeline)
+        found = estimates(sessions, datetime.now(UTC), tickets, pipeline, minutes)
         if as_json:
             return show_json(found)
         for row in found["pipelines"]:
@@ -104,6 +114,8 @@ def estimate(
             for name, each in row["figures"].items():
                 say(f"  {name:<8} half below {each['half']:.4g}, eight in ten below {each['most']:.4g}")
         say(_capacity(found["capacity"]))
+        for line in told(found["people"]):
+            say(line)
 
 
 def _capacity(room: dict[str, Any]) -> str:

@@ -324,6 +324,15 @@ def test_without_bubblewrap_nothing_runs(tree: Path, monkeypatch: pytest.MonkeyP
         open_sandbox("local-unsafe", [tree / "venv"])
 
 
+@pytest.mark.parametrize(
+    ("name", "says"), [("bubblewrap", "bubblewrap runs on"), ("container", "containers are made on")]
+)
+def test_on_another_system_nothing_runs(name: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "plan9")
+    with pytest.raises(SandboxUnavailable, match=f"{says} Linux, and this is plan9; drive tickets that change code on"):
+        open_sandbox(name)
+
+
 def test_a_bubblewrap_that_cannot_do_it_runs_nothing(tree: Path, tmp_path: Path) -> None:
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")

@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +21,7 @@ from workspace.sandbox.inside import Inside, as_signal
 from workspace.sandbox.port import NO_NETWORK, Limits, Network, Result, SandboxUnavailable
 from workspace.sandbox.proxy import Proxy
 from workspace.sandbox.supervising import Output, supervise
-from workspace.sandbox.surroundings import SYSTEM_ETC, beginning, environment_of, python_places
+from workspace.sandbox.surroundings import SYSTEM_ETC, beginning, environment_of, program_of, python_places
 from workspace.sandbox.watching import DiskWatch
 
 _INSTALL = "install the package `bubblewrap` (Debian, Ubuntu, Fedora and Arch call it so), version 0.8 or newer"
@@ -46,14 +44,7 @@ class Bubblewrap:
     @classmethod
     def find(cls, environments: Sequence[Path] = ()) -> Bubblewrap:
         """The bubblewrap on the system's path. Raises SandboxUnavailable naming the package when there is none."""
-        if sys.platform != "linux":
-            raise SandboxUnavailable(
-                f"bubblewrap runs on Linux, and this is {sys.platform}",
-                "drive tickets that change code on a Linux machine, or in a container of one",
-            )
-        program = shutil.which("bwrap", path=os.pathsep.join(("/usr/local/bin", "/usr/bin", "/bin")))
-        if program is None:
-            raise SandboxUnavailable("bubblewrap is not installed, and commands are not run uncontained", _INSTALL)
+        program = program_of("bwrap", "bubblewrap runs", "bubblewrap is not installed", _INSTALL)
         return cls(program, tuple(environments))
 
     def run(

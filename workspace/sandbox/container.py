@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from workspace.sandbox.port import NO_NETWORK, Limits, Network, Result, SandboxU
 from workspace.sandbox.proxy import Proxy
 from workspace.sandbox.seccomp import narrowed
 from workspace.sandbox.supervising import Output, supervise
-from workspace.sandbox.surroundings import SYSTEM_ETC, beginning, environment_of, python_places
+from workspace.sandbox.surroundings import SYSTEM_ETC, beginning, environment_of, program_of, python_places
 from workspace.sandbox.watching import DiskWatch
 from workspace.scratch import scratch_folder
 
@@ -84,14 +83,7 @@ class Container:
     @classmethod
     def find(cls, environments: Sequence[Path] = ()) -> Container:
         """The podman on the system's path. Raises SandboxUnavailable naming the package when there is none."""
-        if sys.platform != "linux":
-            raise SandboxUnavailable(
-                f"containers are made on Linux, and this is {sys.platform}",
-                "drive tickets that change code on a Linux machine, or in a virtual one",
-            )
-        program = shutil.which("podman", path=os.pathsep.join(("/usr/local/bin", "/usr/bin", "/bin")))
-        if program is None:
-            raise SandboxUnavailable("there is no container engine, and commands are not run uncontained", _INSTALL)
+        program = program_of("podman", "containers are made", "there is no container engine", _INSTALL)
         return cls(program, tuple(environments))
 
     def run(

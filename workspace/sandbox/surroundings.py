@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from workspace.sandbox.port import Limits
+from workspace.sandbox.port import Limits, SandboxUnavailable
 
 PROXY_PORT = 3128
 """Where the proxy listens, on the loopback interface that a run has for itself."""
@@ -89,3 +90,19 @@ def beginning(
         resources["RLIMIT_NPROC"] = limits.processes
     order = json.dumps({"limits": resources, "mark": mark, "way": way, "port": PROXY_PORT})
     return [sys.executable, "-I", "-S", "-c", _BEGIN, order, *command]
+
+
+def program_of(name: str, subject: str, missing: str, install: str) -> str:
+    """Where the program `name` lies on the system's own path, which no setting changes.
+
+    Raises SandboxUnavailable on another system than Linux (`subject` begins the sentence) and where it is `missing`.
+    """
+    if sys.platform != "linux":
+        raise SandboxUnavailable(
+            f"{subject} on Linux, and this is {sys.platform}",
+            "drive tickets that change code on a Linux machine, or in a virtual one",
+        )
+    program = shutil.which(name, path=os.pathsep.join(SYSTEM_PATH))
+    if program is None:
+        raise SandboxUnavailable(f"{missing}, and commands are not run uncontained", install)
+    return program

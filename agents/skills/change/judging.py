@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agents.skills.change.shapes import ChangeBrief, Finding, ReviewReport, TestReport, TestRun
+from agents.skills.change.scanning import scan_words
+from agents.skills.change.shapes import ChangeBrief, CodeScan, Finding, ReviewReport, TestReport, TestRun
 from agents.skills.data.markdown import cell, table
 from workspace.changes import Changed
 from workspace.sandbox.port import Network
@@ -22,6 +23,7 @@ class Judgement:
     changes: tuple[Changed, ...] = ()
     tests: TestReport | None = None
     acceptance: TestRun | None = None
+    scan: CodeScan | None = None
 
     def block(self, rule: str, what: str, where: str = "") -> None:
         """One more reason against the change."""
@@ -69,6 +71,7 @@ def document(report: ReviewReport, brief: ChangeBrief, network: Network, *, cont
     reach = f"that may reach {', '.join(network.hosts)}" if network.hosts else "without network"
     where = f"a sandbox {reach}" if contained else "**no sandbox**: they could reach everything"
     used = [f"- {run}: {cell(line, 300)}" for run, each in _runs(report) for line in each.contacts]
+    used += [f"- code scan: {cell(line, 300)}" for line in (report.scan.contacts if report.scan else ())]
     lines = [
         f"# Review of the change for ticket {brief.ticket}: {cell(brief.title, 200)}", "",
         f"Patch {report.patch_sha256[:12]} on commit {report.base_commit[:12]} of {cell(brief.repository)}, applied to",
@@ -79,7 +82,8 @@ def document(report: ReviewReport, brief: ChangeBrief, network: Network, *, cont
         *(table(("rule", "where", "what"), more) if more else ["None."]), "",
         "## Tests", "",
         *(table(("tests", "before", "after"), tests) if tests else ["Not run."]), "",
-        *(["## Hosts the tests asked for", "", *used, ""] if used else []),
+        *scan_words(report.scan),
+        *(["## Hosts that tests and scan asked for", "", *used, ""] if used else []),
         "## Files", "",
         *table(("file", "what happens"), report.files.items()), "",
         "## What this review cannot see", "",

@@ -43,12 +43,17 @@ def find_secrets(patch: bytes) -> tuple[Suspect, ...]:
     """The credentials the patch would add, one for each line."""
     found = []
     for path, number, text in _added(patch.decode("utf-8", "replace")):
-        kind = next((kind for kind, pattern in PATTERNS.items() if pattern.search(text)), "")
-        if not kind and any(_random(match[1]) for match in _ASSIGNED.finditer(text)):
-            kind = "random text under the name of a credential"
-        if kind:
+        if kind := kind_of(text):
             found.append(Suspect(kind, path, number))
     return tuple(found)
+
+
+def kind_of(line: str) -> str:
+    """The kind of credential that a line of text looks like; empty for none."""
+    kind = next((kind for kind, pattern in PATTERNS.items() if pattern.search(line)), "")
+    if not kind and any(_random(match[1]) for match in _ASSIGNED.finditer(line)):
+        kind = "random text under the name of a credential"
+    return kind
 
 
 def _added(patch: str) -> Iterator[tuple[str, int, str]]:

@@ -26,6 +26,8 @@ class ChangeBrief(Value):
     """The patch the ticket brings; None when a planner writes the change."""
     test_command: tuple[str, ...]
     test_command_from: str
+    scan_command: tuple[str, ...] = ()
+    """The repository's own code scanner; empty where it names none."""
     acceptance_tests: tuple[TicketFile, ...]
     acceptance: tuple[str, ...]
     budget_minutes: float
@@ -99,6 +101,46 @@ class Finding(Value):
     where: str = ""
 
 
+ScanLevel = Literal["error", "warning", "note"]
+
+
+class ScanFinding(Value):
+    """Something the repository's own scanner found, as its report has it. `line` is 0 where it names none."""
+
+    rule: str
+    level: ScanLevel
+    what: str
+    path: str
+    line: int
+    suppressed: bool = False
+    """Whether a comment in the code, or a list, says that it is no finding."""
+
+
+class CodeScan(Value):
+    """The scanner's findings on the base and on the changed tree: counts by level (`suppressed` ones apart), those that
+    are new, and how many are gone. `error` says why there was no scan, else empty. Seconds are of both runs."""
+
+    command: tuple[str, ...]
+    tools: tuple[str, ...]
+    before: dict[str, int]
+    after: dict[str, int]
+    new: tuple[ScanFinding, ...]
+    gone: int
+    seconds: float
+    contained: bool
+    error: str = ""
+    contacts: tuple[str, ...] = ()
+
+    def added(self, level: ScanLevel) -> int:
+        """How many new findings have this level and are not suppressed."""
+        return sum(each.level == level and not each.suppressed for each in self.new)
+
+    @property
+    def silenced(self) -> int:
+        """How many new findings are suppressed."""
+        return sum(each.suppressed for each in self.new)
+
+
 class ReviewReport(Value):
     """`review-report.json`: the harness's own look at the change."""
 
@@ -109,6 +151,8 @@ class ReviewReport(Value):
     """Path to what happened to it: `added`, `changed` or `removed`, with its lines."""
     tests: TestReport | None
     acceptance: TestRun | None
+    scan: CodeScan | None = None
+    """What the repository's own scanner found; None where it names none."""
 
     def of(self, level: Literal["blocking", "attention"]) -> tuple[Finding, ...]:
         """The findings of one level."""

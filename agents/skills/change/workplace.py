@@ -25,6 +25,9 @@ LARGEST_PATCH = 5_000_000
 """Bytes of a patch a ticket brings."""
 LARGEST_TEST = 500_000
 DEFAULT_COMMAND = ("python", "-m", "pytest")
+SCAN_PLACE = "{sarif}"
+COMMANDS = frozenset({"test_command", "scan_command"})
+_EXAMPLES = {"test_command": "python -m pytest", "scan_command": f"semgrep scan --sarif --output {SCAN_PLACE}"}
 _POLICY, _PROJECT = ".valuetrain/policy.yaml", "pyproject.toml"
 
 
@@ -88,12 +91,32 @@ def ticket_file(name: str, field: str, roots: Sequence[Path], largest: int) -> t
 
 def test_command(base: CleanCheckout) -> tuple[tuple[str, ...], str]:
     """How the project's tests are run, and where that is said: its base commit, never the ticket. Raises InputError."""
+    said, origin = _said(base, "test_command")
+    return (DEFAULT_COMMAND, "default") if said is None else (_words(said, "test_command", origin), origin)
+
+
+def scan_command(base: CleanCheckout) -> tuple[str, ...]:
+    """How the project's code is scanned, said in the same places; empty where nothing is. Raises InputError."""
+    said, origin = _said(base, "scan_command")
+    if said is None:
+        return ()
+    words = _words(said, "scan_command", origin)
+    if not any(SCAN_PLACE in word for word in words):
+        raise InputError(
+            f"`scan_command` in {origin} does not say where its report goes",
+            f"write {SCAN_PLACE} where it takes the file for SARIF 2.1.0, for example scanner --output {SCAN_PLACE}",
+        )
+    return words
+
+
+def _said(base: CleanCheckout, name: str) -> tuple[object, str]:
+    """The command `name` as the base commit has it, unread (None: not there), and where it stands."""
     said: object = None
     origin = ""
     if (text := base.read(_POLICY, base=True)) is not None:
         origin = _POLICY
         try:
-            said = (yaml.safe_load(text) or {}).get("test_command")
+            said = (yaml.safe_load(text) or {}).get(name)
         except (yaml.YAMLError, AttributeError) as problem:
             raise InputError(f"{_POLICY} of the base commit cannot be read: {problem}", "correct it there") from problem
     if said is None and (text := base.read(_PROJECT, base=True)) is not None:
@@ -102,15 +125,19 @@ def test_command(base: CleanCheckout) -> tuple[tuple[str, ...], str]:
             table = tomllib.loads(text).get("tool", {}).get("valuetrain", {})
         except tomllib.TOMLDecodeError as problem:
             raise InputError(f"{_PROJECT} of the base commit is no TOML: {problem}", "correct it there") from problem
-        if unknown := sorted(set(table) - {"test_command"}):
-            raise InputError(f"[tool.valuetrain] has {', '.join(unknown)}", "it may hold `test_command` only")
-        said = table.get("test_command")
-    if said is None:
-        return DEFAULT_COMMAND, "default"
+        if unknown := sorted(set(table) - COMMANDS):
+            raise InputError(
+                f"[tool.valuetrain] has {', '.join(unknown)}", "it may hold `test_command` and `scan_command` only"
+            )
+        said = table.get(name)
+    return said, origin
+
+
+def _words(said: object, name: str, origin: str) -> tuple[str, ...]:
     try:
         command = tuple(shlex.split(said)) if isinstance(said, str) else ()
     except ValueError:
         command = ()
     if not command:
-        raise InputError(f"`test_command` in {origin} is {said!r}", "write one command, for example python -m pytest")
-    return command, origin
+        raise InputError(f"`{name}` in {origin} is {said!r}", f"write one command, for example {_EXAMPLES[name]}")
+    return command

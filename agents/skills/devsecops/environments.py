@@ -106,14 +106,21 @@ def check_rows(package: Package, columns: Sequence[str], shown: str) -> None:
         )
 
 
+def namespace_of(name: str, environment: Environment) -> str:
+    """The namespace of the model called `name` in an environment."""
+    from agents.skills.devsecops.manifests import label
+
+    return f"{label(name)[:50].rstrip('-')}-{environment}"
+
+
 def environment_manifests(config: dict[str, Any], environment: Environment) -> str:
     """`kubernetes-ENVIRONMENT.yaml`: the package's manifests in a namespace of that environment, with its size."""
     import yaml
 
-    from agents.skills.devsecops.manifests import label, manifests
+    from agents.skills.devsecops.manifests import manifests
 
     rest, most = REPLICAS[environment]
-    namespace = f"{label(config['name'])[:50].rstrip('-')}-{environment}"
+    namespace = namespace_of(config["name"], environment)
     marks = {"value-train/environment": environment, "pod-security.kubernetes.io/enforce": "restricted"}
     documents = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": marks}}]
     for document in manifests(config):

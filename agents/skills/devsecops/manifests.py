@@ -29,14 +29,8 @@ class DevsecopsManifests(Skill[Parameters, SkillOutput]):
         """Write both. Raises SkillError when the package is not the one the deployment configuration names."""
         import yaml
 
-        config = yaml.safe_load(context.path("deployment-config.yaml").read_text("utf-8"))
-        digest = hashlib.sha256(context.path("model-package.zip").read_bytes()).hexdigest()
-        if digest != config["package"]["sha256"]:
-            raise SkillError(
-                f"model-package.zip is {digest[:12]} but deployment-config.yaml names "
-                f"{config['package']['sha256'][:12]}",
-                "package again",
-            )
+        config = checked_config(context)
+        digest = config["package"]["sha256"]
         documents = manifests(config)
         head = f"# {config['name']} {config['version']}, package SHA-256 {digest}\n" + _HEAD
         text = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=120)
@@ -106,7 +100,7 @@ def manifests(config: dict[str, Any]) -> list[dict[str, Any]]:
         "containers": [container],
         "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "256Mi"}}],
     }
-    deployment = f"{name[:40].rstrip('-')}-{config['package']['sha256'][:8]}"
+    deployment = deployment_name(config)
     metric = {
         "type": "Resource",
         "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}},
@@ -161,6 +155,25 @@ def manifests(config: dict[str, Any]) -> list[dict[str, Any]]:
             },
         },
     ]
+
+
+def deployment_name(config: dict[str, Any]) -> str:
+    """What the Deployment, its autoscaler and its disruption budget are called: one for each package."""
+    return f"{label(config['name'])[:40].rstrip('-')}-{config['package']['sha256'][:8]}"
+
+
+def checked_config(context: SkillContext) -> dict[str, Any]:
+    """`deployment-config.yaml`. Raises SkillError when `model-package.zip` is not the package it names."""
+    import yaml
+
+    config: dict[str, Any] = yaml.safe_load(context.path("deployment-config.yaml").read_text("utf-8"))
+    digest = hashlib.sha256(context.path("model-package.zip").read_bytes()).hexdigest()
+    if digest != config["package"]["sha256"]:
+        raise SkillError(
+            f"model-package.zip is {digest[:12]} but deployment-config.yaml names {config['package']['sha256'][:12]}",
+            "package again",
+        )
+    return config
 
 
 def label(text: str) -> str:

@@ -101,6 +101,11 @@ class Replica:
         fields = Path(f"/proc/{self.pid}/stat").read_text("ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def peak_bytes(self) -> int:
+        """The most memory the server has held so far (resident)."""
+        status = Path(f"/proc/{self.pid}/status").read_text("ascii", "replace")
+        return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+
     def get(self, path: str) -> Reply:
         """Ask for `/health` or `/metrics`."""
         return request(self.port, "GET", path)

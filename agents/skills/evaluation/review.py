@@ -7,14 +7,16 @@ import hashlib
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.change.inspecting import UNSAFE, inspect
 from agents.skills.change.judging import Judgement, document, judge_tests, words
+from agents.skills.change.scanning import judge_scan, scan, scanner_changed
 from agents.skills.change.secrets import find_secrets
-from agents.skills.change.shapes import ChangeBrief, Finding, ReviewReport, TestReport, TestRun
+from agents.skills.change.shapes import ChangeBrief, CodeScan, Finding, ReviewReport, TestReport, TestRun
 from agents.skills.change.testing import contacts_of, run_tests
 from agents.skills.change.workplace import (
     LARGEST_TEST,
     clean_checkout,
     network_of,
     sandbox_of,
+    scan_command,
     test_command,
     ticket_file,
 )
@@ -52,6 +54,7 @@ class EvaluationReview(Skill[Parameters, SkillOutput]):
             files={each.path: words(each) for each in found.changes},
             tests=found.tests,
             acceptance=found.acceptance,
+            scan=found.scan,
         )
         context.write_json("review-report.json", report.model_dump(mode="json"))
         context.write_text(
@@ -77,7 +80,12 @@ class EvaluationReview(Skill[Parameters, SkillOutput]):
             return found  # it would not reach the branch: nothing of it is run
         command, _ = test_command(base)
         network = network_of(context)
-        seconds, scratch = context.seconds / 3.5, context.out.parent / "results"
+        seconds, scratch = context.seconds / 4.5, context.out.parent / "results"
+        if scanner := scan_command(base):
+            context.progress("the repository's own code scan, before and after the change")
+            found.findings += scanner_changed(scanner, base, found.changes)
+            found.scan = scan(sandbox, scanner, base, changed, scratch, context.seconds / 10, network=network)
+            found.findings += judge_scan(found.scan)
         context.progress("the project's tests, on a clean checkout before and after the change")
         found.tests = TestReport(
             patch_sha256=hashlib.sha256(patch).hexdigest(),
@@ -133,6 +141,7 @@ class EvaluationReview(Skill[Parameters, SkillOutput]):
         passed = accepted.names("passed") if accepted else frozenset()
         held = "no acceptance test" if accepted is None else f"{len(passed)} acceptance tests passed"
         verdict = "; ".join(f"{each.rule}: {each.where or each.what}" for each in blocking[:3]) or "nothing blocks"
+        scanned = report.scan if report.scan is not None and not report.scan.error else None
         looked = "credentials, unsafe calls, tests, dependencies, licences, size"
         return SkillOutput(
             summary=f"{verdict}; {len(attention)} points for attention; {held}",
@@ -155,6 +164,7 @@ class EvaluationReview(Skill[Parameters, SkillOutput]):
                 Measurement(scope="review", name="acceptance_passed", value=float(len(passed))),
                 Measurement(scope="review", name="files", value=float(len(found.changes))),
                 Measurement(scope="review", name="lines", value=float(sum(e.added + e.removed for e in found.changes))),
+                *(_scanned(scanned) if scanned else ()),
             ),
             paths={"review-report.json": tuple(report.files)},
             warnings=(
@@ -164,3 +174,13 @@ class EvaluationReview(Skill[Parameters, SkillOutput]):
                 *(contacts_of(tests.after, "after the change") if tests else ()),
             ),
         )
+
+
+def _scanned(scan: CodeScan) -> tuple[Measurement, ...]:
+    """Figures of a scan that was one: without it they are not measured, and a criterion that reads them fails."""
+    return (
+        Measurement(scope="review", name="scan_error", value=float(scan.added("error"))),
+        Measurement(scope="review", name="scan_warning", value=float(scan.added("warning"))),
+        Measurement(scope="review", name="scan_note", value=float(scan.added("note"))),
+        Measurement(scope="review", name="scan_suppressed", value=float(scan.silenced)),
+    )

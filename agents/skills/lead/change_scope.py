@@ -12,6 +12,7 @@ from agents.skills.change.workplace import (
     LARGEST_TEST,
     checkout_of,
     clean_checkout,
+    scan_command,
     test_command,
     ticket_file,
 )
@@ -46,7 +47,8 @@ class LeadChangeScope(Skill[ChangeScopeParameters, SkillOutput]):
         wanted = context.acceptance or ticket.acceptance
         for criterion in wanted:
             check_acceptance(criterion)
-        command, origin = test_command(clean_checkout(context, "base"))
+        base = clean_checkout(context, "base")
+        command, origin = test_command(base)
         proposed = () if wanted else ("review.failed == 0.0",)
         brief = ChangeBrief(
             ticket=ticket.id,
@@ -56,6 +58,7 @@ class LeadChangeScope(Skill[ChangeScopeParameters, SkillOutput]):
             change=change,
             test_command=command,
             test_command_from=origin,
+            scan_command=scan_command(base),
             acceptance_tests=tests,
             acceptance=wanted or proposed,
             budget_minutes=ticket.budget.minutes,
@@ -106,6 +109,7 @@ def _document(brief: ChangeBrief, context: SkillContext) -> str:
                 ("base commit", brief.base_commit),
                 ("change", change),
                 ("the project's tests", f"{' '.join(brief.test_command)} (from {brief.test_command_from})"),
+                ("the project's code scan", " ".join(brief.scan_command) or "none: only Python is searched"),
                 ("asked for by", ticket.requester or "nobody named"),
                 ("risk, as the ticket sees it", ticket.risk.value),
                 ("budget", f"{brief.budget_usd:g} USD, {brief.budget_minutes:g} minutes"),

@@ -39,6 +39,11 @@ LABELS: Mapping[str, str] = {
     "stage": "`pilot`, `repeatable`, `automated` or `scale`",
     "money": "US dollars the whole engagement may cost, people included",
     "incidents": "what went wrong in use, for the review",
+    "hours of people": "hours of people's work that it takes, as its author sees it",
+    "requests a second": "the most requests a second the model must answer",
+    "latency limit": "milliseconds within which 95 of 100 answers must come",
+    "price of a replica hour": "US dollars that one model server costs an hour",
+    "budget a month": "US dollars that serving the model may cost a month",
 }
 """Every label, and what it is for. Upper and lower case do not matter."""
 
@@ -54,7 +59,8 @@ _HEADING = re.compile(r"^\s*#{1,6}\s+(.*?)\s*:?\s*$")
 _EMPTY = frozenset({"", "_no response_", "n/a", "?", "tbd"})
 _NUMBER = re.compile(
     r"^(?:usd|\$)?\s*([0-9][0-9,_ ]*(?:\.[0-9]+)?|\.[0-9]+)\s*(%|percent\b)?"
-    r"(?:\s*(?:\$|\b(?:usd|dollars?|a|an|per|each|year|of|in|all|the|cases?|decisions?|errors?|units?|absolute)\b))*[.\s]*$",
+    r"(?:\s*(?:\$|\b(?:usd|dollars?|a|an|per|each|year|of|in|all|the|cases?|decisions?|errors?|units?|absolute"
+    r"|month|hour|second|ms|milliseconds?|requests?|replicas?|servers?)\b))*[.\s]*$",
     re.IGNORECASE,
 )
 """A number, a percent sign, and words that change nothing; `5 k` or `2 million` is asked for again."""
