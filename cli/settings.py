@@ -31,6 +31,8 @@ SECRETS = (
 
 HISTORY = "history.json"
 """The file in the home from which skills learn of past sessions."""
+FEATURES = "features.json"
+"""The same for what they found of inputs."""
 
 
 class Settings(BaseSettings):
@@ -243,10 +245,11 @@ class Settings(BaseSettings):
         return told | ({"tracking_uri": self.tracking_uri} if self.tracking_uri else {})
 
     def told(self, home: Path) -> dict[str, str]:
-        """The facts, the advisory database, the record's past in `history.json`, and which public keys vouch for
-        packages: those of the settings, else the own ones in `keys` of `home`."""
+        """The facts, the advisory database, the record's past in `history.json` and `features.json`, and which public
+        keys vouch for packages: those of the settings, else the own ones in `keys` of `home`."""
         trusted = [os.path.abspath(each) for each in self.release_keys or (home / "keys",)]
         told = self.facts | {"release_keys": os.pathsep.join(trusted), "history": os.path.abspath(home / HISTORY)}
+        told |= {"features": os.path.abspath(home / FEATURES)}
         if self.advisories is not None:
             told |= {"advisories": os.path.abspath(self.advisories)}
         return told | {"advisories_max_days": str(self.advisories_max_days)}
