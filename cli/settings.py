@@ -33,6 +33,8 @@ HISTORY = "history.json"
 """The file in the home from which skills learn of past sessions."""
 FEATURES = "features.json"
 """The same for what they found of inputs."""
+BACKFILLS = "backfills"
+"""The folder in the home with the inputs that were computed for past rows."""
 
 
 class Settings(BaseSettings):
@@ -249,7 +251,7 @@ class Settings(BaseSettings):
         keys vouch for packages: those of the settings, else the own ones in `keys` of `home`."""
         trusted = [os.path.abspath(each) for each in self.release_keys or (home / "keys",)]
         told = self.facts | {"release_keys": os.pathsep.join(trusted), "history": os.path.abspath(home / HISTORY)}
-        told |= {"features": os.path.abspath(home / FEATURES)}
+        told |= {"features": os.path.abspath(home / FEATURES), "backfills": os.path.abspath(home / BACKFILLS)}
         if self.advisories is not None:
             told |= {"advisories": os.path.abspath(self.advisories)}
         return told | {"advisories_max_days": str(self.advisories_max_days)}
