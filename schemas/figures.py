@@ -60,6 +60,7 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "data.quality": ("data.quality_score", "data.duplicate_rows", "data.missing_share"),
     "data.split": ("data.twin_fraction", "data.twin_fraction_after", "data.train_rows", "data.holdout_rows"),
     "feature.leakage": ("leakage.suspects", "leakage.adversarial_auc", "leakage.adversarial_bound"),
+    "feature.materialise": ("materialise.stored", "materialise.saved_seconds", "materialise.bytes"),
     "feature.backfill": ("backfill.rows", "backfill.skipped", "backfill.windows", "backfill.moved"),
     "training.train": ("training.trials", "training.cv_*"),
     "data.refresh": (

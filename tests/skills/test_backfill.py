@@ -211,7 +211,7 @@ async def test_a_killed_backfill_goes_on_and_ends_with_the_same_bytes(tmp_path: 
     async with ForkServer() as children:
         for number, line in ((1, "500 rows"), (2, "writing 51 windows"), (3, "")):
             phase = PhaseStarted(
-                phase="backfill", agent=Role.FEATURE, mode=Mode.OPERATE, attempt=number,
+                phase="backfill", agent=Role.FEATURE, mode=Mode.BUILD, attempt=number,
                 skills=(FeatureBackfill.name,), ticket=cut.ticket, acceptance=(),
                 artifacts=(ArtifactRef(name="model-package.zip", sha256=sha256, size=size),), measured={},
                 roots=(str(cut.folder),), max_data_bytes=10**9, seed=7, timeout_seconds=600.0, remaining_seconds=600.0,

@@ -42,6 +42,8 @@ class BackfillParameters(Parameters):
     """The same in rows, where the ticket names no `time`."""
     chunk_rows: Annotated[int, Field(ge=100, le=1_000_000)] = 20_000
     """Rows in memory at once, and what a killed run loses at most."""
+    keep_days: Annotated[int, Field(ge=1, le=36_500)] | None = None
+    """How long the partitions are kept, where that is shorter than the installation's `backfill_days`."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class FeatureBackfill(Skill[BackfillParameters, SkillOutput]):
 
     name = "feature.backfill"
     role = Role.FEATURE
-    modes = frozenset({Mode.BUILD, Mode.OPERATE})
+    modes = frozenset({Mode.BUILD})
     optional = ("model-package.zip",)
     produces = ("backfill.json", "backfill.md", "backfill.svg")
     parameters = BackfillParameters
@@ -130,7 +132,7 @@ def _work(
     written = sum(each.rows for each in {each.window: each for each in partitions}.values())
     windows = _windows(source, parameters, context)
     return {
-        "job": key, "directory": f"backfills/{key}", "made": context.now,
+        "job": key, "directory": f"backfills/{key}", "made": context.now, "keep_days": parameters.keep_days,
         "package": {"name": package.manifest["name"], "version": package.manifest["version"],
                     "sha256": package.sha256, "signature": package.features.signature},
         "source": {"uri": source.shown, "sha256": source.sha256, "rows": done.rows},

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 ROW = "__row__"
 WINDOW = "__window__"
-_WORK = ".work"
+WORK = ".work"
 PERSONAL = ".personal"
 """Personal inputs lie in a file of their own beside the others, so that they can be removed earlier."""
 
@@ -91,7 +91,7 @@ class Job:
                 groups[window] = [place, part.num_rows]
         _settle(draft, path)
         found = note | {"windows": groups}
-        _write(path.with_suffix(".json"), json.dumps(found))
+        write_whole(path.with_suffix(".json"), json.dumps(found))
         return found
 
     def gather(self, windows: dict[str, list[int]], personal: Sequence[str]) -> Iterator[Partition]:
@@ -123,12 +123,12 @@ class Job:
 
     def finish(self, manifest: dict[str, Any]) -> None:
         """Write the manifest and remove the pieces. Raises OSError."""
-        _write(self.directory / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        write_whole(self.directory / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False) + "\n")
         shutil.rmtree(self._work, ignore_errors=True)
 
     @property
     def _work(self) -> Path:
-        return self.directory / _WORK
+        return self.directory / WORK
 
 
 @contextmanager
@@ -183,7 +183,8 @@ def _file(window: str, private: bool) -> str:
     return f"{window}{PERSONAL if private else ''}.parquet"
 
 
-def _write(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file so that it is there whole or not at all. Raises OSError."""
     draft = path.with_name(f"{path.name}.new")
     draft.write_text(text, "utf-8")
     _settle(draft, path)
