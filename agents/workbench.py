@@ -24,7 +24,7 @@ from workspace.children import ForkServer
 from workspace.leftovers import KEPT
 from workspace.outcomes import ChildOutOfMemory, ChildResult, ChildTimeout, ServerLost
 
-HARNESS_SCOPES = frozenset({"metrics", "baseline", "champion", "review", "audit", "robustness", "fairness"})
+HARNESS_SCOPES = frozenset({"metrics", "baseline", "champion", "review", "audit", "robustness", "fairness", "decay"})
 """What acceptance criteria read: only skills of the harness, which see the sealed labels, may measure it."""
 
 MEMORY_LIMIT = 8 * 1024**3

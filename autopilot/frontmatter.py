@@ -37,6 +37,7 @@ REMEDIES = {
     "repository": "name a git repository below one of the policy's `repository_roots`, or leave the line out",
     "acceptance_tests": "write a list of test files below the backlog folder, for example `- tests/test_12.py`",
     "sensitive": "write a list of columns that make groups of people, for example `sensitive: [sex, age]`",
+    "reuse": "write `reuse: false` to choose inputs without what earlier sessions found, or leave the line out",
     "checkout": "leave it out: the drive sets it, to the commit it starts from",
     "origin": "leave it out: the source of the ticket sets it",
     "requester_id": "leave it out: the source of the ticket sets it",

@@ -7,7 +7,7 @@ the same wherever the definition is, so what one ticket learnt of it is found fr
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,14 @@ from cli.reading import Record
 from schemas.envelope import StreamId
 from schemas.session import WorkReported
 from schemas.values import ArtifactRef
+from store.port import Store
 from workspace.blobs import BlobError, Blobs
 
-_READ = ("feature-map.json", "scope.json", "performance-analysis.json", "robustness.json")
-"""Where a definition, its target, its worth and its cost stand."""
+_READ = (
+    "feature-map.json", "scope.json", "data-source.json", "leakage.json", "performance-analysis.json",
+    "robustness.json", "impact-report.json",
+)  # fmt: skip
+"""Where a definition, its target, its source, its tests, its worth, its cost and its skew stand."""
 
 
 @dataclass(frozen=True)
@@ -37,27 +41,30 @@ def told_by(record: Record, blobs: Blobs) -> tuple[list[Told], list[str]]:
     """Every session with a feature map, oldest first, and a sentence for each whose artifacts cannot be read."""
     found, missing = [], []
     for row in record.sessions():
-        refs = _artifacts(record, row["session"])
-        if "feature-map.json" not in refs:
-            continue
+        stream = StreamId(record.tenant, "session", row["session"])
         try:
-            found.append(Told(row, _documents(refs, lambda sha256: blobs.read(sha256))))
+            told, _ = documents_of(record.store, stream, row, blobs)
         except (BlobError, ValueError) as problem:
             missing.append(f"session {row['session']} is left out: {str(problem)[:200]}")
+            continue
+        found += [told] if told else []
     return found, missing
 
 
-def _artifacts(record: Record, session: str) -> dict[str, ArtifactRef]:
-    stream = StreamId(record.tenant, "session", session)
+def documents_of(
+    store: Store, stream: StreamId, row: Mapping[str, Any], blobs: Blobs
+) -> tuple[Told | None, dict[str, str]]:
+    """What the session of `row` left, and the digests of its documents by name; None without a feature map. Raises
+    StoreError, BlobError for an artifact that is gone or not what its digest says, ValueError for one that is no
+    JSON."""
     refs: dict[str, ArtifactRef] = {}
-    for envelope in record.store.read(stream, 0, record.store.version(stream)):
+    for envelope in store.read(stream, 0, store.version(stream)):
         if isinstance(envelope.event, WorkReported):
             refs |= {ref.name: ref for ref in envelope.event.artifacts if ref.name in _READ and not ref.sealed}
-    return refs
-
-
-def _documents(refs: Mapping[str, ArtifactRef], read: Callable[[str], bytes]) -> dict[str, Any]:
-    return {name: json.loads(read(ref.sha256)) for name, ref in refs.items()}
+    digests = {name: ref.sha256 for name, ref in refs.items()}
+    if "feature-map.json" not in refs:
+        return None, digests
+    return Told(row, {name: json.loads(blobs.read(sha256)) for name, sha256 in digests.items()}), digests
 
 
 def definitions(sessions: Iterable[Told]) -> tuple[list[dict[str, Any]], list[str]]:

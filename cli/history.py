@@ -7,7 +7,7 @@ digest. It holds no free text of tickets but their titles.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -50,10 +50,10 @@ class Past:
 
 
 class HistoryFile:
-    """Keeps `path` up to date while a conductor leads."""
+    """Keeps `path` up to date while a conductor leads, and whatever `also` writes."""
 
-    def __init__(self, store: Store, tenant: str, path: Path) -> None:
-        self._past, self._path = Past(store, tenant), path
+    def __init__(self, store: Store, tenant: str, path: Path, also: Sequence[Callable[[], None]] = ()) -> None:
+        self._past, self._path, self._also = Past(store, tenant), path, tuple(also)
 
     def write(self) -> None:
         """Write the file anew, whole or not at all. Raises StoreError, OSError."""
@@ -78,6 +78,7 @@ class HistoryFile:
 
     async def _try(self) -> None:
         try:
-            await anyio.to_thread.run_sync(self.write)
+            for write in (self.write, *self._also):
+                await anyio.to_thread.run_sync(write)
         except (StoreError, OSError) as problem:
             _log.warning("history_waits", reason=str(problem))

@@ -22,10 +22,11 @@ from bus.streams import CONDUCTOR, EFFECTS, FETCHES, agent_consumer
 from cli.answering import answering
 from cli.checkpointing import Checkpointing
 from cli.errors import CliError
+from cli.feature_registry import FeatureFile
 from cli.history import HistoryFile
 from cli.home import Home
 from cli.joining import Server
-from cli.settings import HISTORY, Settings
+from cli.settings import FEATURES, HISTORY, Settings
 from conductor.dead_letters import DeadLetters
 from conductor.service import Conductor
 from schemas import registry as _registry  # noqa: F401  # declares every message before any is decoded
@@ -94,7 +95,8 @@ async def conducting(
         letters = DeadLetters(
             conductor, store, bus, settings.tenant, blobs.put, blobs.read, partial(_put_back, server.login)
         )
-        history = HistoryFile(store, settings.tenant, home.path / HISTORY)
+        features = FeatureFile(store, settings.tenant, blobs, home.path / FEATURES)
+        history = HistoryFile(store, settings.tenant, home.path / HISTORY, also=(features.write,))
         parts = Conducting(store, bus, blobs, conductor, relay, checkpoints, letters, history)
         stack.push_async_callback(_finish, parts)  # after everything that writes has stopped
         tasks = await stack.enter_async_context(anyio.create_task_group())

@@ -31,6 +31,10 @@ SECRETS = (
 
 HISTORY = "history.json"
 """The file in the home from which skills learn of past sessions."""
+FEATURES = "features.json"
+"""The same for what they found of inputs."""
+BACKFILLS = "backfills"
+"""The folder in the home with the inputs that were computed for past rows."""
 
 
 class Settings(BaseSettings):
@@ -86,6 +90,10 @@ class Settings(BaseSettings):
     advisories: Path | None = None
     """An advisory database in the OSV format: a ZIP of records, or a JSON list. Nothing is fetched."""
     advisories_max_days: Annotated[float, Field(gt=0, le=3650)] = 7.0
+    backfill_days: Annotated[int, Field(ge=1, le=36_500)] = 365
+    """How many days inputs computed for past rows are kept, from when they were made."""
+    backfill_personal_days: Annotated[int, Field(ge=1, le=36_500)] = 30
+    """The same for inputs that rules take for personal data."""
     """How old its newest record may be for a check of dependencies to pass."""
 
     github_url: str = "https://api.github.com"
@@ -243,10 +251,14 @@ class Settings(BaseSettings):
         return told | ({"tracking_uri": self.tracking_uri} if self.tracking_uri else {})
 
     def told(self, home: Path) -> dict[str, str]:
-        """The facts, the advisory database, the record's past in `history.json`, and which public keys vouch for
-        packages: those of the settings, else the own ones in `keys` of `home`."""
+        """The facts, the advisory database, the record's past in `history.json` and `features.json`, and which public
+        keys vouch for packages: those of the settings, else the own ones in `keys` of `home`."""
         trusted = [os.path.abspath(each) for each in self.release_keys or (home / "keys",)]
         told = self.facts | {"release_keys": os.pathsep.join(trusted), "history": os.path.abspath(home / HISTORY)}
+        told |= {"features": os.path.abspath(home / FEATURES), "backfills": os.path.abspath(home / BACKFILLS)}
+        told |= {
+            "backfill_days": str(self.backfill_days), "backfill_personal_days": str(self.backfill_personal_days)
+        }  # fmt: skip
         if self.advisories is not None:
             told |= {"advisories": os.path.abspath(self.advisories)}
         return told | {"advisories_max_days": str(self.advisories_max_days)}

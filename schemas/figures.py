@@ -60,6 +60,8 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "data.quality": ("data.quality_score", "data.duplicate_rows", "data.missing_share"),
     "data.split": ("data.twin_fraction", "data.twin_fraction_after", "data.train_rows", "data.holdout_rows"),
     "feature.leakage": ("leakage.suspects", "leakage.adversarial_auc", "leakage.adversarial_bound"),
+    "feature.materialise": ("materialise.stored", "materialise.saved_seconds", "materialise.bytes"),
+    "feature.backfill": ("backfill.rows", "backfill.skipped", "backfill.windows", "backfill.moved"),
     "training.train": ("training.trials", "training.cv_*"),
     "data.refresh": (
         "data.rows",
@@ -148,6 +150,21 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "lead.opportunity": ("opportunity.go", "opportunity.usd_per_year"),
     "risk.readiness": ("readiness.score", "readiness.data", "readiness.people", "readiness.rules"),
     "evaluation.impact": ("impact.skew", "impact.kept", "impact.usd_per_1000"),
+    "evaluation.decay": (
+        "decay.windows",
+        "decay.slope",
+        "decay.slope_lower",
+        "decay.slope_upper",
+        "decay.shown",
+        "decay.fallen",
+        "decay.latest",
+        "decay.latest_lower",
+        "decay.latest_upper",
+        "decay.moved",
+        "decay.time_to_limit",
+        "decay.time_to_limit_lower",
+        "decay.time_to_limit_upper",
+    ),
     "evaluation.analyse": ("analysis.error_groups", "analysis.more_rows_gain"),
 }
 """By skill. All of them are numbers (doubles)."""

@@ -68,6 +68,8 @@ class Ticket(Value):
     """Test files below the backlog folder that must pass on the changed code; whoever builds does not see them."""
     sensitive: tuple[str, ...] = later(())
     """Columns that make groups of people, between whom the model's figures are compared."""
+    reuse: bool = later(True)
+    """Whether what earlier sessions on the same data found of its columns counts for the choice of inputs."""
     checkout: Checkout | None = later(None)
     """Set by the drive, never by the author."""
     origin: Annotated[str, Field(pattern=r"^github:[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+$")] | None = later(None)

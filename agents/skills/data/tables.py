@@ -21,7 +21,7 @@ MAX_COLUMNS = 2000
 LARGEST = 1e37
 """Numbers beyond this count as infinite: models compute in single precision, which ends at 3.4e38."""
 
-_OTHER_KINDS = (
+OTHER_KINDS = (
     (b"\x80\x02", "a Python pickle"), (b"\x80\x03", "a Python pickle"), (b"\x80\x04", "a Python pickle"),
     (b"\x80\x05", "a Python pickle"), (b"PK\x03\x04", "a zip or Excel file"), (b"\x1f\x8b", "a gzip file"),
     (b"PAR1", "a Parquet file"), (b"%PDF", "a PDF"), (b"\xd0\xcf\x11\xe0", "an old Excel file"),
@@ -42,7 +42,7 @@ def read_csv(data: bytes, shown: str) -> tuple[pd.DataFrame, list[str]]:
     import pandas as pd
 
     text, warnings = _decoded(data, shown)
-    separator = _separator(text)
+    separator = separator_of(text)
     header, unnamed = _checked_rows(text, separator, shown)
     warnings += [f"{shown}: column {name} has no name in the header" for name in unnamed]
     try:
@@ -108,7 +108,7 @@ def check_names(names: Sequence[str], shown: str) -> tuple[list[str], list[str]]
 def _decoded(data: bytes, shown: str) -> tuple[str, list[str]]:
     """The text, and a warning if it is not UTF-8. Raises InputError if it is no text at all."""
     remedy = "export it as CSV text in UTF-8"
-    for magic, what in _OTHER_KINDS:
+    for magic, what in OTHER_KINDS:
         if data.startswith(magic):
             raise InputError(f"{shown} is {what}, not CSV", remedy)
     if control := _CONTROL.search(data):
@@ -124,7 +124,7 @@ def _decoded(data: bytes, shown: str) -> tuple[str, list[str]]:
         return data.decode("latin-1"), [f"{shown} is not UTF-8 (line {line}); read as Latin-1: check accents"]
 
 
-def _separator(text: str) -> str:
+def separator_of(text: str) -> str:
     """The separator that gives the first lines the same number of fields, the more the better."""
     end = 0
     for _ in range(50):

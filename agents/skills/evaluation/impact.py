@@ -136,6 +136,7 @@ def _json(impact: Impact) -> dict[str, Any]:
         "package": impact.version,
         "truth": "sealed hold-out rows, replayed as requests; no outcome of real use is recorded yet",
         "skew": impact.replayed.skew,
+        "inputs": [{"column": name, "share": share} for name, share in sorted(impact.replayed.inputs.items())],
         "kept": impact.kept,
         "metric": impact.scope.metric,
         "metrics": [each.as_dict() for each in impact.promises],
@@ -267,6 +268,10 @@ def _output(impact: Impact) -> SkillOutput:
         warnings.append(
             f"the package answers differently from the evaluated model (by up to {impact.replayed.skew:.2g})"
         )
+    warnings += [
+        f"the package prepares {name} otherwise than training did in {share:.1%} of the rows"
+        for name, share in sorted(impact.replayed.inputs.items())
+    ]
     if impact.kpi["avoided_per_case"] <= 0:
         warnings.append(
             f"the KPI is no better than before: {impact.kpi['now']:.4g} now, {impact.kpi['before']:.4g} before"

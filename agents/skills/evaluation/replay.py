@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -31,13 +32,16 @@ class Replayed:
     """What the package answered.
 
     `skew` is the largest difference from the evaluated predictions of any row: a probability, or a number in standard
-    deviations of the evaluated predictions. `one_ms` is the median time of one request, in milliseconds.
+    deviations of the evaluated predictions. `one_ms` is the median time of one request, in milliseconds. `inputs` has
+    for each input that the package did not prepare as the rows themselves are prepared the share of such rows, in
+    [0, 1].
     """
 
     outcome: Outcome
     skew: float
     one_ms: float
     bytes_per_request: float
+    inputs: Mapping[str, float] = field(default_factory=dict)
 
 
 def delivered(path: Path, sha256: str) -> Package:
@@ -79,7 +83,25 @@ def replay(package: Package, features: pd.DataFrame, evaluated: Outcome) -> Repl
         spread = float(evaluated.predicted.std()) or 1.0
         skew = float(np.abs(answered - evaluated.predicted).max()) / spread
     size = sum(map(len, requests)) / len(requests)
-    return Replayed(outcome, skew, median(durations) * 1000, size)
+    return Replayed(outcome, skew, median(durations) * 1000, size, _skewed_inputs(package, features, requests))
+
+
+def _skewed_inputs(package: Package, features: pd.DataFrame, requests: list[str]) -> dict[str, float]:
+    import pandas as pd
+
+    from agents.skills.feature.transform import DATETIME_PARTS, part_name, prepare_frame
+
+    own = prepare_frame(features.reset_index(drop=True), package.features)
+    asked = prepare_frame(pd.DataFrame([json.loads(each) for each in requests]), package.features)
+    found: dict[str, float] = {}
+    for column in package.features.columns:
+        parts = [column.name]
+        if column.kind == "datetime":
+            parts = [part_name(column.name, part) for part in DATETIME_PARTS]
+        differ = (~((own[parts] == asked[parts]) | (own[parts].isna() & asked[parts].isna()))).any(axis=1)
+        if differ.any():
+            found[column.name] = float(differ.mean())
+    return found
 
 
 def _request(row: dict[Any, Any]) -> str:

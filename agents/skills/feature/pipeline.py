@@ -9,12 +9,23 @@ from typing import TYPE_CHECKING, Any, Literal
 from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.data import columns
 from agents.skills.data.markdown import cell, origin_note, table
-from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN, FeatureColumn, FeatureMap
+from agents.skills.shapes import (
+    GROUP_COLUMN,
+    ROW_COLUMN,
+    TARGET_COLUMN,
+    FeatureColumn,
+    FeatureMap,
+    ScopeSpec,
+    SourceSpec,
+)
 from schemas.ticket import Ticket
 from schemas.values import Mode, Role, TickedItem
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from agents.skills.feature.known import Known
+    from schemas.features import FeatureRegistry, FeatureUse
 
 _PREPARED: dict[str, tuple[Literal["median", "most_frequent"], Literal["scale", "one_hot", "parts", "none"]]] = {
     "numeric": ("median", "scale"),
@@ -31,33 +42,82 @@ class FeaturePipeline(Skill[Parameters, SkillOutput]):
     role = Role.FEATURE
     modes = frozenset({Mode.DESIGN, Mode.BUILD})
     needs = ("train.parquet",)
-    produces = ("feature-map.json", "feature-map.md")
+    optional = ("data-source.json", "scope.json")
+    produces = ("feature-map.json", "feature-map.md", "feature-reuse.json", "feature-reuse.svg")
     seconds = 60.0
 
     def run(self, parameters: Parameters, context: SkillContext) -> SkillOutput:
-        """Write the feature map, made from training rows only. Raises InputError when no column is left."""
+        """Write the feature map, made from training rows and from what the record knows of the same source's columns.
+
+        Raises InputError when no column is left, or the registry of definitions is none.
+        """
         import pandas as pd
+
+        from agents.skills.feature import reuse
+        from agents.skills.feature.known import read_registry
 
         train = pd.read_parquet(context.path("train.parquet"))
         mapped = map_features(train, context.ticket.groups, context.ticket.time)
+        registry, digest = read_registry(context)
+        asked, found = _ask(context, mapped, registry, train)
+        gone = {each.column.name: f"left out: {each.why}" for each in found if each.standing == "left out"}
+        mapped = _without(mapped, gone)
         if not mapped.columns:
             reasons = "; ".join(f"{name}: {why}" for name, why in list(mapped.dropped.items())[:5])
             raise InputError(
                 f"no column is left to learn from ({reasons})", "add columns that say something of the target"
             )
         context.write_json("feature-map.json", mapped.model_dump(mode="json"))
-        context.write_text("feature-map.md", _document(mapped, context.ticket))
+        context.write_text("feature-map.md", _document(mapped, context.ticket) + "\n".join(reuse.lines(found, asked)))
+        context.write_json(
+            "feature-reuse.json", reuse.as_json(found, asked, digest, registry.left_out if registry else ())
+        )
+        context.write_text("feature-reuse.svg", reuse.draw(found))
+        again = sum(each.standing == "reused" for each in found)
         used, dropped = len(mapped.columns), len(mapped.dropped)
         return SkillOutput(
-            summary=f"{used} columns used, {dropped} dropped; signature {mapped.signature[:12]}",
+            summary=f"{used} columns used, {dropped} dropped; "
+            + (f"{again} defined as in an earlier session; " if again else "")
+            + f"signature {mapped.signature[:12]}",
             ticked=(
                 TickedItem(
                     item="features-mapped", evidence=f"feature-map.json: {used} used, {dropped} dropped with a reason"
                 ),
                 TickedItem(item="signature-computed", evidence=f"feature-map.json: sha256 {mapped.signature[:12]}…"),
             ),
-            warnings=tuple(f"column {name} is not used: {why}" for name, why in list(mapped.dropped.items())[:10]),
+            warnings=tuple(
+                f"column {name} is not used: {why}"
+                for name, why in [*gone.items(), *((n, w) for n, w in mapped.dropped.items() if n not in gone)][:10]
+            ),
         )
+
+
+def _ask(
+    context: SkillContext, mapped: FeatureMap, registry: FeatureRegistry | None, train: pd.DataFrame
+) -> tuple[str, list[Known]]:
+    """Why other sessions were not asked (empty if they were), and what becomes of each column."""
+    from agents.skills.feature.known import judge
+
+    asked = ""
+    uses: list[FeatureUse] = []
+    target = ""
+    if not context.ticket.reuse:
+        asked = "the ticket says `reuse: false`"
+    elif registry is None:
+        asked = "this agent runs where the record's features.json is not"
+    elif not {"data-source.json", "scope.json"} <= set(context.inputs):
+        asked = "nothing says which source and which target these rows are of"
+    else:
+        source = SourceSpec.model_validate(context.read_json("data-source.json")).uri
+        target = ScopeSpec.model_validate(context.read_json("scope.json")).target
+        uses = [use for use in registry.uses if use.source == source and use.session != context.session]
+    return asked, judge(mapped.columns, uses, target, train)
+
+
+def _without(mapped: FeatureMap, gone: dict[str, str]) -> FeatureMap:
+    """The map without the columns in `gone`, each with its reason."""
+    kept = [column for column in mapped.columns if column.name not in gone]
+    return FeatureMap(columns=tuple(kept), dropped=mapped.dropped | gone, signature=signature(kept))
 
 
 def map_features(train: pd.DataFrame, groups: str | None, time: str | None) -> FeatureMap:

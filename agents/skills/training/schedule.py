@@ -31,7 +31,7 @@ class TrainingSchedule(Skill[Parameters, SkillOutput]):
         "improvement-roadmap.json", "monitoring-config.yaml", "deployment-config.yaml", "metrics.json", "scope.json",
         "split.json", "cost-report.json", "performance-analysis.json",
     )  # fmt: skip
-    optional = ("train.parquet", "holdout-features.parquet")
+    optional = ("train.parquet", "holdout-features.parquet", "decay.json")
     produces = ("retraining-plan.yaml", "retraining-plan.md")
     seconds = 60.0
 
@@ -68,7 +68,20 @@ def _figures(context: SkillContext) -> Figures:
         watched=tuple((clear or [each["column"] for each in analysis["importance"]])[:_MOST_WATCHED]),
         seconds=float(costs["used"]["wall_seconds"]),
         usd=float(costs["used"]["usd"]),
+        days_to_limit=_days_to_limit(context),
     )
+
+
+def _days_to_limit(context: SkillContext) -> float | None:
+    """Days from the newest measured row until the metric may reach its limit at the earliest, as `evaluation.decay`
+    found; None where it found no decay or its time is not a date."""
+    if "decay.json" not in context.inputs:
+        return None
+    found = context.read_json("decay.json")
+    if not found["decays"] or found["time_unit"] != "days":
+        return None
+    left = found["limit"]["until"]["lower"]
+    return None if left is None else max(0.0, float(left))
 
 
 def _ends(context: SkillContext) -> tuple[str | None, str | None]:

@@ -35,6 +35,8 @@ class Figures:
     watched: tuple[str, ...]
     seconds: float
     usd: float
+    days_to_limit: float | None = None
+    """Days until the metric may reach its limit at the earliest, where a decay over time was measured."""
 
 
 def rules(figures: Figures) -> list[dict[str, Any]]:
@@ -44,6 +46,17 @@ def rules(figures: Figures) -> list[dict[str, Any]]:
 
 def days_between(figures: Figures) -> tuple[int, str]:
     """Days between scheduled retrainings, and the derivation."""
+    days, why = _by_span(figures)
+    if figures.days_to_limit is not None and figures.days_to_limit < days:
+        earliest = max(SHORTEST_DAYS, int(figures.days_to_limit))
+        return earliest, (
+            f"the measured decay may reach the limit in {figures.days_to_limit:.0f} days (lower end of 95 %), at least "
+            f"{SHORTEST_DAYS}; else {days}: {why}"
+        )
+    return days, why
+
+
+def _by_span(figures: Figures) -> tuple[int, str]:
     if figures.span_days is None:
         return NO_TIME_DAYS, "no time column is named: a quarter of a year, to be corrected by whoever knows the field"
     days = int(min(LONGEST_DAYS, max(SHORTEST_DAYS, figures.span_days / 10)))
