@@ -20,7 +20,6 @@ from agents.skills.training.voting import KINDS, VOTING, joined_settings
 from schemas.values import Task
 from tests.skills.ml_inputs import make_inputs, write_json
 
-ALL_KINDS = (LINEAR, FOREST, BOOSTING, VOTING)
 METRICS = {"two": "roc_auc", "three": "log_loss", "numbers": "rmse"}
 
 
@@ -97,6 +96,8 @@ def deliver(folder: Path, kind: str, task: str, frame: pd.DataFrame | None = Non
         else KINDS[kind].defaults(problem)
     )
     pipeline = Pipeline([("transform", build_transformer(known)), ("model", KINDS[kind].build(settings, problem))])
+    few = {name: 8 for name in pipeline.get_params() if name.endswith(("n_estimators", "max_iter")) and kind != LINEAR}
+    pipeline.set_params(**(few | ({"model__linear__max_iter": 2000} if "model__linear__max_iter" in few else {})))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pipeline.fit(prepared, train["__target__"].to_numpy())
