@@ -148,6 +148,8 @@ class Skill(ABC, Generic[P, R]):
     """Artifacts staged when they exist."""
     produces: ClassVar[tuple[str, ...]] = ()
     """Artifacts the skill always writes; a missing one is a failure."""
+    perhaps: ClassVar[tuple[str, ...]] = ()
+    """Artifacts it writes in some cases only; another skill may name them as `optional`, none as a need."""
     sealed: ClassVar[tuple[str, ...]] = ()
     """Which of `produces` no agent may read afterwards (hold-out labels)."""
     harness: ClassVar[bool] = False

@@ -20,10 +20,12 @@ import yaml
 from agents.skill import SkillContext, SkillError
 from agents.skills.devsecops import sbom
 from agents.skills.devsecops.distributions import ROOTS, needed_distributions
+from agents.skills.devsecops.onnx import DevsecopsOnnx
 from agents.skills.devsecops.package import DevsecopsPackage
 from agents.skills.evaluation.measure import EvaluationMeasure
 from agents.skills.evaluation.predict import EvaluationPredict
 from agents.skills.risk.profile import RiskProfile
+from agents.skills.training.inuse import read_package
 from agents.skills.training.modelfile import load_model
 from agents.skills.training.train import TrainingTrain
 from tests.skills.harness import NOW, run_skill
@@ -76,6 +78,25 @@ def test_packaging_ticks_its_checklist_and_measures_the_package(delivered: Deliv
     (size,) = [each.value for each in output.measurements if (each.scope, each.name) == ("package", "bytes")]
     assert size == files["model-package.zip"].stat().st_size
     assert any(sha256(files["model-package.zip"]) in item.evidence for item in output.ticked)
+
+
+def test_a_proved_onnx_file_is_in_the_package_and_an_old_one_is_not(
+    artifacts: dict[str, Path], tmp_path: Path, delivered: Delivered
+) -> None:
+    _, made = run_skill(DevsecopsOnnx, ticket(), tmp_path, artifacts)
+    _, files = package(tmp_path, artifacts | made)
+    data = files["model-package.zip"].read_bytes()
+    known = read_package("package", data)
+    assert known.files["model.onnx"] == made["model.onnx"].read_bytes()
+    assert known.manifest["files"]["model.onnx"]["sha256"] == sha256(made["model.onnx"])
+    assert known.manifest["onnx"]["largest_difference"] <= known.manifest["onnx"]["tolerance"] == 1e-9
+    materials = json.loads(read(files, "provenance.json"))["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert {each["name"]: each["digest"]["sha256"] for each in materials}["model.onnx"] == sha256(made["model.onnx"])
+    report = json.loads(read(made, "onnx-report.json"))
+    for change in ({"model_sha256": "0" * 64}, {"sha256": "0" * 64}, {"written": False}):
+        made["onnx-report.json"] = write_json(tmp_path / "report.json", report | change)
+        _, files = package(tmp_path, artifacts | made)
+        assert files["model-package.zip"].read_bytes() == delivered[1]["model-package.zip"].read_bytes()
 
 
 def test_the_same_inputs_give_the_same_bytes(delivered: Delivered, artifacts: dict[str, Path], tmp_path: Path) -> None:

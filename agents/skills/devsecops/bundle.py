@@ -45,11 +45,26 @@ def manifest(delivery: Delivery, needed: list[Distribution], files: dict[str, by
         "files": {
             name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)} for name, data in files.items()
         },
+        **({"onnx": onnx} if (onnx := proved_onnx(delivery)) else {}),
         "environment": {
             "python": platform.python_version(),
             "packages": {each.name: each.version for each in needed},
         },
     }
+
+
+def proved_onnx(delivery: Delivery) -> dict[str, Any]:
+    """What the manifest says of `model.onnx`: inputs, output, and how it was proved equal. Empty without such a file,
+    and where its report is of another file or another model (an earlier attempt's)."""
+    if "model.onnx" not in delivery.files or "onnx-report.json" not in delivery.files:
+        return {}
+    report = json.loads(delivery.files["onnx-report.json"].read_text("utf-8"))
+    named = (report.get("sha256"), report["model_sha256"])
+    if not report["written"] or named != (delivery.digests["model.onnx"], delivery.digests["model.skops"]):
+        return {}
+    kept = ("inputs", "missing_text", "opset", "output", "runtime", "tolerance", "largest_difference")
+    rows = sum(each["rows"] for each in report["compared"])
+    return {"file": "model.onnx", **{name: report[name] for name in kept}, "rows_compared": rows}
 
 
 def training_profile(profile: dict[str, Any], features: FeatureMap) -> dict[str, Any]:
@@ -103,11 +118,14 @@ def baseline_package(package: Package, baseline: bytes) -> bytes:
 
 
 def build_package(delivery: Delivery, needed: list[Distribution], model_card: str) -> bytes:
-    """The zip: model, feature map, scope, contract, training profile, model card and manifest, without dates.
+    """The zip: model (as ONNX too, if it was proved equal), feature map, scope, contract, training profile, model card
+    and manifest, without dates.
 
     Contract and profile are what a retraining holds newer rows against.
     """
     files = {name: delivery.files[name].read_bytes() for name in ("feature-map.json", "model.skops", "scope.json")}
+    if proved_onnx(delivery):
+        files["model.onnx"] = delivery.files["model.onnx"].read_bytes()
     files["data-contract.yaml"] = delivery.files["data-contract.yaml"].read_bytes()
     if "data-profile.json" in delivery.files:
         found = json.loads(delivery.files["data-profile.json"].read_text("utf-8"))

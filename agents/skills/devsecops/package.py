@@ -26,7 +26,9 @@ class DevsecopsPackage(Skill[Parameters, SkillOutput]):
         "model.skops", "scope.json", "data-source.json", "split.json", "feature-map.json", "metrics.json",
         "risk-profile.json", "experiment-log.json", "data-contract.yaml", "evaluation-report.md",
     )  # fmt: skip
-    optional = ("data-profile.json", "robustness.json", "fairness.json", "claims-audit.json")
+    optional = (
+        "data-profile.json", "robustness.json", "fairness.json", "claims-audit.json", "onnx-report.json", "model.onnx",
+    )  # fmt: skip
     produces = (
         "model-package.zip", "sbom.cdx.json", "model-card.md", "provenance.json", "deployment-config.yaml",
         "pull-request.md",
