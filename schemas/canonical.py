@@ -7,7 +7,7 @@ test compares the two); whatever is not taken is left to it, and it has the last
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -44,6 +44,7 @@ _sort = re.compile(_SORT).fullmatch
 _time = re.compile(_TIME).fullmatch
 _who = re.compile(rb'","actor":(' + _ACTOR + rb'),"correlation_id":"(' + _TOKEN + rb'{0,200})"').fullmatch
 _id = re.compile(_TOKEN + rb"{1,200}").fullmatch
+_tokens = re.compile(_TOKEN.decode() + "*").fullmatch
 
 
 def are_ids(own: bytes, reference: bytes) -> bool:
@@ -51,7 +52,18 @@ def are_ids(own: bytes, reference: bytes) -> bool:
     Most are UUIDs."""
     if len(own) + len(reference) <= 200 and own and (own + reference).replace(b"-", b"").isalnum():
         return True
-    return _id(own) is not None and (not reference or _id(reference) is not None)
+    return _id(own) is not None and is_reference(reference)
+
+
+def is_reference(text: bytes) -> bool:
+    """Whether it can be another message's id, or empty."""
+    return not text or _id(text) is not None
+
+
+def are_all_ids(texts: Sequence[str]) -> bool:
+    """Whether each can be an id."""
+    lengths = set(map(len, texts))
+    return 0 not in lengths and max(lengths, default=0) <= 200 and _tokens("".join(texts)) is not None
 
 
 # The parts that many messages share are remembered. What raises (LookupError, ValueError) is not.

@@ -14,6 +14,7 @@ from itertools import chain as concatenated
 from typing import TypeAlias
 
 import schemas.registry  # noqa: F401  (declares every event: without it all would be unknown)
+from schemas.consecutive import Consecutive
 from schemas.envelope import EventEnvelope, StreamId, UnreadableMessage, decode_event
 from schemas.messages import EVENTS, Event
 from store.port import Finding, StoreCorrupt, StoredEvent, Verification
@@ -61,23 +62,43 @@ def checked(
 
     Raises StoreCorrupt at the first row that does not: damaged history must not be acted on.
     """
-    expected, place = after, stream
+    reader = Consecutive(stream)
     for rows in pages:
-        for _, sequence, id_, raw, hash_ in rows:
-            expected += 1
-            if sequence != expected:
-                raise _corrupt(stream, expected, f"is missing (the next one found is {sequence})")
-            if sha256(previous + raw).digest() != hash_:  # `link`, without a call for each event
-                raise _corrupt(stream, expected, "is not what was written: its hash does not fit")
-            try:
-                envelope = decode_event(raw)
-            except UnreadableMessage as problem:
-                raise _corrupt(stream, expected, f"cannot be read: {problem}") from problem
-            elsewhere = envelope.stream is not place and envelope.stream != stream
-            if elsewhere or envelope.sequence != sequence or envelope.id != id_:
-                raise _corrupt(stream, expected, f"is filed in the wrong place: its bytes say {_place(envelope)}")
-            previous, place = hash_, envelope.stream  # decoding gives the same object as a rule
-            yield envelope
+        if not rows:
+            continue
+        _, sequences, ids, raws, hashes = zip(*rows, strict=True)
+        following, taken = range(after + 1, after + 1 + len(rows)), 0
+        if sequences == tuple(following) and are_linked(previous, raws, hashes):
+            taken = yield from reader.read(after + 1, ids, raws)
+        if taken < len(rows):
+            yield from _one_by_one(rows[taken:], stream, after + taken, hashes[taken - 1] if taken else previous)
+        after, previous = following[-1], hashes[-1]
+
+
+def are_linked(previous: bytes, raws: Sequence[bytes], hashes: Sequence[bytes]) -> bool:
+    """Is each of `hashes` the `link` of the one before (of `previous` for the first) with the bytes it stands for?"""
+    for raw, hash_ in zip(raws, hashes, strict=True):
+        if sha256(previous + raw).digest() != hash_:  # `link`, without a call for each event
+            return False
+        previous = hash_
+    return True
+
+
+def _one_by_one(rows: Sequence[Row], stream: StreamId, after: int, previous: bytes) -> Iterator[EventEnvelope[Event]]:
+    """Rows that are not what is written every day: the first that is none that belongs here raises StoreCorrupt."""
+    for expected, (_, sequence, id_, raw, hash_) in enumerate(rows, after + 1):
+        if sequence != expected:
+            raise _corrupt(stream, expected, f"is missing (the next one found is {sequence})")
+        if link(previous, raw) != hash_:
+            raise _corrupt(stream, expected, "is not what was written: its hash does not fit")
+        try:
+            envelope = decode_event(raw)
+        except UnreadableMessage as problem:
+            raise _corrupt(stream, expected, f"cannot be read: {problem}") from problem
+        if (envelope.stream, envelope.sequence, envelope.id) != (stream, sequence, id_):
+            raise _corrupt(stream, expected, f"is filed in the wrong place: its bytes say {_place(envelope)}")
+        previous = hash_
+        yield envelope
 
 
 def _corrupt(stream: StreamId, sequence: int, what: str) -> StoreCorrupt:
