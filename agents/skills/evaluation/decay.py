@@ -222,9 +222,8 @@ def _drift(
 ) -> tuple[int, int, float, tuple[str, ...]]:
     """Inputs of one window beside the training rows, by the train's one calculation."""
     from agents.skills.data.drift import compare_columns
-    from agents.skills.data.twins import effective
 
-    compared = compare_columns(package.profile, frame.iloc[part], effective(groups[part]))
+    compared = compare_columns(package.profile, frame.iloc[part], groups[part])
     moved = tuple(each.name for each in compared if each.moved)
     return len(moved), len(compared), max((each.psi for each in compared), default=0.0), moved
 
