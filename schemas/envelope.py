@@ -141,7 +141,7 @@ def encode_event(envelope: EventEnvelope[Event]) -> bytes:
     """The canonical bytes of an event."""
     event, stream, actor = envelope.event, envelope.stream, envelope.actor
     kind = event.message_type
-    sort = _sort_text(kind.name, kind.version, stream.tenant, stream.kind, stream.name)
+    sort = sort_text(kind.name, kind.version, stream.tenant, stream.kind, stream.name)
     who = _who_text(actor.name, actor.channel, actor.verified_as, envelope.correlation_id, envelope.causation_id)
     start = (
         f'{{"id":{_text(envelope.id)},{sort},"sequence":{envelope.sequence},"time":"{timestamp(envelope.time)}"{who}'
@@ -153,7 +153,8 @@ def encode_event(envelope: EventEnvelope[Event]) -> bytes:
 
 
 @lru_cache(4_096)
-def _sort_text(name: str, version: int, tenant: str, kind: str, stream: str) -> str:
+def sort_text(name: str, version: int, tenant: str, kind: str, stream: str) -> str:
+    """What stands between an event's id and its sequence, without the commas."""
     place = f'"tenant":{_text(tenant)},"kind":{_text(kind)},"stream":{_text(stream)}'
     return f'"type":"{name}","version":{version},{place}'
 
@@ -216,7 +217,7 @@ def _any_event(raw: bytes) -> EventEnvelope[Event]:
 def encode_command(envelope: CommandEnvelope) -> bytes:
     """The canonical bytes of a command."""
     kind, stream = envelope.command.message_type, envelope.stream
-    sort = _sort_text(kind.name, kind.version, stream.tenant, stream.kind, stream.name)
+    sort = sort_text(kind.name, kind.version, stream.tenant, stream.kind, stream.name)
     return (
         f'{{"id":{_text(envelope.id)},{sort},"time":"{timestamp(envelope.time)}","actor":'.encode()
         + _json(envelope.actor)

@@ -36,13 +36,19 @@ class StoreBase(ABC):
     def _pages(self, stream: StreamId, after: int, up_to: int | None) -> Iterable[Sequence[Row]]:
         """The rows of the stream's events with `after < sequence <= up_to`, in order, some at a time."""
 
+    @abstractmethod
+    def _placed(
+        self, stream: StreamId, after: int, up_to: int | None
+    ) -> Iterable[Sequence[tuple[int, int, str, bytes, bytes]]]:
+        """The same, each row with its position before it."""
+
     def append(self, append: Append) -> AppendResult:
         """See the port."""
         return self.append_batch([append])[0]
 
     def read_raw(self, stream: StreamId, after: int = 0, up_to: int | None = None) -> Iterator[StoredEvent]:
         """See the port."""
-        for rows in self._pages(stream, after, up_to):
+        for rows in self._placed(stream, after, up_to):
             for position, sequence, id_, raw, hash_ in rows:
                 yield StoredEvent(position, stream, sequence, id_, raw, hash_)
 

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import schemas.registry  # noqa: F401  (declares every event: without it all would be unknown)
 from schemas.consecutive import Consecutive
-from schemas.envelope import EventEnvelope, StreamId, UnreadableMessage, decode_event
+from schemas.envelope import EventEnvelope, StreamId, UnreadableMessage, decode_event, sort_text
 from schemas.messages import EVENTS, Event
 from store.port import Finding, StoreCorrupt, StoredEvent, Verification
 
@@ -25,8 +25,8 @@ GENESIS = bytes(32)
 LOG = StreamId("", "system", "log")
 """The place named in a finding about the log as a whole; the finding's sequence is a global position."""
 
-Row: TypeAlias = tuple[int, int, str, bytes, bytes]
-"""An event of a known stream: position, sequence, id, raw, hash."""
+Row: TypeAlias = tuple[int, str, bytes, bytes]
+"""An event of a known stream: sequence, id, raw, hash."""
 
 Signed = Mapping[StreamId, Mapping[int, bytes]]
 """Per stream, the version → hash pairs that checkpoints vouch for."""
@@ -37,6 +37,9 @@ _HEADER = re.compile(
     rb'\{"id":"([^"\\]*)","type":"([^"\\]*)","version":(\d{1,9}),'
     rb'"tenant":"([^"\\]*)","kind":"([^"\\]*)","stream":"([^"\\]*)","sequence":(\d{1,18}),'
 )
+
+
+_BEFORE_TYPE = len('{"id":"","type":"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def checked(
     for rows in pages:
         if not rows:
             continue
-        _, sequences, ids, raws, hashes = zip(*rows, strict=True)
+        sequences, ids, raws, hashes = zip(*rows, strict=True)
         following, taken = range(after + 1, after + 1 + len(rows)), 0
         if sequences == tuple(following) and are_linked(previous, raws, hashes):
             taken = yield from reader.read(after + 1, ids, raws)
@@ -86,7 +89,7 @@ def are_linked(previous: bytes, raws: Sequence[bytes], hashes: Sequence[bytes]) 
 
 def _one_by_one(rows: Sequence[Row], stream: StreamId, after: int, previous: bytes) -> Iterator[EventEnvelope[Event]]:
     """Rows that are not what is written every day: the first that is none that belongs here raises StoreCorrupt."""
-    for expected, (_, sequence, id_, raw, hash_) in enumerate(rows, after + 1):
+    for expected, (sequence, id_, raw, hash_) in enumerate(rows, after + 1):
         if sequence != expected:
             raise _corrupt(stream, expected, f"is missing (the next one found is {sequence})")
         if link(previous, raw) != hash_:
@@ -115,6 +118,22 @@ def _place(envelope: EventEnvelope[Event]) -> str:
 
 def fits_header(row: StoredEvent) -> bool:
     """Do the row's columns say what its bytes say, and is the bytes' type and version known to this program?"""
+    return _opens_as_written(row) or _fits_parsed(row)
+
+
+def _opens_as_written(row: StoredEvent) -> bool:
+    """Does the row begin as `encode_event` begins today? Comparing costs a third of parsing."""
+    raw, stream = row.raw, row.stream
+    start = _BEFORE_TYPE + len(row.id)
+    known = EVENTS.get(raw[start : raw.find(b'"', start)].decode(errors="replace"))
+    if known is None:
+        return False
+    sort = sort_text(known.name, known.version, stream.tenant, stream.kind, stream.name)
+    plain = "\\" not in sort and "\\" not in row.id and '"' not in row.id
+    return plain and raw.startswith(f'{{"id":"{row.id}",{sort},"sequence":{row.sequence},'.encode())
+
+
+def _fits_parsed(row: StoredEvent) -> bool:
     match = _HEADER.match(row.raw)
     if match is None:
         return _fits_decoded(row)
@@ -189,7 +208,7 @@ class _Tip:
         """Go on to `row`, if it is the event that comes next."""
         self.sound = (
             row.sequence == self.sequence + 1
-            and link(self.hash, row.raw) == row.hash
+            and sha256(self.hash + row.raw).digest() == row.hash  # `link`, without a call for each event
             and (not self.signed or self.signed.get(row.sequence, row.hash) == row.hash)
             and fits_header(row)
         )

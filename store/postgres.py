@@ -34,8 +34,10 @@ _HEAD = "SELECT tenant, kind, name, version, hash, first_position, last_position
 _ONE_HEAD = f"{_HEAD} WHERE tenant = %b AND kind = %b AND name = %b"
 _HANDLED = "SELECT command_id, raw, accepted, verdict FROM inbox"
 _COMMANDS = f"{_HANDLED} WHERE tenant = %b AND kind = %b AND stream = %b ORDER BY position"
-_STREAM_PAGE = """SELECT position, sequence, id, raw, hash FROM events
+_PAGE_OF = """FROM events
     WHERE tenant = %b AND kind = %b AND stream = %b AND sequence > %b AND sequence <= %b ORDER BY sequence LIMIT %b"""
+_ROWS = f"SELECT sequence, id, raw, hash {_PAGE_OF}"
+_PLACED_ROWS = f"SELECT position, sequence, id, raw, hash {_PAGE_OF}"
 _TIMERS = """SELECT tenant, kind, stream, key, due, command FROM timers WHERE due <= %b
     ORDER BY due, tenant COLLATE "C", kind COLLATE "C", stream COLLATE "C", key COLLATE "C\""""
 _STREAMS = f"{_HEAD} WHERE tenant = %b AND (%b::text IS NULL OR kind = %b) ORDER BY first_position"
@@ -130,13 +132,19 @@ class PostgresStore(StoreBase):
         return stored_head(rows[0]).version if rows else 0
 
     def _pages(self, stream: StreamId, after: int, up_to: int | None) -> Iterator[list[chain.Row]]:
+        return self._paged(_ROWS, stream, after, up_to)
+
+    def _placed(self, stream: StreamId, after: int, up_to: int | None) -> Iterator[list[Any]]:
+        return self._paged(_PLACED_ROWS, stream, after, up_to)
+
+    def _paged(self, query: str, stream: StreamId, after: int, up_to: int | None) -> Iterator[list[Any]]:
         last = _HIGHEST if up_to is None else up_to
         while True:
-            rows: list[Any] = self._link.fetch(_STREAM_PAGE, (*stream_key(stream), after, last, PAGE))
+            rows: list[Any] = self._link.fetch(query, (*stream_key(stream), after, last, PAGE))
             yield rows
             if len(rows) < PAGE:
                 return
-            after = rows[-1][1]
+            after = rows[-1][-4]
 
     def read_all(self, after_position: int, limit: int) -> list[StoredEvent]:
         """See the port. Positions are given out under the append lock, so their order is the commit order."""
@@ -252,7 +260,7 @@ def _reread(db: Connection, stream: StreamId) -> Iterator[StoredEvent]:
     after = _LOWEST
     while True:
         values = (*stream_key(stream), after, _HIGHEST, PAGE)
-        rows = db.execute(_STREAM_PAGE, values, binary=True).fetchall()
+        rows = db.execute(_PLACED_ROWS, values, binary=True).fetchall()
         yield from _of_stream(stream, rows)
         if len(rows) < PAGE:
             return

@@ -63,8 +63,10 @@ _HEAD = "SELECT tenant, kind, name, version, hash, first_position, last_position
 _HANDLED = "SELECT command_id, raw, accepted, verdict FROM inbox"
 _HANDLED_AMONG = """SELECT command_id, raw, accepted, verdict FROM inbox
     WHERE command_id IN (SELECT value FROM json_each(?))"""
-_STREAM_PAGE = """SELECT position, sequence, id, raw, hash FROM events
+_PAGE_OF = """FROM events
     WHERE tenant = ? AND kind = ? AND stream = ? AND sequence > ? AND sequence <= ? ORDER BY sequence LIMIT ?"""
+_ROWS = f"SELECT sequence, id, raw, hash {_PAGE_OF}"
+_PLACED_ROWS = f"SELECT position, sequence, id, raw, hash {_PAGE_OF}"
 _TIMERS = """SELECT tenant, kind, stream, key, due, command FROM timers
     WHERE due <= ? ORDER BY due, tenant, kind, stream, key"""
 _CHECKPOINT = "SELECT number, body, signature, key FROM checkpoints"
@@ -163,14 +165,20 @@ class SqliteStore(StoreBase):
         return row[3] if row else 0
 
     def _pages(self, stream: StreamId, after: int, up_to: int | None) -> Iterator[list[chain.Row]]:
+        return self._paged(_ROWS, stream, after, up_to)
+
+    def _placed(self, stream: StreamId, after: int, up_to: int | None) -> Iterator[list[Any]]:
+        return self._paged(_PLACED_ROWS, stream, after, up_to)
+
+    def _paged(self, query: str, stream: StreamId, after: int, up_to: int | None) -> Iterator[list[Any]]:
         last = _UNBOUNDED if up_to is None else up_to
         while True:
             with self._file.reader() as db:
-                rows = db.execute(_STREAM_PAGE, (*stream_key(stream), after, last, PAGE)).fetchall()
+                rows = db.execute(query, (*stream_key(stream), after, last, PAGE)).fetchall()
             yield rows
             if len(rows) < PAGE:
                 return
-            after = rows[-1][1]
+            after = rows[-1][-4]
 
     def read_all(self, after_position: int, limit: int) -> list[StoredEvent]:
         """See the port. Positions are given out under the write lock, so their order is the commit order."""

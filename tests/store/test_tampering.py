@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -387,7 +388,17 @@ def test_a_table_that_is_gone(filled: SqliteStore, intruder: Intruder) -> None:
 
 def test_bytes_in_another_notation_are_understood(filled: SqliteStore, intruder: Intruder) -> None:
     """What the quick look at the header does not recognise is decoded, and judged by what it says."""
+    written = list(filled.read(ONE))
     intruder.write(3, intruder.raw(3).replace(b'{"id":', b'{ "id": '))
     intruder.relink(3)
     intruder.set_head(5)
     assert filled.verify().findings == ()
+    assert list(filled.read(ONE)) == written
+
+
+def test_an_id_that_json_escapes_is_read_like_any_other(store: SqliteStore) -> None:
+    whole = append(ONE, 0, 5)
+    events = tuple(replace(event, id='a\\b"c') if event.sequence == 3 else event for event in whole.events)
+    store.append(replace(whole, events=events))
+    assert tuple(store.read(ONE)) == events
+    assert store.verify().findings == ()
