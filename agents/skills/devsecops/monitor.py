@@ -60,6 +60,7 @@ class DevsecopsMonitor(Skill[Parameters, SkillOutput]):
         import yaml
 
         from agents.skills.data.drift import compare_columns
+        from agents.skills.data.twins import independent
 
         config = yaml.safe_load(context.path("deployment-config.yaml").read_text("utf-8"))
         package = read_package("model-package.zip", context.path("model-package.zip").read_bytes())
@@ -72,7 +73,10 @@ class DevsecopsMonitor(Skill[Parameters, SkillOutput]):
         moved: list[Moved] = []
         if "training-profile.json" in package.files:
             replayed = frame.set_index("__row__", drop=False).loc[[each.row for each in asked]]
-            moved = [*_predictions_moved(package, found), *compare_columns(package.profile, replayed)]
+            # a sample of requests says nothing of how many rows a case has
+            known = {name: value for name, value in package.profile.items() if name != "cases"}
+            alike = independent(replayed.drop(columns="__row__"), context.ticket.groups)
+            moved = [*_predictions_moved(package, found), *compare_columns(known, replayed, alike)]
         signals = _signals(found, moved)
         text = yaml.safe_dump(
             _config(context, config, package, signals, moved, way), sort_keys=False, allow_unicode=True, width=120
