@@ -21,6 +21,7 @@ from agents.port import Attempt, AttemptError
 from agents.skill import InputError, SkillError
 from agents.skills.data.loading import load_rows
 from agents.skills.data.streaming import MISSING, opened
+from agents.skills.feature import backfill
 from agents.skills.feature.backfill import BackfillParameters, FeatureBackfill
 from agents.skills.feature.partitions import PERSONAL, ROW, held
 from agents.skills.feature.transform import prepare_frame
@@ -36,7 +37,8 @@ from tests.skills.packages import package, scope_of
 from workspace.blobs import Blobs
 from workspace.children import ForkServer
 
-ECONOMY = pd.read_csv(DATA / "economy.csv")
+ECONOMY = pd.read_csv(DATA / "economy.csv").iloc[80:].reset_index(drop=True)
+"""From 1979 on."""
 VOTES = pd.read_csv(DATA / "votes.csv")
 
 
@@ -102,7 +104,7 @@ def test_real_rows_in_windows_are_what_training_prepares(tmp_path: Path, name: s
     output, report, directory = place.run(every="year", chunk_rows=100)
     same(written(report, directory), ECONOMY, place.features)
     assert report["rows"] == len(ECONOMY)
-    assert len(report["labels"]) == 51
+    assert len(report["labels"]) == 31
     for each in report["partitions"]:
         rows = pd.read_parquet(directory / each["file"])[ROW]
         assert {ECONOMY["quarter_start"][row][:4] for row in rows} == {each["window"][:4]}
@@ -130,7 +132,7 @@ def test_nothing_of_later_rows_is_in_earlier_ones(tmp_path: Path) -> None:
     files = {each["file"]: each["sha256"] for each in before["partitions"] if each["window"] < "1990"}
     changed = {each["file"]: each["sha256"] for each in after["partitions"]}
     assert first != second
-    assert len(files) == 31
+    assert len(files) == 11
     assert all(changed[name] == sha256 for name, sha256 in files.items())
     assert not {f: s for f, s in changed.items() if f >= "1990"}.items() & {
         (each["file"], each["sha256"]) for each in before["partitions"]
@@ -169,6 +171,18 @@ def test_personal_inputs_lie_in_files_of_their_own_and_no_time_means_windows_of_
         assert (PERSONAL in each["file"]) == each["personal"]
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.parquet"])
+def test_a_time_in_numbers_makes_windows_of_a_width(tmp_path: Path, name: str) -> None:
+    """The year as a number, before and after zero, in windows of ten."""
+    rows = ECONOMY.drop(columns="quarter_start").assign(year=[int(day[:4]) - 1984 for day in ECONOMY["quarter_start"]])
+    place = Place(tmp_path / "a", rows, "unemp", "year", name)
+    _, report, directory = place.run(width=10.0)
+    labels = [report["labels"][window] for window in sorted(report["labels"])]
+    assert labels == [f"year from {start}" for start in (-10, 0, 10, 20)]
+    same(written(report, directory), rows, place.features)
+    assert report["personal"] == {}, "figures of an economy tell of nobody, also where a CSV holds them as text"
+
+
 def test_drift_between_windows_is_found_where_it_is_and_not_elsewhere(tmp_path: Path) -> None:
     """Real rows in random order: no window differs; then one answer is coded the other way round from row 600 on."""
     mixed = VOTES.sample(frac=1.0, random_state=5).reset_index(drop=True)
@@ -195,6 +209,10 @@ def test_what_cannot_be_used_is_refused_by_name(tmp_path: Path) -> None:
             FeatureBackfill, place.ticket, tmp_path, {"model-package.zip": place.folder / "model-package.zip"},
             roots=(place.folder,),
         )  # fmt: skip
+    place = Place(tmp_path / "c", ECONOMY, "unemp", "realgdp")
+    with pytest.raises(InputError, match="are in 123 windows, more than 100"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backfill, "MOST_WINDOWS", 100)
+        place.run(width=0.001)
     with held(tmp_path / "b", "k"), pytest.raises(SkillError, match="another run works on"), held(tmp_path / "b", "k"):
         pass
 
@@ -202,14 +220,15 @@ def test_what_cannot_be_used_is_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the child in /proc")
 async def test_a_killed_backfill_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     """Kill -9 in the middle of the pieces, again while windows are written, then a whole run; beside one uncut."""
-    many = pd.concat([ECONOMY] * 5, ignore_index=True)
-    whole, cut = (Place(tmp_path / name, many, "unemp", "quarter_start") for name in ("whole", "cut"))
-    _, expected, _ = whole.run(every="year", chunk_rows=100)
+    many = VOTES.drop(columns=["age", "educ", "income"])
+    whole, cut = (Place(tmp_path / name, many, "vote", None) for name in ("whole", "cut"))
+    parameters = {"window_rows": 250, "chunk_rows": 100}
+    _, expected, _ = whole.run(**parameters)
     blobs = Blobs(tmp_path / "blobs")
     sha256, size = blobs.put(cut.folder / "model-package.zip")
     lines: list[str] = []
     async with ForkServer() as children:
-        for number, line in ((1, "500 rows"), (2, "writing 51 windows"), (3, "")):
+        for number, line in ((1, "500 rows"), (2, "writing 4 windows"), (3, "")):
             phase = PhaseStarted(
                 phase="backfill", agent=Role.FEATURE, mode=Mode.BUILD, attempt=number,
                 skills=(FeatureBackfill.name,), ticket=cut.ticket, acceptance=(),
@@ -227,14 +246,13 @@ async def test_a_killed_backfill_goes_on_and_ends_with_the_same_bytes(tmp_path: 
             attempt = Attempt("s1-abcde", phase, number, tmp_path / "session" / f"{number}")
             facts = {"backfills": str(cut.folder / "backfills")}
             bench = Workbench(Role.FEATURE, attempt, blobs, children, told, anyio.CapacityLimiter(1), facts)
-            parameters = {"every": "year", "chunk_rows": 100}
             if line:
                 with pytest.raises(AttemptError) as problem:
                     await bench.run(FeatureBackfill.name, parameters)
                 assert problem.value.failure is FailureClass.AGENT
             else:
                 run = await bench.run(FeatureBackfill.name, parameters)
-    assert "11 pieces are of a run that was killed" in run.summary
+    assert "10 pieces are of a run that was killed" in run.summary
     report = json.loads(blobs.read(next(ref.sha256 for ref in run.artifacts if ref.name == "backfill.json")))
     assert report["partitions"] == expected["partitions"], "the same files with the same bytes"
     same(written(report, cut.folder / report["directory"]), many, cut.features)

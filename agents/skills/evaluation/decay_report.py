@@ -69,7 +69,7 @@ def document(ticket: Ticket, found: Found) -> str:
         f"(`{found.package.sha256[:12]}`). {found.not_later:,} rows were left out: no time, or not later than the "
         "newest training row.",
         "",
-        f"Whole {'groups of ' + cell(found.grouped_by) if found.grouped_by else 'rows'} were drawn for the intervals. "
+        f"{'Whole groups of ' + cell(found.grouped_by) if found.grouped_by else 'Rows'} were drawn for the intervals. "
         + ("The windows scatter as their rows explain." if decay.ratio <= 1.0 else
            f"The windows scatter {decay.ratio:.2g} times as much as their rows explain; the trend's interval is "
            "widened by that."),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 COMPARED_ROWS = 20_000
 """At most so many rows of a window, spread evenly, are held against the window before."""
+MOST_WINDOWS = 5_000
+"""Each window is a file or two."""
 FEWEST_ROWS = 30
 """Windows of fewer rows are not compared."""
 _CODE = Path(__file__).resolve().parents[1]
@@ -127,6 +129,11 @@ def _work(
     if not done.windows:
         why = "; ".join(f"{number:,}: {reason}" for reason, number in done.skipped.items())
         raise InputError(f"no row of {source.shown} can be used ({why or 'it has none'})", "check the time column")
+    if len(done.windows) > MOST_WINDOWS:
+        raise InputError(
+            f"the rows of {source.shown} are in {len(done.windows):,} windows, more than {MOST_WINDOWS:,}",
+            "choose longer ones with `every`, `width` or `window_rows`",
+        )
     context.progress(f"writing {len(done.windows)} windows")
     partitions = list(job.gather(done.windows, sorted(done.personal)))
     written = sum(each.rows for each in {each.window: each for each in partitions}.values())
@@ -201,12 +208,18 @@ def _piece(
 
 def _personal(part: pd.DataFrame, package: Package) -> dict[str, str]:
     """The inputs, as they are written, that rules take for personal data, each with the tag."""
-    from agents.skills.data.personal import scan
-    from agents.skills.data.tables import typed
-    from agents.skills.feature.transform import DATETIME_PARTS, part_name
+    import pandas as pd
 
-    names = [column.name for column in package.features.columns]
-    found = {name: findings[0].tag for name, findings in scan(typed(part[names], "the rows")[0]).items()}
+    from agents.skills.data.personal import scan
+    from agents.skills.feature.transform import DATETIME_PARTS, part_name, prepare_frame
+
+    plain = [column for column in package.features.columns if column.kind != "datetime"]
+    alone = package.features.model_copy(update={"columns": tuple(plain)})
+    looked = prepare_frame(part, alone)  # by their kinds: a number that a CSV holds as text is no telephone number
+    for column in package.features.columns:
+        if column.kind == "datetime":
+            looked[column.name] = pd.to_datetime(part[column.name], errors="coerce", utc=True, format="ISO8601")
+    found = {name: findings[0].tag for name, findings in scan(looked).items()}
     tagged: dict[str, str] = {}
     for column in package.features.columns:
         if tag := found.get(column.name):

@@ -83,11 +83,15 @@ class Windows:
 def windows_for(first: pd.DataFrame, column: str | None, every: Every, width: float, rows: int) -> Windows:
     """The windows of a source, judged by its first piece. Raises InputError for a time that is neither date nor
     number."""
+    import pandas as pd
+
     from agents.skills.data.tables import typed
 
     if column is None:
         return Windows(None, "places", every, width, rows)
     kind = kind_of(typed(first[[column]], "the rows")[0][column])
+    if kind == "categorical" and pd.to_numeric(first[column].dropna(), errors="coerce").notna().all():
+        kind = "numeric"  # cells of a CSV are text until somebody knows better
     if kind == "datetime":
         return Windows(column, "datetime", every, width, rows)
     if kind == "numeric":
