@@ -68,7 +68,7 @@ class RayCluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=_with_us,
-            )
+            )  # fmt: skip
         deadline = time.monotonic() + SECONDS
         while self.process.poll() is None and time.monotonic() < deadline:
             if "Ray runtime started" in self.log.read_text("utf-8", errors="replace"):
