@@ -79,6 +79,11 @@ class Settings(BaseSettings):
     """An MLflow tracking URI (`sqlite:////path/mlflow.db`, a server) for the training runs; needs the extra `tracking`.
     It reaches the skill's process, so it must hold no password: MLflow reads those from its own credentials file."""
 
+    ray_address: str | None = None
+    """The Ray cluster on which `training.train` searches, `HOST:PORT` of its head; this machine must be a node of it.
+    Needs the extra `ray`. Left out: the search runs on this machine. Whoever reaches a cluster's ports can run code on
+    its nodes: keep them on loopback or in a network of your own."""
+
     registry_uri: str | None = None
     """The MLflow model registry in which packages become versions: `home` (`registry.db` in the home), or a URI
     (`sqlite:////path/registry.db`, a server) without a password. Needs the extra `tracking`. Left out: nothing is
@@ -202,6 +207,15 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql://; leave it out for SQLite in the home")
         return url
 
+    @field_validator("ray_address")
+    @classmethod
+    def _host_and_port(cls, address: str | None) -> str | None:
+        if address is not None:
+            host, _, port = address.rpartition(":")
+            if not host or "/" in host or not port.isdigit() or not 1024 <= int(port) <= 65535:
+                raise ValueError("must be HOST:PORT of the cluster's head (6379 by default), without a scheme")
+        return address
+
     @field_validator("tracking_uri", "registry_uri")
     @classmethod
     def _no_password(cls, uri: str | None) -> str | None:
@@ -248,6 +262,8 @@ class Settings(BaseSettings):
         told: dict[str, str] = {"sandbox": self.sandbox}
         if self.sandbox_environments:
             told["sandbox_environments"] = os.pathsep.join(os.path.abspath(each) for each in self.sandbox_environments)
+        if self.ray_address:
+            told["ray_address"] = self.ray_address
         return told | ({"tracking_uri": self.tracking_uri} if self.tracking_uri else {})
 
     def told(self, home: Path) -> dict[str, str]:

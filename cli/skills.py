@@ -91,6 +91,7 @@ def card(name: str) -> dict[str, Any]:
     [row] = [row for row in rows() if row["skill"] == name]
     return row | {
         "optional": list(cls.optional),
+        "perhaps": list(cls.perhaps),
         "sealed": list(cls.sealed),
         "seconds": cls.seconds,
         "text": (cls.__doc__ or "").strip(),

@@ -47,8 +47,9 @@ REGISTRY_HOST = re.compile(
 
 # Seconds each when imported cold: only workers may pay for them.
 HEAVY = {
-    "cyclonedx", "fairlearn", "github", "langchain_core", "matplotlib", "mlflow", "numpy", "openai", "optuna",
-    "pandas", "pandera", "pyarrow", "scipy", "shap", "skops", "sklearn", "statsmodels",
+    "cyclonedx", "fairlearn", "github", "langchain_core", "matplotlib", "mlflow", "numba", "numpy", "onnx",
+    "onnxruntime", "openai", "optuna", "pandas", "pandera", "pyarrow", "ray", "scipy", "shap",
+    "skops", "sklearn", "statsmodels",
 }  # fmt: skip
 SQL = {"alembic", "sqlalchemy", "sqlmodel"}
 NATS = {"nats", "nkeys"}

@@ -105,11 +105,21 @@ class Checkpoint:
 def open_checkpoint(directory: Path | None, inputs: Sequence[Path]) -> Checkpoint:
     """The checkpoint for exactly these input files, this code and these libraries."""
     what = hashlib.sha256()
-    for path in (*inputs, *sorted((_CODE / "training").glob("*.py")), *sorted((_CODE / "feature").glob("*.py"))):
+    for path in inputs:
+        data = path.read_bytes()
+        what.update(f"{path.name} {len(data)} ".encode() + data)
+    what.update(identity().encode())
+    return Checkpoint(directory, what.hexdigest()[:40])
+
+
+def identity() -> str:
+    """A digest of the code and the libraries that a prediction depends on."""
+    what = hashlib.sha256()
+    for path in (*sorted((_CODE / "training").glob("*.py")), *sorted((_CODE / "feature").glob("*.py"))):
         data = path.read_bytes()
         what.update(f"{path.name} {len(data)} ".encode() + data)
     what.update(" ".join((sys.version, *map(version, _LIBRARIES))).encode())
-    return Checkpoint(directory, what.hexdigest()[:40])
+    return what.hexdigest()
 
 
 def went_on(checkpoint: Checkpoint) -> str:

@@ -18,7 +18,15 @@ from agents.skills.training.choice import Duel, Finalist, choose, explain
 from agents.skills.training.folds import Fold, FoldPlan, make_folds, plan_folds
 from agents.skills.training.modelfile import digest, dump_model
 from agents.skills.training.rows import TrainingRows
-from agents.skills.training.search import CrossValidator, Searched, as_trial, held_out_share, outcome_of, search
+from agents.skills.training.search import (
+    CrossValidator,
+    Elsewhere,
+    Searched,
+    as_trial,
+    held_out_share,
+    outcome_of,
+    search,
+)
 from agents.skills.training.voting import (
     KINDS,
     VOTING,
@@ -67,8 +75,10 @@ class Experiment:
         seconds: float,
         progress: Callable[[str], None],
         checkpoint: Checkpoint | None = None,
+        elsewhere: Callable[[Problem], Elsewhere] | None = None,
     ) -> None:
-        """`seconds` is the wall-clock time the whole may take. Raises InputError when rows cannot be folded."""
+        """`seconds` is the wall-clock time the whole may take; `elsewhere` makes what computes predictions, if not this
+        process. Raises InputError when rows cannot be folded."""
         self.rows, self.features, self.scope, self.plan = rows, features, scope, plan
         self.seconds, self.progress = seconds, progress
         self.problem = Problem(scope.task, plan.metric, len(scope.classes), len(rows.target), plan.seed)
@@ -80,7 +90,7 @@ class Experiment:
         self.comparison = [fold for repeat in range(self.repeats) for fold in self._folds(1 + repeat)]
         self.validator = CrossValidator(
             rows.frame, rows.target, scope.classes, self.problem, lambda: build_transformer(features),
-            checkpoint or Checkpoint(None, ""),
+            checkpoint or Checkpoint(None, ""), elsewhere and elsewhere(self.problem),
         )  # fmt: skip
 
     def run(self) -> Result:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agents.skill import InputError
 from agents.skills.evaluation.scores import ClassOutcome, Outcome, ValueOutcome, score
@@ -63,11 +65,19 @@ def class_probabilities(model: Any, frame: Any, classes: Sequence[str]) -> Float
     return values
 
 
+class Elsewhere(Protocol):
+    """Computes predictions on other processes or machines; asked from several threads at once."""
+
+    def predict(self, kind: str, params: Params, folds: Sequence[Fold]) -> list[Kept]:
+        """What a configuration predicts for the rows each fold leaves out: to the bit what this process would."""
+
+
 @dataclass
 class CrossValidator:
     """Scores configurations on folds; the prepared columns of a fold are kept while they fit in memory.
 
-    `frame` holds the prepared input columns, `target` labels or numbers, `transformer` makes an unfitted transformer.
+    `frame` holds the prepared input columns, `target` labels or numbers, `transformer` makes an unfitted transformer;
+    with `elsewhere` nothing is computed here.
     """
 
     frame: pd.DataFrame
@@ -76,7 +86,9 @@ class CrossValidator:
     problem: Problem
     transformer: Callable[[], Any]
     checkpoint: Checkpoint
+    elsewhere: Elsewhere | None = None
     _kept: dict[int, tuple[Fold, Any, Any]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _bytes: int = 0
     _cpu: float = 0.0
     _wall: float = 0.0
@@ -97,22 +109,44 @@ class CrossValidator:
 
     def outcomes(self, candidate: Candidate, params: Params, folds: Sequence[Fold]) -> list[Outcome]:
         """What the configuration predicts for the rows each fold leaves out, beside what happened there."""
-        return [self._outcome(candidate, params, fold) for fold in folds]
+        known = [self._known(candidate, params, fold) for fold in folds]
+        made = self._made(candidate, params, [fold for fold, kept in zip(folds, known, strict=True) if kept is None])
+        found = [next(made) if kept is None else kept for kept in known]
+        return [
+            beside(kept.predicted, self.target[fold.test], self.classes)
+            for fold, kept in zip(folds, found, strict=True)
+        ]
 
-    def _outcome(self, candidate: Candidate, params: Params, fold: Fold) -> Outcome:
-        target = self.target[fold.test]
-        shape = (len(target), len(self.classes)) if self.classes else (len(target),)
+    def _known(self, candidate: Candidate, params: Params, fold: Fold) -> Kept | None:
+        """What a killed run predicted; the seconds it took count."""
+        shape = (len(fold.test), len(self.classes)) if self.classes else (len(fold.test),)
         kept = self.checkpoint.find(candidate.name, params, fold, shape)
         if kept is not None:
-            self._cpu, self._wall = self._cpu + kept.cpu, self._wall + kept.wall
-            return beside(kept.predicted, target, self.classes)
-        cpu, wall = time.process_time(), time.monotonic()
-        predicted = self._predicted(candidate, params, fold)
-        spent = (time.process_time() - cpu, time.monotonic() - wall)
-        self.checkpoint.keep(candidate.name, params, fold, Kept(predicted, *spent))
-        return beside(predicted, target, self.classes)
+            self._count(kept.cpu, kept.wall)
+        return kept
 
-    def _predicted(self, candidate: Candidate, params: Params, fold: Fold) -> Floats:
+    def _made(self, candidate: Candidate, params: Params, folds: Sequence[Fold]) -> Iterator[Kept]:
+        """Compute these, one after the other here or all at once elsewhere, and write each down."""
+        if self.elsewhere is not None and folds:
+            for fold, kept in zip(folds, self.elsewhere.predict(candidate.name, params, folds), strict=True):
+                self._count(kept.cpu, 0.0)  # the clock on the wall was ours
+                with self._lock:
+                    self.checkpoint.keep(candidate.name, params, fold, kept)
+                yield kept
+            return
+        for fold in folds:
+            cpu, wall = time.process_time(), time.monotonic()
+            predicted = self.predicted(candidate, params, fold)
+            kept = Kept(predicted, time.process_time() - cpu, time.monotonic() - wall)
+            self.checkpoint.keep(candidate.name, params, fold, kept)
+            yield kept
+
+    def _count(self, cpu: float, wall: float) -> None:
+        with self._lock:
+            self._cpu, self._wall = self._cpu + cpu, self._wall + wall
+
+    def predicted(self, candidate: Candidate, params: Params, fold: Fold) -> Floats:
+        """Fit the configuration to the fold's training rows, here, and predict its others."""
         fit, test = self._prepared(fold)
         model = candidate.build(params, self.problem)
         with warnings.catch_warnings():
@@ -181,6 +215,7 @@ def search(
     The number of trials is fixed; `budget` (CPU seconds of this process and of a killed one it goes on from, so that
     neither a busy machine nor a kill changes anything) is a
     fuse: when it blows, the rest is skipped and `cut` says so. Every kind gets its default configuration in any case.
+    Where predictions are computed elsewhere, the kinds are searched at the same time, each as it would be alone.
     """
     import optuna
 
@@ -188,10 +223,10 @@ def search(
     problem = validator.problem
     share = held_out_share(folds)
     started = validator.cpu()
-    trials: list[Trial] = []
-    best: dict[str, Params] = {}
     planned = sum(shares.values())
-    for name, count in shares.items():
+    done: list[int] = []  # grows by one for each trial; its length is read by several threads
+
+    def of_kind(name: str) -> tuple[list[Trial], Params]:
         candidate = CATALOGUE[name]
         study = optuna.create_study(
             direction="minimize" if problem.metric in LOWER_IS_BETTER else "maximize",
@@ -199,7 +234,7 @@ def search(
         )
         study.enqueue_trial(candidate.defaults(problem))  # a known good point for the sampler to learn from
         found: list[Trial] = []
-        for index in range(count):
+        for index in range(shares[name]):
             if index and validator.cpu() - started > budget:
                 break
             began = validator.wall()
@@ -208,9 +243,17 @@ def search(
             scores = validator.scores(candidate, params, folds)
             found.append(as_trial(name, params, scores, share, validator.wall() - began))
             study.tell(asked, found[-1].mean)
-            progress(f"trial {len(trials) + len(found)}/{planned} {name}: {problem.metric} {found[-1].mean:.4f}")
-        trials += found
-        best[name] = found[study.best_trial.number].parameters
+            done.append(index)
+            progress(f"trial {len(done)}/{planned} {name}: {problem.metric} {found[-1].mean:.4f}")
+        return found, found[study.best_trial.number].parameters
+
+    if validator.elsewhere is None:
+        results = [of_kind(name) for name in shares]
+    else:  # kinds know nothing of each other, so each has a thread that waits for its trials
+        with ThreadPoolExecutor(len(shares)) as threads:
+            results = list(threads.map(of_kind, shares))
+    trials = [trial for found, _ in results for trial in found]
+    best = {name: params for name, (_, params) in zip(shares, results, strict=True)}
     return Searched(tuple(trials), best, planned, cut=len(trials) < planned)
 
 

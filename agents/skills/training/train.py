@@ -23,9 +23,11 @@ class TrainingTrain(Skill[Parameters, SkillOutput]):
     def run(self, parameters: Parameters, context: SkillContext) -> SkillOutput:
         """Write the model, the baseline and the log of the experiment.
 
-        Raises InputError when the rows cannot be cross-validated, LimitError when one model takes too much of the time.
+        Raises InputError when the rows cannot be cross-validated, LimitError when one model takes too much of the time,
+        SkillError when the settings name a Ray cluster that cannot be used: it is not done without it.
         """
         from agents.skills.training.checkpoint import open_checkpoint, went_on
+        from agents.skills.training.cluster import computing
         from agents.skills.training.experiment import Experiment
         from agents.skills.training.report import log_document
         from agents.skills.training.rows import read_rows
@@ -35,16 +37,19 @@ class TrainingTrain(Skill[Parameters, SkillOutput]):
         features = FeatureMap.model_validate(context.read_json("feature-map.json"))
         plan = ExperimentPlan.model_validate(context.read_json("experiment-plan.json"))
         checkpoint = open_checkpoint(context.kept, [context.path(name) for name in self.needs])
-        result = Experiment(
-            read_rows(context.path("train.parquet"), features, scope),
-            features,
-            scope,
-            plan,
-            time_ordered=split.strategy == "time",
-            seconds=context.seconds,
-            progress=context.progress,
-            checkpoint=checkpoint,
-        ).run()
+        rows = read_rows(context.path("train.parquet"), features, scope)
+        with computing(context, rows, features, scope) as cluster:
+            result = Experiment(
+                rows,
+                features,
+                scope,
+                plan,
+                time_ordered=split.strategy == "time",
+                seconds=context.seconds,
+                progress=context.progress,
+                checkpoint=checkpoint,
+                elsewhere=None if cluster is None else cluster.of,
+            ).run()
         tracker, warning = open_tracker(context, plan.metric)
         log = result.log.model_copy(update={"tracking": tracker.where})
         (context.out / "model.skops").write_bytes(result.model)
@@ -52,9 +57,10 @@ class TrainingTrain(Skill[Parameters, SkillOutput]):
         context.write_json("experiment-log.json", log.model_dump(mode="json"))
         context.write_text("experiment-log.md", log_document(log, result, plan, origin_note(context.ticket)))
         warnings = (warning, record_run(tracker, log), *result.warnings)
+        notes = went_on(checkpoint) + ("" if cluster is None else cluster.told)
         return SkillOutput(
             summary=f"{log.chosen.model}: cross-validated {log.metric} {log.chosen.mean:.4f} "
-            f"(baseline {log.baseline.mean:.4f}) after {len(log.trials)} configurations{went_on(checkpoint)}",
+            f"(baseline {log.baseline.mean:.4f}) after {len(log.trials)} configurations{notes}",
             ticked=_ticked(log, result.reproducible, result.search_note),
             measurements=(
                 Measurement(scope="training", name=f"cv_{log.metric}", value=log.chosen.mean),
