@@ -106,6 +106,7 @@ def test_bytes_that_were_tampered_with_are_read_alike(data: st.DataObject) -> No
         (b'"name":"dana"', b'"name":""', 1),
         (b'"data":{', b'"data":{}{', 1),
         (b"}}}", b"}}", 1),
+        (b"}}}", b"}}x", 1),
         (b"}}}", b"}}} ", 3),
     ],
 )
