@@ -216,9 +216,9 @@ class Experiment:
         """The linear model with default settings, and a fuse: if one fold takes too long, nothing else can work."""
         candidate = CATALOGUE[LINEAR]
         params = candidate.defaults(self.problem)
-        started = self.validator.wall()
+        started, began = self.validator.wall(), self.validator.effort()
         first = self.validator.outcomes(candidate, params, self.comparison[:1])
-        estimate = (self.validator.wall() - started) * len(self.comparison)
+        estimate = (self.validator.effort() - began) * len(self.comparison)
         if estimate > self.seconds / 4:
             raise LimitError(
                 f"cross-validating the simplest model would take {estimate:.0f} s of the {self.seconds:.0f} s allowed",

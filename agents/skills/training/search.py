@@ -112,6 +112,11 @@ class CrossValidator:
         """The same by the clock on the wall."""
         return time.monotonic() + self._wall
 
+    def effort(self) -> float:
+        """Seconds that computing took: by the clock here, of CPU elsewhere, where the clock also counts the start of
+        workers."""
+        return self.wall() if self.elsewhere is None else self.cpu()
+
     def scores(self, candidate: Candidate, params: Params, folds: Sequence[Fold]) -> Floats:
         """The metric on each fold, shape (folds,); NaN where a fold's rows leave it undefined."""
         import numpy as np
