@@ -14,8 +14,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agents.skills.feature.pipeline import signature
-from agents.skills.shapes import FeatureMap, ScopeSpec, SourceSpec
 from cli.features import Told, documents_of
 from schemas.envelope import StreamId
 from schemas.features import FeatureRegistry, FeatureUse
@@ -70,6 +68,9 @@ def uses_of(told: Told, map_sha256: str) -> Iterator[FeatureUse]:
 
     Raises ValidationError, KeyError, TypeError for documents of another shape.
     """
+    from agents.skills.feature.pipeline import signature
+    from agents.skills.shapes import FeatureMap, ScopeSpec, SourceSpec
+
     documents = told.documents
     if not {"scope.json", "data-source.json"} <= set(documents):
         return

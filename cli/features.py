@@ -13,8 +13,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from agents.skills.feature.pipeline import signature
-from agents.skills.shapes import FeatureMap, ScopeSpec
 from cli.reading import Record
 from schemas.envelope import StreamId
 from schemas.session import WorkReported
@@ -74,6 +72,9 @@ def definitions(sessions: Iterable[Told]) -> tuple[list[dict[str, Any]], list[st
     the metric loses when its values are shuffled, with standard error and whether that is clear; `row_us` and
     `peak_bytes`. None where the session's pipeline does not measure it.
     """
+    from agents.skills.feature.pipeline import signature
+    from agents.skills.shapes import FeatureMap
+
     rows: dict[str, dict[str, Any]] = {}
     problems = []
     for told in sessions:
@@ -90,6 +91,8 @@ def definitions(sessions: Iterable[Told]) -> tuple[list[dict[str, Any]], list[st
 
 
 def _use(told: Told, name: str) -> dict[str, Any]:
+    from agents.skills.shapes import ScopeSpec
+
     scope = told.documents.get("scope.json")
     spec = ScopeSpec.model_validate(scope) if scope else None
     worth = _of(told, "performance-analysis.json", "importance", "column", name)

@@ -150,6 +150,8 @@ MEASURED: Mapping[str, tuple[str, ...]] = {
     "lead.opportunity": ("opportunity.go", "opportunity.usd_per_year"),
     "risk.readiness": ("readiness.score", "readiness.data", "readiness.people", "readiness.rules"),
     "evaluation.impact": ("impact.skew", "impact.kept", "impact.usd_per_1000"),
+    "evaluation.explain": ("explanation.additivity_error", "explanation.adds_up", "explanation.agreement"),
+    "devsecops.onnx": ("onnx.written", "onnx.largest_difference"),
     "evaluation.decay": (
         "decay.windows",
         "decay.slope",

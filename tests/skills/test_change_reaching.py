@@ -64,7 +64,7 @@ def test_the_projects_tests_reach_what_is_listed_and_hidden_ones_nothing(tmp_pat
     assert evidence.endswith(f"with the network of {server.place}")
     document = files["review-report.md"].read_text()
     assert f"tests ran in a sandbox that may reach {server.place}." in document
-    assert "## Hosts the tests asked for" in document
+    assert "## Hosts that tests and scan asked for" in document
     review = json.loads(files["review-report.json"].read_text())
     assert review["acceptance"]["contacts"] == []
     assert set(review["acceptance"]["outcomes"].values()) == {"passed"}

@@ -149,18 +149,20 @@ def _document(context: SkillContext, report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _written(value: float) -> Measurement:
+    return Measurement(scope="onnx", name="written", value=value)
+
+
 def _output(report: dict[str, Any]) -> SkillOutput:
     if not report["written"]:
         why = f"no ONNX file: {report['step']}: {report['why']}"
-        return SkillOutput(
-            summary=why, warnings=(why,), measurements=(Measurement(scope="onnx", name="written", value=0.0),)
-        )
+        return SkillOutput(summary=why, warnings=(why,), measurements=(_written(0.0),))
     rows = sum(each["rows"] for each in report["compared"])
     return SkillOutput(
         summary=f"{FILE}: {report['bytes']:,} bytes, SHA-256 {report['sha256'][:12]}; equal to {report['tolerance']:g} "
         f"on {rows} rows (largest difference {report['largest_difference']:.1e})",
         measurements=(
-            Measurement(scope="onnx", name="written", value=1.0),
+            _written(1.0),
             Measurement(scope="onnx", name="largest_difference", value=report["largest_difference"]),
         ),
     )

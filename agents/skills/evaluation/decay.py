@@ -75,6 +75,7 @@ class EvaluationDecay(Skill[DecayParameters, SkillOutput]):
     produces = ("decay.json", "decay.md", "decay.svg")
     parameters = DecayParameters
     harness = True
+    reads_source = True
     seconds = 600.0
 
     def run(self, parameters: DecayParameters, context: SkillContext) -> SkillOutput:
