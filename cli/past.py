@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from agents.skill import InputError
-from agents.skills.lead.statement import read_statement
 from schemas import model_messages as models
 from schemas import session as ev
 from schemas.envelope import EventEnvelope
@@ -139,6 +138,8 @@ class _Past:
 
 def _stated_hours(ticket: Ticket) -> float | None:
     """The hours of people's work that the ticket's text states; None where it states none, or none that is a number."""
+    from agents.skills.lead.statement import read_statement
+
     try:
         return read_statement(ticket).number("hours of people")
     except InputError:

@@ -265,3 +265,10 @@ def test_ambient_calls_are_recognised() -> None:
         "2: .now()",
         "3: print()",
     ]
+
+
+def test_components_start_without_the_code_of_any_skill() -> None:
+    """It is loaded where it is used: in a skill's child, or by a command that reads a ticket's text."""
+    code = "import agents.skills; agents.skills.__path__[:] = []; import cli.components, cli.commands.components"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
