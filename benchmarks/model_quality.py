@@ -1,9 +1,10 @@
-"""`python -m benchmarks.model_quality`: the model that training delivers beside linear, gradient boosting and FLAML.
+"""`python -m benchmarks.model_quality`: the model that training delivers beside linear, gradient boosting, FLAML and
+AutoGluon.
 
 Nine tasks of real rows. Everybody gets the same given rows and the same budget, two threads for 20 s, which is 40 s of
 CPU time, and is scored on the same kept rows (ROC AUC, one against rest for several classes, or r2), which have no twin
-among the given. CPU time is what counts: it does not depend on what else the machine does. FLAML, which looks at the
-clock, gets as much more of it as the machine is slower than when idle; whoever took more CPU time is marked.
+among the given. CPU time is what counts: it does not depend on what else the machine does. FLAML and AutoGluon, which
+look at the clock, get as much more of it as the machine is slower than when idle; whoever took more is marked.
 
 Training is the pipeline's own, up to its phase `training`, with all it does before (reading, quality, split, leakage
 tests): it puts a fifth of the given rows away for its evaluation, which the others do not, and uses one thread. Tasks
@@ -21,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,7 @@ import pandas as pd
 from agents.skills.evaluation.scores import score
 from benchmarks.gate_honesty.cases import delivered
 from benchmarks.gate_honesty.line import shipped, travel
-from benchmarks.gate_honesty.peers import NotRun, flaml, make_environment
+from benchmarks.gate_honesty.peers import AUTOML, NotRun, make_environment, trained
 from benchmarks.gate_honesty.sets import SETS, RealSet, cut, packaged
 from schemas.ticket import Ticket
 
@@ -65,7 +67,9 @@ def main() -> None:
     words = argparse.ArgumentParser(prog="python -m benchmarks.model_quality", description=__doc__)
     words.add_argument("--tasks", default=",".join(TASKS), help="names of tasks, by commas")
     words.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="seeds, by commas")
-    words.add_argument("--environments", type=Path, help="folder of FLAML's own environment; made when it is not there")
+    words.add_argument(
+        "--environments", type=Path, help="folder of the own environments of FLAML and AutoGluon; made when not there"
+    )
     words.add_argument("--out", type=Path, default=Path("benchmarks/model_quality.json"))
     asked = words.parse_args()
     if unknown := [name for name in asked.tasks.split(",") if name not in TASKS]:
@@ -87,7 +91,7 @@ def main() -> None:
 
 def compare(chosen: RealSet, seed: int, environments: Path | None) -> Told:
     """By contender its `score` on the kept rows, the `seconds` it took and the `cpu` seconds, of its children too.
-    FLAML is left out without `environments`."""
+    The peers of AUTOML are left out without `environments`."""
     given, kept = cut(chosen, seed)
     contenders: dict[str, Callable[[], float]] = {
         "value train": lambda: ours(chosen, given, kept, seed),
@@ -95,8 +99,9 @@ def compare(chosen: RealSet, seed: int, environments: Path | None) -> Told:
         "gradient boosting": lambda: simple(_boosting(chosen, seed), chosen, given, kept),
     }
     if environments is not None:
-        make_environment("flaml", environments)
-        contenders["FLAML"] = lambda: _flaml(environments, chosen, seed)
+        for peer, name in AUTOML.items():
+            make_environment(peer, environments)
+            contenders[name] = partial(_peer, peer, environments, chosen, seed)
     told: Told = {}
     for name, run in contenders.items():
         started, spent = time.perf_counter(), _cpu()
@@ -188,10 +193,10 @@ def _boosting(chosen: RealSet, seed: int) -> Any:
     return make_pipeline(_columns("passthrough"), kind(random_state=seed))
 
 
-def _flaml(environments: Path, chosen: RealSet, seed: int) -> float:
+def _peer(peer: str, environments: Path, chosen: RealSet, seed: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         seconds = SECONDS * slowness()
-        return float(flaml(environments.resolve(), chosen, seed, Path(folder), seconds)["delivered"])
+        return float(trained(peer, environments.resolve(), chosen, seed, Path(folder), seconds)["delivered"])
 
 
 def ranks(scores: Mapping[str, float]) -> dict[str, float]:

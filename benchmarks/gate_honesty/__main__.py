@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.gate_honesty import frozen, report
 from benchmarks.gate_honesty.cases import lines
 from benchmarks.gate_honesty.defects import DEFECTS
-from benchmarks.gate_honesty.peers import NEEDS, NotRun, automl, drift, make_environment
+from benchmarks.gate_honesty.peers import AUTOML, NEEDS, NotRun, automl, drift, make_environment
 from benchmarks.gate_honesty.sets import SETS
 
 
@@ -91,7 +91,7 @@ def _peers(asked: argparse.Namespace) -> None:
                     raise NotRun("there are no pairs of tables: run with --pairs first")
                 told: object = drift(home.resolve(), asked.out / "pairs")
             else:
-                told = automl(home.resolve(), asked.sets, asked.seeds[:1], asked.out / "rows")
+                told = automl(peer, home.resolve(), asked.sets, asked.seeds[:1], asked.out / "rows")
             (asked.out / f"{peer}.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
         except NotRun as problem:
             print(f"not run: {problem}", file=sys.stderr)
@@ -100,8 +100,10 @@ def _peers(asked: argparse.Namespace) -> None:
 def _report(out: Path) -> str:
     if not (out / "cases.jsonl").exists():
         sys.exit(f"no cases in {out}: run `python -m benchmarks.gate_honesty run` first")
-    told = [json.loads(p.read_text("utf-8")) if (p := out / f"{peer}.json").exists() else None for peer in NEEDS]
-    return report.document(report.read(out / "cases.jsonl"), told[0], told[1])
+    told = {peer: json.loads(p.read_text("utf-8")) for peer in NEEDS if (p := out / f"{peer}.json").exists()}
+    return report.document(
+        report.read(out / "cases.jsonl"), told.get("evidently"), {name: told.get(peer) for peer, name in AUTOML.items()}
+    )
 
 
 if __name__ == "__main__":

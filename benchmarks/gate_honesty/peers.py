@@ -1,4 +1,4 @@
-"""Evidently and FLAML beside the gate, each in an environment of its own, since neither goes with what we lock.
+"""Evidently, FLAML and AutoGluon beside the gate, each in an environment of its own, since none goes with our lock.
 
 `make_environment` installs with pip from whatever index pip is set up for; nothing is installed unless asked.
 """
@@ -18,7 +18,10 @@ from benchmarks.gate_honesty.sets import SETS, RealSet, cut
 NEEDS = {
     "evidently": ("evidently", "pandas<3.1"),  # it breaks on 3.1
     "flaml": ("flaml[automl]",),
+    "autogluon": ("autogluon.tabular[catboost,lightgbm,xgboost]",),
 }
+AUTOML = {"flaml": "FLAML", "autogluon": "AutoGluon"}
+"""By peer that trains models its name."""
 SCRIPTS = Path(__file__).parent / "peer_scripts"
 SECONDS = 20
 
@@ -52,18 +55,23 @@ def drift(home: Path, pairs: Path) -> dict[str, Any]:
     return dict(_run("evidently", home, [str(pairs)]))
 
 
-def automl(home: Path, names: Sequence[str], seeds: Sequence[int], folder: Path) -> list[dict[str, Any]]:
-    """FLAML on the given rows of each set: what it claims, and what that model does on the kept rows."""
-    return [{"set": name, "seed": seed, **flaml(home, SETS[name], seed, folder)} for name in names for seed in seeds]
+def automl(peer: str, home: Path, names: Sequence[str], seeds: Sequence[int], folder: Path) -> list[dict[str, Any]]:
+    """A peer of AUTOML on the given rows of each set: what it claims, and what that model does on the kept rows."""
+    return [
+        {"set": name, "seed": seed, **trained(peer, home, SETS[name], seed, folder)} for name in names for seed in seeds
+    ]
 
 
-def flaml(home: Path, chosen: RealSet, seed: int, folder: Path, seconds: float = SECONDS) -> dict[str, Any]:
-    """`claimed`, `delivered` and `metric` of one set, whose rows are left in `folder`, with `seconds` by the clock."""
+def trained(
+    peer: str, home: Path, chosen: RealSet, seed: int, folder: Path, seconds: float = SECONDS
+) -> dict[str, Any]:
+    """`claimed`, `delivered` and `metric` of a peer of AUTOML on one set, whose rows are left in `folder`, with
+    `seconds` by the clock."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, rows in zip(("given", "kept"), cut(chosen, seed), strict=True):
         rows.drop(columns=chosen.groups or []).to_csv(folder / f"{part}.csv", index=False)
     task = "classification" if chosen.classes else "regression"
-    return dict(_run("flaml", home, [str(folder), chosen.target, task, str(seconds), str(seed)]))
+    return dict(_run(peer, home, [str(folder), chosen.target, task, str(seconds), str(seed)]))
 
 
 def _run(peer: str, home: Path, arguments: Sequence[str]) -> Any:

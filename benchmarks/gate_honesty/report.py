@@ -28,7 +28,7 @@ def stopped(row: Row) -> bool:
     return row["verdict"] in ("refused", "person")
 
 
-def document(rows: Sequence[Row], drift: Mapping[str, Any] | None, automl: Sequence[Row] | None) -> str:
+def document(rows: Sequence[Row], drift: Mapping[str, Any] | None, automl: Mapping[str, Sequence[Row] | None]) -> str:
     """Everything as Markdown."""
     clean = [row for row in rows if not row["defect"]]
     bad = [row for row in rows if row["defect"]]
@@ -146,15 +146,20 @@ def _boasts(bad: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _automl(rows: Sequence[Row] | None) -> list[str]:
-    if rows is None:
-        return ["FLAML was not run: `python -m benchmarks.gate_honesty peers` makes its environment and runs it."]
-    lines = ["| set | seed | FLAML claims | delivers | difference |", "|---|---|---|---|---|"]
-    for row in rows:
-        gap = row["claimed"] - row["delivered"]
-        cells = [row["set"], row["seed"], f"{row['claimed']:.4f}", f"{row['delivered']:.4f}", f"{gap:+.4f}"]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return lines
+def _automl(told: Mapping[str, Sequence[Row] | None]) -> list[str]:
+    lines = []
+    for name, rows in told.items():
+        if rows is None:
+            how = "`python -m benchmarks.gate_honesty peers` makes its environment and runs it"
+            lines += [f"{name} was not run: {how}.", ""]
+            continue
+        lines += [f"| set | seed | {name} claims | delivers | difference |", "|---|---|---|---|---|"]
+        for row in rows:
+            gap = row["claimed"] - row["delivered"]
+            cells = [row["set"], row["seed"], f"{row['claimed']:.4f}", f"{row['delivered']:.4f}", f"{gap:+.4f}"]
+            lines.append("| " + " | ".join(map(str, cells)) + " |")
+        lines.append("")
+    return lines[:-1]
 
 
 def _missed(bad: Sequence[Row], clean: Sequence[Row]) -> list[str]:

@@ -116,12 +116,17 @@ def test_the_tables_count_what_was_stopped(tmp_path: Path) -> None:
     ]
     path = tmp_path / "cases.jsonl"
     path.write_text("".join(row.line() + "\n" for row in rows))
-    text = report.document(report.read(path), {"wine__1__clean__data": {"dataset_drift": True}}, None)
+    claim = {"set": "wine", "seed": 1, "claimed": 0.75, "delivered": 0.6}
+    peers = {"FLAML": [claim], "AutoGluon": None}
+    text = report.document(report.read(path), {"wine__1__clean__data": {"dataset_drift": True}}, peers)
     assert "defects stopped: 1 of 2 (50.0%)" in text
     assert "clean runs falsely stopped: 1 of 2" in text
     assert "95 % interval 1.3% to 98.7%." in text
     assert "| wine | 1 | +0.1000 | one seed | 0.0500 | **no** |" in text
     assert "- wine, seed 1: stale data" in text
+    assert "| set | seed | FLAML claims | delivers | difference |" in text
+    assert "| wine | 1 | 0.7500 | 0.6000 | +0.1500 |" in text
+    assert "AutoGluon was not run" in text
     assert json.loads(rows[0].line())["figures"] == told
 
 

@@ -46,15 +46,23 @@ def repository_of(server: GitHubServer) -> Repository:
 
 def descendants(pid: int) -> list[int]:
     """The processes that a process started, and those that they did."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+    found: list[int] = []
+    for task in listed(Path(f"/proc/{pid}/task")):
         try:
-            children = [int(word) for word in task.read_text().split()]
+            children = [int(word) for word in (task / "children").read_text().split()]
         except OSError:
             continue
         for child in children:
             found += [child, *descendants(child)]
     return found
+
+
+def listed(folder: Path) -> list[Path]:
+    """What is in a folder; nothing when its process has just ended."""
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
 
 
 def watched(train: Train, *words: str) -> tuple[Ran, set[str]]:
