@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import structlog
 from coverage import Coverage
+from hypothesis import settings
 
 from tests.outside import blocked
 
@@ -16,6 +17,10 @@ from tests.outside import blocked
 # the libraries are loaded, so it stands before any test imports them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# How long an example takes says what else the machine does, and no test asserts a time.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 MEASURED = frozenset({"schemas", "store", "bus", "conductor", "golden", "audit"})
 """Folders of tests under which coverage counts: each of the four packages has its own tests there. Tracing others'

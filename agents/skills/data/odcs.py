@@ -1,7 +1,8 @@
 """Data contracts in the Open Data Contract Standard, v3.1: written from a dataset, and turned into an executable check.
 
 What is inferred from one dataset must not be broken by the next one's ordinary variation (a fixed range misfires), so
-ranges and level lists tolerate `TOLERANCE` of the rows, and shares of missing values may grow by as much.
+ranges tolerate as many rows as lie outside now and `TOLERANCE` more, level lists tolerate `TOLERANCE`, and shares of
+missing values may grow by as much.
 ODCS has no library metric for a range some rows may leave; it is a `custom` rule of the engine `pandera`.
 """
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import pandera.pandas as pa
 
 TOLERANCE = 0.02
-"""Share of present values that may lie outside an inferred range or list of levels."""
+"""Share of present values that may lie outside an inferred list of levels, or come to lie outside a range."""
 
 _LOGICAL = {"float64": "number", "int64": "integer", "bool": "boolean", "boolean": "boolean", "str": "string"}
 
@@ -110,11 +111,12 @@ def _feature(series: pd.Series[Any]) -> dict[str, Any]:
     kind = kind_of(series)
     if kind == "numeric" and len(present):
         low, high = _range(present)
+        most = _percent(_share(~present.between(low, high)))
         rules.append(
             {
                 "type": "custom", "engine": "pandera", "name": "range", "dimension": "conformity",
-                "description": f"At most {TOLERANCE:.0%} of the present values lie outside the range.",
-                "implementation": {"minimum": low, "maximum": high, "tolerance": TOLERANCE},
+                "description": f"At most {most:g}% of the present values lie outside the range.",
+                "implementation": {"minimum": low, "maximum": high, "tolerance": round(most / 100, 3)},
             }
         )  # fmt: skip
     elif kind == "categorical" and 0 < present.nunique() <= MAX_LEVELS:
@@ -178,7 +180,7 @@ def _rounded(value: float, *, down: bool) -> float:
 
 
 def _percent(share: float) -> float:
-    """How many percent may be missing: what is missing now, and TOLERANCE more."""
+    """How many percent of values may be missing, or outside: what is so now, and TOLERANCE more."""
     return min(100.0, math.ceil(1000 * (share + TOLERANCE)) / 10)
 
 
