@@ -14,6 +14,9 @@ CLASSIFICATION_METRICS = ("roc_auc", "average_precision", "accuracy", "balanced_
 REGRESSION_METRICS = ("mae", "rmse", "r2")
 LOWER_IS_BETTER = frozenset({"mae", "rmse"})
 
+SEARCH_SHARE = 0.25
+"""Of a ticket's minutes, what the search for a model may take at most."""
+
 _DATA = re.compile(r"^(?P<scheme>[a-z][a-z0-9+-]*):(?P<rest>.+)$")
 
 
@@ -22,6 +25,17 @@ class Budget(Value):
 
     usd: Annotated[float, Field(gt=0, le=1e9)] = 5.0
     minutes: Annotated[float, Field(gt=0, le=1e6)] = 10.0
+    search_seconds: Annotated[float, Field(gt=0, le=1e6)] | None = later(None)
+    """CPU seconds the search for a model may take, at most a quarter of `minutes`; None: by the size of the table."""
+
+    @model_validator(mode="after")
+    def _search_leaves_time(self) -> Budget:
+        if self.search_seconds is not None and self.search_seconds > 60 * self.minutes * SEARCH_SHARE:
+            raise ValueError(
+                f"search_seconds is {self.search_seconds:g}, more than a quarter of the {self.minutes:g} minutes: "
+                f"allow at least {self.search_seconds / 60 / SEARCH_SHARE:g} minutes, or search for less"
+            )
+        return self
 
 
 class Checkout(Value):

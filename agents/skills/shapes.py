@@ -103,6 +103,8 @@ class ExperimentPlan(Value):
     candidates: tuple[str, ...]
     trials: int
     search_seconds: float
+    wide: bool = later(False)
+    """Whether settings are searched over the wide ranges, which pay only with many trials."""
 
 
 class Trial(Value):

@@ -22,6 +22,13 @@ def test_a_ticket_needs_an_id_and_a_title() -> None:
     assert made.budget == Budget(usd=5.0, minutes=10.0)
 
 
+def test_a_ticket_without_its_own_search_is_written_as_before() -> None:
+    assert ticket().model_dump(mode="json")["budget"] == {"usd": 5.0, "minutes": 10.0}
+    searched = ticket(budget={"search_seconds": 30})
+    assert Ticket.model_validate_json(searched.model_dump_json()) == searched
+    assert searched.budget.search_seconds == 30
+
+
 def test_all_fields() -> None:
     made = ticket(
         labels=["Task", "auto"], data="data/cells.csv", target="malignant", task="classification", metric="roc_auc",
@@ -53,6 +60,11 @@ def test_all_fields() -> None:
         ({"budget": {"usd": 0}}, "budget.usd\n  Input should be greater than 0"),
         ({"budget": {"minutes": -1}}, "budget.minutes\n  Input should be greater than 0"),
         ({"budget": {"minutes": 1e300}}, "budget.minutes\n  Input should be less than or equal to 1000000"),
+        ({"budget": {"search_seconds": 0}}, "budget.search_seconds\n  Input should be greater than 0"),
+        (
+            {"budget": {"minutes": 2, "search_seconds": 31}},
+            "a quarter of the 2 minutes: allow at least 2.06667",
+        ),
         ({"budget": {"usd": float("inf")}}, "budget.usd\n  Input should be"),
         ({"prioritty": "high"}, "prioritty\n  Extra inputs are not permitted"),
     ],

@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 
 from agents.skill import InputError, LimitError
 from agents.skills.shapes import ExperimentLog, ExperimentPlan
 from agents.skills.training import candidates, experiment, modelfile, search
+from agents.skills.training.candidates import Problem
 from agents.skills.training.choice import Finalist, choose, corrected_se, duel
 from agents.skills.training.folds import make_folds, plan_folds
 from agents.skills.training.plan import TrainingPlan
 from agents.skills.training.train import TrainingTrain
+from schemas.values import Task
 from tests.skills.harness import run_skill
 from tests.skills.ml_inputs import (
     ROOT,
@@ -70,6 +73,44 @@ def test_every_candidate_gets_trials_and_more_cells_get_fewer() -> None:
     names = tuple(candidates.CATALOGUE)
     assert all(count >= 1 for count in candidates.share_trials(3, names).values())
     assert candidates.trial_count(500, 10, 2) > candidates.trial_count(100_000, 100, 2)
+
+
+def test_a_longer_search_has_more_trials_over_wider_ranges_and_stays_in_the_budget(tmp_path: Path) -> None:
+    artifacts = make_inputs(tmp_path / "in", *wine(), metric="roc_auc")
+
+    def planned(name: str, **budget: float) -> tuple[ExperimentPlan, str]:
+        asked = ticket(budget=budget)
+        (tmp_path / name).mkdir()
+        _, files = run_skill(TrainingPlan, asked, tmp_path / name, artifacts)
+        text = files["experiment-plan.md"].read_text("utf-8")
+        return ExperimentPlan.model_validate_json(files["experiment-plan.json"].read_text("utf-8")), text
+
+    usual, text = planned("usual")
+    assert (usual.search_seconds, usual.wide) == (8.0, False)
+    assert "up to 400 rounds" not in text
+    long, text = planned("long", search_seconds=24.0)
+    assert long.search_seconds == 24.0
+    assert long.trials > 6 * usual.trials
+    assert long.wide
+    assert "up to 400 rounds" in text
+    short, _ = planned("short", search_seconds=2.0)
+    assert (short.search_seconds, short.wide) == (2.0, False)
+    assert len(short.candidates) <= short.trials < usual.trials
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_wide_settings_are_settings_of_the_model_and_can_be_built_again(classes: int) -> None:
+    task = Task.CLASSIFICATION if classes else Task.REGRESSION
+    problem = Problem(task, "roc_auc" if classes else "r2", classes, 500, 7, wide=True)
+    for candidate in candidates.CATALOGUE.values():
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=7))
+        seen = [candidate.suggest(study.ask(), problem) for _ in range(50)]
+        for params in seen:
+            built = candidate.build(params, Problem(task, problem.metric, classes, 500, 7)).get_params()
+            assert {name: built[name] for name in params} == params
+        usual = candidate.suggest(optuna.create_study().ask(), Problem(task, problem.metric, classes, 500, 7))
+        assert set(usual) <= set(seen[0])
+        assert (set(usual) == set(seen[0])) == (candidate.name == "linear")
 
 
 # Folds

@@ -26,13 +26,15 @@ _BALANCE_METRICS = frozenset({"balanced_accuracy", "f1", "recall"})
 
 @dataclass(frozen=True)
 class Problem:
-    """What a model is built for: the task, the metric, how many classes (0 for numbers) and training rows, the seed."""
+    """What a model is built for: the task, the metric, how many classes (0 for numbers) and training rows, the seed,
+    and whether settings are searched over wide ranges."""
 
     task: Task
     metric: str
     classes: int
     rows: int
     seed: int
+    wide: bool = False
 
     @property
     def classification(self) -> bool:
@@ -94,10 +96,12 @@ def _forest_defaults(problem: Problem) -> Params:
 
 def _forest_suggest(trial: optuna.Trial, problem: Problem) -> Params:
     params: Params = {
-        "max_depth": trial.suggest_int("max_depth", 3, 14),
+        "max_depth": trial.suggest_int("max_depth", 3, 24 if problem.wide else 14),
         "min_samples_leaf": trial.suggest_int("min_samples_leaf", 1, 30, log=True),
-        "max_features": trial.suggest_categorical("max_features", ["sqrt", 0.3, 0.5]),
+        "max_features": trial.suggest_categorical("max_features", ["sqrt", 0.3, 0.5, *([1.0] if problem.wide else [])]),
     }
+    if problem.wide:
+        params["n_estimators"] = trial.suggest_int("n_estimators", TREES, 4 * TREES)
     return params | _class_weight(trial, problem)
 
 
@@ -105,13 +109,10 @@ def _forest_build(params: Params, problem: Problem) -> Any:
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
     kind = RandomForestClassifier if problem.classification else RandomForestRegressor
-    return kind(
-        n_estimators=TREES,
-        max_samples=0.5 if problem.rows > 5000 else None,
-        n_jobs=1,
-        random_state=problem.seed,
-        **params,
-    )
+    fixed: dict[str, Any] = {
+        "max_samples": 0.5 if problem.rows > 5000 else None, "n_jobs": 1, "random_state": problem.seed
+    }  # fmt: skip
+    return kind(**fixed, **({"n_estimators": TREES} | params))
 
 
 def _boosting_defaults(problem: Problem) -> Params:
@@ -126,13 +127,16 @@ def _boosting_defaults(problem: Problem) -> Params:
 
 
 def _boosting_suggest(trial: optuna.Trial, problem: Problem) -> Params:
+    wide = problem.wide
     params: Params = {
         "learning_rate": trial.suggest_float("learning_rate", 0.02, 0.3, log=True),
-        "max_iter": trial.suggest_int("max_iter", _rounds(problem, 30), _rounds(problem, 120)),
-        "max_leaf_nodes": trial.suggest_int("max_leaf_nodes", 4, 31, log=True),
-        "min_samples_leaf": trial.suggest_int("min_samples_leaf", 5, 80, log=True),
+        "max_iter": trial.suggest_int("max_iter", _rounds(problem, 30), _rounds(problem, 400 if wide else 120)),
+        "max_leaf_nodes": trial.suggest_int("max_leaf_nodes", 3 if wide else 4, 63 if wide else 31, log=True),
+        "min_samples_leaf": trial.suggest_int("min_samples_leaf", 2 if wide else 5, 80, log=True),
         "l2_regularization": trial.suggest_float("l2_regularization", 1e-4, 10.0, log=True),
     }
+    if wide:
+        params["max_features"] = trial.suggest_float("max_features", 0.2, 1.0)
     return params | _class_weight(trial, problem)
 
 
@@ -184,6 +188,17 @@ CATALOGUE: Mapping[str, Candidate] = {
     )
 }  # fmt: skip
 """Every kind of model by name, simplest first."""
+
+_WIDE = {
+    FOREST: f"{TREES} to {4 * TREES} trees; depth 3 to 24, leaf size 1 to 30, share of columns at each split",
+    BOOSTING: "boosted trees; learning rate 0.02 to 0.3, up to 400 rounds, 3 to 63 leaves, leaf size, L2 penalty, "
+    "share of columns at each split",
+}
+
+
+def describe(name: str, *, wide: bool) -> str:
+    """What is searched of a kind, in words."""
+    return _WIDE.get(name, CATALOGUE[name].describe) if wide else CATALOGUE[name].describe
 
 
 def fitting_candidates(rows: int, columns: int) -> tuple[tuple[str, ...], dict[str, str]]:

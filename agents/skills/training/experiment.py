@@ -81,7 +81,7 @@ class Experiment:
         process. Raises InputError when rows cannot be folded."""
         self.rows, self.features, self.scope, self.plan = rows, features, scope, plan
         self.seconds, self.progress = seconds, progress
-        self.problem = Problem(scope.task, plan.metric, len(scope.classes), len(rows.target), plan.seed)
+        self.problem = Problem(scope.task, plan.metric, len(scope.classes), len(rows.target), plan.seed, plan.wide)
         self.folding = plan_folds(
             rows.target, rows.groups, wanted=plan.folds, classes=bool(scope.classes), time=time_ordered
         )

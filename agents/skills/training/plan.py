@@ -7,13 +7,22 @@ from agents.skills.data.markdown import origin_note
 from agents.skills.evaluation.text import code
 from agents.skills.shapes import ExperimentPlan, FeatureMap, ScopeSpec, SplitSpec
 from agents.skills.training.candidates import (
-    CATALOGUE,
     baseline_name,
+    describe,
     fitting_candidates,
     share_trials,
     trial_count,
 )
+from schemas.ticket import SEARCH_SHARE
 from schemas.values import Mode, Role, TickedItem
+
+USED = 0.4
+"""Of the CPU time that the usual search may take, what its trials need on tables of ordinary size: with more time there
+are so many more trials that most of it is used, and the fuse seldom blows."""
+MOST_TRIALS = 400
+WIDE_TRIALS = 40
+"""From so many trials on, settings are searched over wide ranges: with fewer, most trials would be far from any good
+setting."""
 
 _FOLD_REASON = {
     "grouped": "groups are kept whole: no group lies in two folds",
@@ -38,7 +47,7 @@ class TrainingPlan(Skill[Parameters, SkillOutput]):
         scope = ScopeSpec.model_validate(context.read_json("scope.json"))
         split = SplitSpec.model_validate(context.read_json("split.json"))
         features = FeatureMap.model_validate(context.read_json("feature-map.json"))
-        plan, left_out = make_plan(scope, split, features, context.seed)
+        plan, left_out = make_plan(scope, split, features, context.seed, context.ticket.budget.search_seconds)
         context.write_json("experiment-plan.json", plan.model_dump(mode="json"))
         context.write_text("experiment-plan.md", _document(plan, scope, split, left_out, origin_note(context.ticket)))
         names = ", ".join(plan.candidates)
@@ -56,15 +65,19 @@ class TrainingPlan(Skill[Parameters, SkillOutput]):
 
 
 def make_plan(
-    scope: ScopeSpec, split: SplitSpec, features: FeatureMap, seed: int
+    scope: ScopeSpec, split: SplitSpec, features: FeatureMap, seed: int, search_seconds: float | None = None
 ) -> tuple[ExperimentPlan, dict[str, str]]:
     """The plan for a table of this size, and the kinds of model left out with the reason for each.
 
-    The search may take 8 s of CPU (12 s for larger tables), and never more than a quarter of the ticket's budget.
+    The search may take 8 s of CPU (12 s for larger tables), and never more than a quarter of the ticket's budget; with
+    `search_seconds` so much, and there are as many more trials, over wider ranges.
     """
     rows, columns = split.train_rows, len(features.columns)
     names, left_out = fitting_candidates(rows, columns)
+    usual = 8.0 if rows * columns < 50_000 else 12.0
     wanted = trial_count(rows, columns, len(scope.classes))
+    if search_seconds is not None:
+        wanted = min(MOST_TRIALS, max(1, round(wanted * search_seconds / (usual * USED))))
     plan = ExperimentPlan(
         metric=scope.metric,
         folds=5 if rows >= 50 else 3,
@@ -73,7 +86,8 @@ def make_plan(
         baseline=baseline_name(bool(scope.classes), scope.metric),
         candidates=names,
         trials=sum(share_trials(wanted, names).values()),
-        search_seconds=min(8.0 if rows * columns < 50_000 else 12.0, scope.budget_minutes * 60 / 4),
+        search_seconds=min(search_seconds or usual, scope.budget_minutes * 60 * SEARCH_SHARE),
+        wide=wanted >= WIDE_TRIALS,
     )
     return plan, left_out
 
@@ -96,7 +110,7 @@ def _document(
         "",
         "| candidate | trials | searched |",
         "|---|---|---|",
-        *(f"| {name} | {shares[name]} | {CATALOGUE[name].describe} |" for name in plan.candidates),
+        *(f"| {name} | {shares[name]} | {describe(name, wide=plan.wide)} |" for name in plan.candidates),
         "",
     ]
     if left_out:
