@@ -305,6 +305,8 @@ def _handled(db: sqlite3.Connection, command_id: str) -> Handled | None:
 
 
 def _handled_among(db: sqlite3.Connection, command_ids: Sequence[str]) -> dict[str, Handled]:
+    if not command_ids:
+        return {}
     if len(command_ids) == 1:
         known = _handled(db, command_ids[0])
         return {known.command_id: known} if known else {}

@@ -52,8 +52,8 @@ def test_a_read_that_is_given_up_leaves_nothing_behind(
     assert [next(reading).sequence for _ in range(5)] == [1, 2, 3, 4, 5]
     reading.close()  # type: ignore[attr-defined]
     assert sequences(store) == list(range(1, EVENTS + 1))
-    running = "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND state <> 'idle' AND pid <> pg_backend_pid()"
-    assert postgres.run(running.format(database), database) == [(0,)]
+    running = "datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()"
+    assert postgres.run(f"SELECT count(*) FROM pg_stat_activity WHERE {running}", database) == [(0,)]
 
 
 @pytest.mark.parametrize("bad", range(1, EVENTS + 1))
