@@ -31,6 +31,7 @@ _SETTINGS = """SELECT
     set_config('lock_timeout', %s, false),
     set_config('idle_in_transaction_session_timeout', %s, false),
     set_config('default_transaction_read_only', %s, false),
+    set_config('default_transaction_isolation', 'read committed', false),
     set_config('jit', 'off', false)"""
 IDLE_IN_TRANSACTION = 5.0
 """Seconds after which the server ends a transaction whose client says nothing."""
