@@ -60,6 +60,13 @@ def is_reference(text: bytes) -> bool:
     return not text or _id(text) is not None
 
 
+def reference(text: bytes) -> str:
+    """Another message's id, or empty. Raises ValueError."""
+    if not (text.replace(b"-", b"").isalnum() and len(text) <= 200) and not is_reference(text):
+        raise ValueError(text)
+    return text.decode()
+
+
 def are_all_ids(texts: Sequence[str]) -> bool:
     """Whether each can be an id."""
     lengths = set(map(len, texts))
@@ -80,12 +87,14 @@ def sort(text: bytes) -> tuple[bytes, str, str, str]:
     return kind, tenant, aggregate, stream
 
 
-@lru_cache(4_096)
-def moment(text: bytes) -> datetime:
+def read_moment(text: bytes) -> datetime:
     """The time in `text`. Raises ValueError."""
     if _time(text) is None:
         raise ValueError(text)
     return datetime.fromisoformat(text.decode())
+
+
+moment = lru_cache(4_096)(read_moment)
 
 
 @lru_cache(4_096)

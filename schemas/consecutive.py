@@ -18,6 +18,8 @@ _new = object.__new__
 _set_fields: Callable[[object, dict[str, Any]], None] = EventEnvelope.__dict__["__dict__"].__set__
 
 _BEFORE_TYPE = len('{"id":"","type":"')
+_LOOKED_UP = 40
+"""Bytes from the type on that tell what an event is: longer than any type's name, whose end need not be found then."""
 _TIME = len("2026-11-21T09:00:00.000000Z")
 _BODY = b'","data":'
 _CAUSATION = b',"causation_id":"'
@@ -42,12 +44,14 @@ class Consecutive:
         kinds, stream = self._kinds, self._stream
         # What stands between sequence and body: the same for all events of a command.
         shared, shared_length = b"-", 0
+        # The part of it after the time, up to the causation id: the same for all commands of one sender, as a rule.
+        who, before_causation = b"", 0
         time: Any = None
         actor: Any = None
         correlation = causation = ""
         for sequence, (id_, raw) in enumerate(zip(ids, raws, strict=True), first):
             start = _BEFORE_TYPE + len(id_)
-            name = raw[start : raw.find(b'"', start)]
+            name = raw[start : start + _LOOKED_UP]
             try:
                 sort, read_body = kinds[name] if name in kinds else self._kind(name)
                 head = f'{{"id":"{id_}{sort}{sequence},"time":"'.encode()
@@ -55,8 +59,14 @@ class Consecutive:
                     raise LookupError(name)
                 start = len(head)
                 if not raw.startswith(shared, start):
-                    shared = raw[start : raw.index(_BODY, start) + len(_BODY)]
-                    time, actor, correlation, causation = _read_shared(shared)
+                    end = raw.index(_BODY, start)
+                    if not (who and raw.startswith(who, start + _TIME)):
+                        who = raw[start + _TIME : raw.index(_CAUSATION, start, end) + len(_CAUSATION)]
+                        actor, correlation = canonical.who(who[: -len(_CAUSATION)])
+                        before_causation = _TIME + len(who)
+                    time = canonical.read_moment(raw[start : start + _TIME])
+                    causation = canonical.reference(raw[start + before_causation : end])
+                    shared = raw[start : end + len(_BODY)]
                     shared_length = len(shared)
                 if raw[-1] != _END:
                     raise ValueError(raw)
@@ -64,7 +74,7 @@ class Consecutive:
             except (ValueError, LookupError):
                 if (whole := self._any(id_, sequence, raw)) is None:
                     return sequence - first
-                shared = b"-"
+                shared, shared_length, who = b"-", 0, b""
                 yield whole
                 continue
             envelope: EventEnvelope[Event] = _new(EventEnvelope)
@@ -84,15 +94,15 @@ class Consecutive:
             yield envelope
         return len(ids)
 
-    def _kind(self, name: bytes) -> tuple[str, Callable[[bytes], Any]]:
-        """What stands between id and sequence of an event of this type in its newest version, and what reads the body.
-        Raises LookupError, ValueError."""
-        known, stream = EVENTS[name.decode()], self._stream
+    def _kind(self, text: bytes) -> tuple[str, Callable[[bytes], Any]]:
+        """What stands between id and sequence of an event in its newest version, and what reads the body; `text` begins
+        with the type. Raises LookupError, ValueError."""
+        known, stream = EVENTS[text[: text.index(b'"')].decode()], self._stream
         place = f'"tenant":"{stream.tenant}","kind":"{stream.kind}","stream":"{stream.name}"'
         sort = f'{known.name}","version":{known.version},{place}'
         canonical.sort(sort.encode())  # are the names what they may be?
         found = (f'","type":"{sort},"sequence":', known.cls.__pydantic_validator__.validate_json)
-        self._kinds[name] = found
+        self._kinds[text] = found
         return found
 
     def _any(self, id_: str, sequence: int, raw: bytes) -> EventEnvelope[Event] | None:
@@ -103,11 +113,3 @@ class Consecutive:
             return None
         fits = (envelope.stream, envelope.sequence, envelope.id) == (self._stream, sequence, id_)
         return envelope if fits else None
-
-
-def _read_shared(text: bytes) -> tuple[Any, Any, str, str]:
-    """Time, actor, correlation id and causation id. Raises ValueError."""
-    who, found, causation = text[_TIME : -len(_BODY)].partition(_CAUSATION)
-    if not found or not canonical.is_reference(causation):
-        raise ValueError(text)
-    return canonical.moment(text[:_TIME]), *canonical.who(who), causation.decode()

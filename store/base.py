@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from schemas.envelope import EventEnvelope, StreamId
 from schemas.messages import Event
-from store.chain import GENESIS, Row, checked
+from store.chain import GENESIS, Linked, Row, checked
 from store.port import Append, AppendResult, Lease, StoredEvent
 
 
@@ -33,8 +33,9 @@ class StoreBase(ABC):
         """See the port."""
 
     @abstractmethod
-    def _pages(self, stream: StreamId, after: int, up_to: int | None) -> Iterable[Sequence[Row]]:
-        """The rows of the stream's events with `after < sequence <= up_to`, in order, some at a time."""
+    def _pages(self, stream: StreamId, after: int, up_to: int | None) -> Iterable[Sequence[Row] | Linked]:
+        """The rows of the stream's events with `after < sequence <= up_to`, in order, some at a time. The next ones are
+        asked for when the last ones have been found to be sound."""
 
     @abstractmethod
     def _placed(

@@ -28,6 +28,22 @@ LOG = StreamId("", "system", "log")
 Row: TypeAlias = tuple[int, str, bytes, bytes]
 """An event of a known stream: sequence, id, raw, hash."""
 
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """Events of a known stream whose links were checked by whoever read them, numbered without a gap from the one that
+    was to come; never none. `hashes` holds 32 bytes for each."""
+
+    ids: Sequence[str]
+    raws: Sequence[bytes]
+    hashes: bytes
+
+    def rows(self, first: int) -> list[Row]:
+        """The same, the first of which has the sequence `first`."""
+        hashes = [self.hashes[start : start + 32] for start in range(0, len(self.hashes), 32)]
+        return list(zip(range(first, first + len(self.ids)), self.ids, self.raws, hashes, strict=True))
+
+
 Signed = Mapping[StreamId, Mapping[int, bytes]]
 """Per stream, the version → hash pairs that checkpoints vouch for."""
 
@@ -59,23 +75,36 @@ def link(previous: bytes, raw: bytes) -> bytes:
 
 
 def checked(
-    pages: Iterable[Sequence[Row]], stream: StreamId, after: int, previous: bytes
+    pages: Iterable[Sequence[Row] | Linked], stream: StreamId, after: int, previous: bytes
 ) -> Iterator[EventEnvelope[Event]]:
     """Decode the rows of `stream`, the first of which must follow sequence `after` whose hash is `previous`.
 
     Raises StoreCorrupt at the first row that does not: damaged history must not be acted on.
     """
     reader = Consecutive(stream)
-    for rows in pages:
-        if not rows:
+    for page in pages:
+        if isinstance(page, Linked):
+            taken = yield from reader.read(after + 1, page.ids, page.raws)
+            if taken < len(page.ids):
+                yield from _all_by_themselves(page.rows(after + 1), taken, stream, after, previous)
+            after, previous = after + len(page.ids), page.hashes[-32:]
             continue
-        sequences, ids, raws, hashes = zip(*rows, strict=True)
-        following, taken = range(after + 1, after + 1 + len(rows)), 0
+        if not page:
+            continue
+        sequences, ids, raws, hashes = zip(*page, strict=True)
+        following, taken = range(after + 1, after + 1 + len(page)), 0
         if sequences == tuple(following) and are_linked(previous, raws, hashes):
             taken = yield from reader.read(after + 1, ids, raws)
-        if taken < len(rows):
-            yield from _one_by_one(rows[taken:], stream, after + taken, hashes[taken - 1] if taken else previous)
+        if taken < len(page):
+            yield from _all_by_themselves(page, taken, stream, after, previous)
         after, previous = following[-1], hashes[-1]
+
+
+def _all_by_themselves(
+    rows: Sequence[Row], taken: int, stream: StreamId, after: int, previous: bytes
+) -> Iterator[EventEnvelope[Event]]:
+    """What is left of `rows` once the first ones are taken."""
+    return _one_by_one(rows[taken:], stream, after + taken, rows[taken - 1][3] if taken else previous)
 
 
 def are_linked(previous: bytes, raws: Sequence[bytes], hashes: Sequence[bytes]) -> bool:

@@ -29,6 +29,12 @@ from store.rows import inbox_entry, json_object, snapshot_row, stored_event, sto
 PAGE = 1_000
 """Events read at once: what a slow reader, or one that never finishes, keeps in memory."""
 
+CHUNK = 250
+"""Events looked at while the server reads the next ones."""
+
+RUN = 20 * PAGE
+"""Events of one such question: a reader that stops in the middle of it keeps the server from tidying up."""
+
 _EVENT = "SELECT position, tenant, kind, stream, sequence, id, raw, hash FROM events"
 _HEAD = "SELECT tenant, kind, name, version, hash, first_position, last_position FROM streams"
 _ONE_HEAD = f"{_HEAD} WHERE tenant = %b AND kind = %b AND name = %b"
@@ -132,19 +138,26 @@ class PostgresStore(StoreBase):
         return stored_head(rows[0]).version if rows else 0
 
     def _pages(self, stream: StreamId, after: int, up_to: int | None) -> Iterator[list[chain.Row]]:
-        return self._paged(_ROWS, stream, after, up_to)
-
-    def _placed(self, stream: StreamId, after: int, up_to: int | None) -> Iterator[list[Any]]:
-        return self._paged(_PLACED_ROWS, stream, after, up_to)
-
-    def _paged(self, query: str, stream: StreamId, after: int, up_to: int | None) -> Iterator[list[Any]]:
         last = _HIGHEST if up_to is None else up_to
         while True:
-            rows: list[Any] = self._link.fetch(query, (*stream_key(stream), after, last, PAGE))
+            rows: list[chain.Row] = self._link.fetch(_ROWS, (*stream_key(stream), after, last, PAGE))
             yield rows
             if len(rows) < PAGE:
                 return
-            after = rows[-1][-4]
+            after = rows[-1][0]
+            # A long one. Should the connection be lost in between, the next page is asked for as above.
+            for chunk in self._link.chunks(_ROWS, (*stream_key(stream), after, last, RUN), CHUNK):
+                yield chunk
+                after = chunk[-1][0]
+
+    def _placed(self, stream: StreamId, after: int, up_to: int | None) -> Iterator[list[Any]]:
+        last = _HIGHEST if up_to is None else up_to
+        while True:
+            rows: list[Any] = self._link.fetch(_PLACED_ROWS, (*stream_key(stream), after, last, PAGE))
+            yield rows
+            if len(rows) < PAGE:
+                return
+            after = rows[-1][1]
 
     def read_all(self, after_position: int, limit: int) -> list[StoredEvent]:
         """See the port. Positions are given out under the append lock, so their order is the commit order."""

@@ -82,7 +82,7 @@ class Appender:
             except errors.UniqueViolation as problem:
                 raise _not_unique(problem) from problem
             except psycopg.Error as problem:
-                raise self._link.translate(problem) from problem
+                raise self._link.translate(_reason(problem)) from problem
 
     def close(self) -> None:
         """Close the connection. Idempotent; waits for an append that is going on."""
@@ -121,11 +121,10 @@ class Appender:
             return None
         attempt.batch, attempt.results = batch, results
         cursor, writing = self._cursors = self._cursors or (db.cursor(), db.cursor())
+        # What is sent up to the end of a pipeline is one transaction: no BEGIN and COMMIT need be sent and answered.
         with db.pipeline():
-            cursor.execute(_BEGIN)
             cursor.execute(_LOCK, (self._key,))
             write(writing, batch, still_so(*self._last, list(heads.values()), _command_ids(prepared)))
-            cursor.execute("COMMIT")
         if writing.fetchone() != (True,):
             self._alone = False
             attempt.batch = None
@@ -191,6 +190,12 @@ def _is_stored(cursor: Cursor, batch: Batch) -> bool:
     else:
         return False
     return bool(row and row[0])
+
+
+def _reason(problem: psycopg.Error) -> psycopg.Error:
+    """What the server said, if it refused a commit: the driver then complains about the pipeline instead."""
+    said = problem.__context__
+    return said if not problem.sqlstate and isinstance(said, psycopg.Error) and said.sqlstate else problem
 
 
 def _not_unique(problem: errors.UniqueViolation) -> StoreError:

@@ -6,10 +6,11 @@ import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeAlias
 
 import psycopg
-from psycopg import errors
+from psycopg import capabilities, errors
 from psycopg.types.numeric import Int8BinaryDumper
 
 from store.port import StoreCorrupt, StoreError, StoreUnavailable
@@ -30,6 +31,7 @@ _SETTINGS = """SELECT
     set_config('lock_timeout', %s, false),
     set_config('idle_in_transaction_session_timeout', %s, false),
     set_config('default_transaction_read_only', %s, false),
+    set_config('default_transaction_isolation', 'read committed', false),
     set_config('jit', 'off', false)"""
 IDLE_IN_TRANSACTION = 5.0
 """Seconds after which the server ends a transaction whose client says nothing."""
@@ -147,6 +149,33 @@ class PostgresLink:
             raise
         self._give(db)
         return rows
+
+    def chunks(self, query: str, values: Sequence[object], size: int) -> Iterator[list[Row]]:
+        """The rows of a query, `size` at a time; the server reads on while the caller is busy with the last ones.
+
+        Ends early, without an error, when the connection is lost, or where the driver's libpq cannot do it: ask again
+        for what is missing. Until the end the query holds a snapshot and a connection.
+        """
+        if not capabilities.has_stream_chunked():
+            return
+        self.check_open()
+        try:
+            db = self._take() or self.connect()
+            try:
+                rows = db.cursor().stream(query, values, binary=True, size=size)
+                while chunk := list(islice(rows, size)):
+                    yield chunk
+            except psycopg.Error:
+                if not db.broken:
+                    raise
+                self._drop_idle()
+                return
+            except BaseException:
+                db.close()  # with whatever it was in the middle of
+                raise
+            self._give(db)
+        except psycopg.Error as problem:
+            raise self.translate(problem) from problem
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.envelope import StreamId
-from store import chain
+from store import chain, sqlite_ahead
 from store.base import StoreBase
 from store.batch import Batch, TimerRow, ViewRow, microseconds, moment, prepare
 from store.chain import Head
@@ -37,6 +37,9 @@ from store.sqlite_file import SqliteFile, ensure, ensure_readable, translate
 PAGE = 300
 """Events read at once, as many as stay in the processor's cache until they are looked at: a slow reader, or one that
 never finishes, must not hold a snapshot that lets the log grow."""
+
+_OWN_PAGES = 4
+"""Pages after which it is asked how long a stream is."""
 
 _REMEMBERED_HEADS = 10_000
 
@@ -164,8 +167,20 @@ class SqliteStore(StoreBase):
             row = db.execute(f"{_HEAD} WHERE tenant = ? AND kind = ? AND name = ?", stream_key(stream)).fetchone()
         return row[3] if row else 0
 
-    def _pages(self, stream: StreamId, after: int, up_to: int | None) -> Iterator[list[chain.Row]]:
-        return self._paged(_ROWS, stream, after, up_to)
+    def _pages(self, stream: StreamId, after: int, up_to: int | None) -> Iterator[list[chain.Row] | chain.Linked]:
+        for number, rows in enumerate(self._paged(_ROWS, stream, after, up_to), start=1):
+            yield rows
+            if len(rows) < PAGE:
+                return
+            if number == _OWN_PAGES:
+                break
+        after, previous = rows[-1][0], rows[-1][3]
+        last = self.version(stream) if up_to is None else min(up_to, self.version(stream))
+        if last - after >= sqlite_ahead.LONG:
+            for page in sqlite_ahead.read_ahead(self._file.path, stream, after, previous, last, PAGE):
+                yield page
+                after += len(page.ids)
+        yield from self._paged(_ROWS, stream, after, up_to)
 
     def _placed(self, stream: StreamId, after: int, up_to: int | None) -> Iterator[list[Any]]:
         return self._paged(_PLACED_ROWS, stream, after, up_to)
@@ -305,6 +320,8 @@ def _handled(db: sqlite3.Connection, command_id: str) -> Handled | None:
 
 
 def _handled_among(db: sqlite3.Connection, command_ids: Sequence[str]) -> dict[str, Handled]:
+    if not command_ids:
+        return {}
     if len(command_ids) == 1:
         known = _handled(db, command_ids[0])
         return {known.command_id: known} if known else {}

@@ -96,6 +96,8 @@ def test_bytes_that_were_tampered_with_are_read_alike(data: st.DataObject) -> No
         (b'"id":"e-2"', b'"id": "e-2"', 3),
         (b'"causation_id":"c-1"', b'"causation_id":"c-1" ', 3),
         (b'"id":"e-2"', b'"id":"e-1"', 1),
+        (b'"time":"', b'"time":"-', 1),
+        (b'Z","actor"', b'Z-","actor"', 1),
         (b'"sequence":8', b'"sequence":08', 1),
         (b'"sequence":8', b'"sequence":9', 1),
         (b'"s12-abcde"', b'"s12-abcdf"', 1),
@@ -115,6 +117,15 @@ def test_where_reading_stops(old: bytes, new: bytes, taken: int) -> None:
     changed = second.replace(old, new)
     assert changed != second
     assert agree(["e-1", "e-2", "e-3"], [first, changed, third]) == taken
+
+
+@pytest.mark.parametrize("place", [0, 27], ids=["time", "after the time"])
+@pytest.mark.parametrize("filler", [b"-", b'"', b" "])
+def test_after_an_unusual_event_nothing_is_taken_for_granted(place: int, filler: bytes) -> None:
+    first, second, third = (encode_event(event) for event in three())
+    second = second.replace(b'"id":"e-2"', b'"id": "e-2"')
+    start, end = third.index(b'"time":"') + len(b'"time":"') + place, third.index(b'"data":') + len(b'"data":')
+    assert agree(["e-1", "e-2", "e-3"], [first, second, third[:start] + filler * (end - start) + third[end:]]) == 2
 
 
 @pytest.mark.parametrize("id_", ["", "a b", 'a"b', "a\\b", "\u00e9", "a" * 201])

@@ -17,6 +17,7 @@ from store.port import (
     Append,
     Appended,
     AppendResult,
+    StoreError,
     StoreUnavailable,
     TimerSet,
     VersionConflict,
@@ -99,6 +100,29 @@ def test_a_connection_that_breaks_at_the_commit(
     assert len(store.timers()) == len(store.views("default", "k")) == 1
     assert store.append(append(ONE, position)) == Appended(position + 1, position + 1, position + 1)
     assert store.verify().findings == ()
+
+
+@pytest.mark.parametrize("appended_before", [1, 3], ids=["two trips", "one trip"])
+def test_a_commit_that_the_server_refuses_is_none(store: PostgresStore, url: str, appended_before: int) -> None:
+    """What fails at the very end of the transaction, when all statements have been answered."""
+    for version in range(appended_before):
+        store.append(append(ONE, version))
+    with psycopg.connect(url) as db:
+        db.execute(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not today'; END $$;"
+            "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON events DEFERRABLE INITIALLY DEFERRED "
+            "FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    try:
+        with pytest.raises(StoreError, match="refused: not today"):
+            store.append(append(ONE, appended_before, handled=handled("c")))
+    finally:
+        with psycopg.connect(url) as db:
+            db.execute("DROP FUNCTION refuse CASCADE")
+    assert store.version(ONE) == appended_before
+    assert store.handled("c") is None
+    position = appended_before + 1
+    assert store.append(append(ONE, appended_before, handled=handled("c"))) == Appended(position, position, position)
 
 
 def test_a_commit_lost_for_good_is_found_by_trying_again(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
