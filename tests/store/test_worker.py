@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -51,6 +52,10 @@ async def test_who_is_cancelled_waits_for_the_call() -> None:
         tasks.start_soon(wait)
         assert await anyio.to_thread.run_sync(begun.wait, 30.0)
         tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            for _ in range(10):
+                await anyio.lowlevel.checkpoint()
+        assert ended == []
         go.set()
     assert ended == ["call", "scope"]
 
