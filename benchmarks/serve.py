@@ -6,6 +6,7 @@ and ends when its standard input does.
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 from contextlib import closing
@@ -45,6 +46,8 @@ async def _serve(store: Store, folder: Path) -> None:
         tasks.start_soon(_relay, store, bus, conductor)
         tasks.start_soon(conductor.run_timers)
         async with bus.consume_batches(CONDUCTOR, partial(conductor.handle_batch, bus)):
+            gc.collect()
+            gc.freeze()
             print("ready", flush=True)
             await anyio.to_thread.run_sync(sys.stdin.read)
         tasks.cancel_scope.cancel()

@@ -34,8 +34,8 @@ class Client(client.Client):
         self._was_connected = False
         self._handlers: dict[int, Callable[[Message], None]] = {}  # by subscription
         self._ps = LeanParser(self, self._deliver)
-        self._flushed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._flushed.set_result(None)  # nobody waits: it only wakes who writes to the socket
+        self._loop = asyncio.get_running_loop()
+        self._writes = False  # whether what is posted in this turn of the loop will be written
 
     def _connect_command(self) -> bytes:
         """Called for each connection, before the first byte of ours is sent."""
@@ -80,8 +80,17 @@ class Client(client.Client):
         self._pending_data_size += len(line)
         self.stats["out_msgs"] += 1
         self.stats["out_bytes"] += size
-        if self._flush_queue is not None and self._flush_queue.empty():
-            self._flush_queue.put_nowait(self._flushed)
+        if not self._writes:
+            self._writes = True
+            self._loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        """Hand all that is pending to the socket, without waking nats-py's flusher for it. A link that broke is
+        noticed by who reads."""
+        self._writes = False
+        if self._pending_data_size and self._transport and self.is_connected:
+            pending, self._pending, self._pending_data_size = self._pending, [], 0
+            self._transport.writelines(pending)
 
     async def subscribe_directly(self, subject: str, handler: Callable[[Message], None]) -> Subscription:
         """Hand each message on `subject` to `handler` as soon as it is read: in the order they came, whatever their

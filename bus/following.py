@@ -1,13 +1,15 @@
 """Following VT_EVENTS in order, without a consumer on the server: read by sequence, woken by what is stored.
 
 A consumer would be state to lose, to notice the loss of and to recreate. A position is a number: after any break the
-follower reads on from it. The server repeats the headers of every stored event on `live.<subject>` (see
-`bus.streams`); that is only the bell, what counts is read from the stream, and every few seconds also unasked.
+follower reads on from it. The server repeats every stored event on `live.<subject>` (see `bus.streams`). One that
+stands right at the position is handed over as it came: nothing can be missing before it. Any other is only a bell, what
+counts is read from the stream, and every few seconds also unasked.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -19,7 +21,7 @@ from bus.connection import Connection
 from bus.messages import is_first, matches
 from bus.permissions import LIVE
 from bus.port import BusUnavailable
-from bus.reading import Record, State, read_range, stream_state
+from bus.reading import Record, State, read_range, record_of, stream_state
 from bus.wire import Message
 
 log = structlog.get_logger(__name__)
@@ -29,6 +31,8 @@ LOOK_SECONDS = 5.0
 PAUSE_SECONDS = 0.05
 RETRY_SECONDS = 0.25
 PAGE = 256
+KEPT = 256
+"""Repeated messages kept while the handler is at work; of older ones only that they are there is remembered."""
 
 FollowHandler = Callable[[str, bytes, dict[str, str], int], Awaitable[None]]
 
@@ -51,6 +55,17 @@ async def follow(
         yield
 
 
+def _is_whole(message: Message) -> bool:
+    """Whether it is an event as the server repeats it. A stream of an older version repeats its headers only; and a
+    reader may make the server answer here (`bus.permissions`), perhaps without the headers."""
+    headers = message.headers
+    return (
+        headers.get("Nats-Stream") == STREAM
+        and message.subject == f"{LIVE}.{headers.get('Nats-Subject')}"
+        and "Nats-Msg-Size" not in headers
+    )
+
+
 class _Follower:
     """`position` is the next sequence to read; everything before it was handed over."""
 
@@ -61,6 +76,7 @@ class _Follower:
         self._position = 1
         self._created: str | None = None
         self._rung_for = 0
+        self._live: deque[tuple[int, Message]] = deque(maxlen=KEPT)
         self._wake = asyncio.Event()
         self._doubtful = False
 
@@ -76,12 +92,16 @@ class _Follower:
 
     def ring(self, message: Message) -> None:
         """Something was stored under our filters."""
-        self._rung_for = max(self._rung_for, int(message.headers.get("Nats-Sequence", "0")))
+        sequence = int(message.headers.get("Nats-Sequence", "0"))
+        self._rung_for = max(self._rung_for, sequence)
+        if _is_whole(message):
+            self._live.append((sequence, message))
         self._wake.set()
 
     def doubt(self) -> None:
         """After a reconnect the server may hold another stream than before: look before reading on."""
         self._doubtful = True
+        self._live.clear()
         self._wake.set()
 
     async def run(self) -> None:
@@ -91,7 +111,8 @@ class _Follower:
             try:
                 if self._doubtful:
                     await self._look()
-                await self._read_on()
+                if not await self._take_live():
+                    await self._read_on()
                 pause = PAUSE_SECONDS if self._rung_for >= self._position else LOOK_SECONDS
             except (BusUnavailable, ApiError) as problem:
                 log.debug("bus_follow_waits", position=self._position, problem=str(problem))
@@ -116,16 +137,31 @@ class _Follower:
         self._created = state.created
         self._doubtful = False
 
+    async def _take_live(self) -> bool:
+        """Hand over what was repeated, as far as each is the very next one; whether nothing is left to read."""
+        rung = False
+        while self._live and not self._doubtful:
+            rung, (sequence, message) = True, self._live.popleft()
+            if sequence > self._position:
+                self._live.clear()  # what stands before it is read from the stream, and it with that
+                return False
+            if sequence == self._position:
+                await self._hand_over(record_of(message))
+        return rung and not self._doubtful and self._rung_for < self._position
+
     async def _read_on(self) -> None:
         single = self._filters[0] if len(self._filters) == 1 else None
         more = True
         while more and not self._doubtful:
             records, more = await read_range(self._connection, STREAM, self._position, PAGE, single)
             for record in records:
-                if self._wanted(record):
-                    await self._handler(record.subject, record.raw, record.headers, record.sequence)
-                self._position = record.sequence + 1
+                await self._hand_over(record)
         # Rung for, but not readable: stored on the leader and not yet on the replica that answered. `run` asks again.
+
+    async def _hand_over(self, record: Record) -> None:
+        if self._wanted(record):
+            await self._handler(record.subject, record.raw, record.headers, record.sequence)
+        self._position = record.sequence + 1
 
     def _wanted(self, record: Record) -> bool:
         return is_first(record.headers, STREAM) and any(matches(each, record.subject) for each in self._filters)

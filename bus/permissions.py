@@ -30,7 +30,7 @@ ROLES: tuple[str, ...] = (*(str(sender) for sender in Sender), OBSERVER, *(str(r
 """Every login there is."""
 
 LIVE = "live"
-"""JetStream repeats the headers of what VT_EVENTS has stored on `live.<subject>`: followers listen for them."""
+"""JetStream repeats what VT_EVENTS has stored on `live.<subject>`: followers listen there; nobody publishes there."""
 
 STREAMS = ("VT_COMMANDS", "VT_EVENTS", "VT_TELEMETRY", "VT_DEAD")
 _API = "$JS.API"

@@ -68,7 +68,7 @@ async def read_range(
         if status(message):
             end.set_result(message)
             return
-        record = _record(message)
+        record = record_of(message)
         # The server names each one's predecessor in this answer: a message dropped on the way shows.
         if int(message.headers["Nats-Last-Sequence"]) != (records[-1].sequence if records else 0):
             end.set_exception(BusUnavailable(f"messages of {stream} before {record.sequence} were lost on the way"))
@@ -102,7 +102,8 @@ async def backwards(connection: Connection, stream: str) -> AsyncIterator[Record
         end = start - 1
 
 
-def _record(message: Message) -> Record:
+def record_of(message: Message) -> Record:
+    """A message as the server shows what is stored: in an answer to a direct get, or repeated after it was stored."""
     headers = message.headers
     return Record(
         headers["Nats-Subject"], message.data, headers, int(headers["Nats-Sequence"]), headers["Nats-Time-Stamp"]

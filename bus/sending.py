@@ -8,6 +8,7 @@ import secrets
 from typing import Any
 
 import structlog
+from pydantic_core import to_json
 
 from bus.connection import HEADROOM, Connection
 from bus.messages import MSG_ID, REPLY_TO, stored_headers
@@ -142,6 +143,6 @@ async def reply(connection: Connection, delivery: Delivery, receipt: dict[str, A
         log.warning("bus_receipt_not_sent", subject=delivery.subject, reply_to=inbox[:200])
         return
     try:
-        await connection.publish(inbox, json.dumps(receipt).encode())
+        await connection.publish(inbox, to_json(receipt))
     except BusUnavailable as problem:
         log.info("bus_receipt_lost", message_id=delivery.headers.get(MSG_ID), problem=str(problem))

@@ -41,14 +41,14 @@ STREAMS: dict[str, dict[str, Any]] = {
         "max_bytes": 256 * _MIB,
         "allow_direct": False,
     },
-    # No limit: what it loses, followers miss until the relay's next rewind. `republish` rings for them after storing.
+    # No limit: what it loses, followers miss until the relay's next rewind. `republish` brings them what is stored.
     "VT_EVENTS": _COMMON
     | {
         "subjects": [f"{ROOT}.*.evt.>"],
         "retention": "limits",
         "discard": "old",
         "allow_atomic": True,
-        "republish": {"src": ">", "dest": f"{LIVE}.>", "headers_only": True},
+        "republish": {"src": ">", "dest": f"{LIVE}.>"},
     },
     "VT_TELEMETRY": _COMMON
     | {

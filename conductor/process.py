@@ -6,6 +6,7 @@ until nothing follows. `timers` says which alarms a run of events sets and clear
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -292,10 +293,10 @@ def _open_gate(state: SessionState, phase: PhaseState, at: datetime) -> tuple[Ev
     return (gate,) if person else (gate, ev.GatePassed(gate=gate.gate, phase=phase.name, kind="automatic"))
 
 
-def alarms(state: SessionState) -> dict[str, Alarm]:
-    """What a session waits for by the clock, by key."""
+def alarms(state: SessionState, phases: Iterable[PhaseState] | None = None) -> dict[str, Alarm]:
+    """What a session (or only some of its phases) waits for by the clock, by key."""
     found: dict[str, Alarm] = {}
-    for phase in state.phases.values():
+    for phase in state.phases.values() if phases is None else phases:
         if phase.due is None:
             continue
         key = f"{ATTEMPT}.{phase.name}"
@@ -313,21 +314,35 @@ def timers(before: SessionState, after: SessionState) -> tuple[Alarm | Calm, ...
     """The alarms to set and to forget when a session goes from one state to another."""
     if before.phases is after.phases and before.gates is after.gates and before.paused == after.paused:
         return ()
-    was, now = alarms(before), alarms(after)
-    forgotten = [Calm(key) for key in (*was, *_watched(before)) if key not in now and key not in _watched(after)]
+    old, new = _changed(before, after)
+    was, now = alarms(before, old), alarms(after, new)
+    watched = _watched(after, new)
+    forgotten = [Calm(key) for key in (*was, *_watched(before, old)) if key not in now and key not in watched]
     return (*forgotten, *(alarm for key, alarm in now.items() if was.get(key) != alarm))
+
+
+def _changed(before: SessionState, after: SessionState) -> tuple[Collection[PhaseState], Collection[PhaseState]]:
+    """The phases whose alarms may differ, as they were and as they are. A phase that did not change is the same object
+    in both states; its alarms depend on these parts of the session besides."""
+    old, new = before.phases, after.phases
+    if before.gates is not after.gates or before.paused != after.paused or before.pipeline is not after.pipeline:
+        return old.values(), new.values()
+    return (
+        [phase for name, phase in old.items() if new.get(name) is not phase],
+        [phase for name, phase in new.items() if old.get(name) is not phase],
+    )
 
 
 def awaited(state: SessionState) -> frozenset[str]:
     """The keys of all alarms a session waits for."""
-    return frozenset((*alarms(state), *_watched(state)))
+    return frozenset((*alarms(state), *_watched(state, state.phases.values())))
 
 
-def _watched(state: SessionState) -> tuple[str, ...]:
+def _watched(state: SessionState, phases: Iterable[PhaseState]) -> tuple[str, ...]:
     """The keys of the alarms that signs of life put off. They are not part of the state: a sign of life is no event."""
     return tuple(
         f"{IDLE}.{phase.name}"
-        for phase in state.phases.values()
+        for phase in phases
         if phase.lease and phase.stage is Stage.WORKING and state.definition_of(phase.name).idle_seconds is not None
     )
 
@@ -339,7 +354,7 @@ def heard(state: SessionState, command: Command, at: datetime) -> Alarm | None:
         return None
     key, phase = f"{IDLE}.{command.phase}", state.phases[command.phase]
     seconds = state.definition_of(command.phase).idle_seconds
-    if seconds is None or key not in _watched(state):
+    if seconds is None or not _watched(state, (phase,)):
         return None
     due = at + timedelta(seconds=seconds)
     return Alarm(key, due, cmd.ExpireIdle(phase=phase.name, attempt=phase.attempt, lease=phase.lease, due=due))

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -54,10 +55,13 @@ from store.port import (
     VersionConflict,
     View,
 )
+from store.worker import Worker
 
 _log = structlog.get_logger("conductor")
 CONDUCTOR = Actor(name="conductor", channel="system", verified_as="conductor")
 CACHED_STREAMS = 4096
+AGAIN = timedelta(seconds=0.5)
+"""No sender sends a command again before its receipt is so late, unless the link broke (`bus.sending`)."""
 HANDED_BACK = 3
 """How often commands go back to the bus, to another conductor perhaps, while the record is away. Then they wait."""
 LOOK_SECONDS = 5.0
@@ -83,9 +87,11 @@ class Conductor:
         self._tenant = tenant
         self._clock = clock or (lambda: datetime.now(UTC))
         self._cache: OrderedDict[StreamId, Aggregate] = OrderedDict()
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
+        self._worker = Worker("conductor")
         self._sooner = anyio.Event()
-        self._next_alarm = _NEVER  # when `run_timers` looks again
+        self._next_alarm: datetime | None = None  # when `run_timers` looks again; None while it looks
+        self._armed = _NEVER  # the soonest alarm that was set since it began to look
         self.fresh = Fresh()
         """What was committed here last, for a relay in this process."""
         self.committed = anyio.Event()
@@ -162,7 +168,7 @@ class Conductor:
         """One verdict for each command, or what kept it alone from being decided. Raises StoreUnavailable."""
         async with self._lock:
             try:
-                verdicts, done = await anyio.to_thread.run_sync(self._handle, list(envelopes))
+                verdicts, done = await self._worker.run(partial(self._handle, list(envelopes)))
             except StoreUnavailable as problem:
                 self._cache.clear()
                 self.trouble = problem
@@ -188,7 +194,8 @@ class Conductor:
     def _hasten(self, appends: Sequence[Append]) -> None:
         """Wake `run_timers` if an alarm was set that is due before it looks again."""
         due = min((t.due for a in appends for t in a.timers if isinstance(t, TimerSet)), default=_NEVER)
-        if due < self._next_alarm or self._next_alarm <= self._clock():
+        self._armed = min(self._armed, due)
+        if self._next_alarm is not None and (due < self._next_alarm or self._next_alarm <= self._clock()):
             self._sooner.set()
 
     def _handle(
@@ -197,13 +204,14 @@ class Conductor:
         done: list[tuple[Append, Appended]] = []
         verdicts: dict[int, Verdict | Exception] = {}
         waiting = list(enumerate(envelopes))
+        young = self._clock() - AGAIN
         while waiting:
             planned: list[tuple[int, _Planned]] = []
             later: list[tuple[int, CommandEnvelope]] = []
             seen: set[str | StreamId] = set()
             # The transaction asks, too. Asked here as well, since under load many commands are sent again, and to
             # decide each of them once more, on a state read anew, would make the load grow.
-            inbox = self._inbox([envelope.id for _, envelope in waiting])
+            inbox = self._inbox([envelope.id for _, envelope in waiting if verdicts or envelope.time < young])
             for index, envelope in waiting:
                 # One command a stream and transaction: should it lose to another conductor's, nothing was built on it.
                 # The same command twice: the inbox answers the second.
@@ -235,7 +243,7 @@ class Conductor:
     def _inbox(self, ids: Sequence[str]) -> Callable[[str], Handled | None]:
         """What the inbox says of each of these commands. Raises StoreUnavailable."""
         try:
-            return self._store.handled_among(ids).get
+            return (self._store.handled_among(ids) if ids else {}).get
         except StoreUnavailable:
             raise
         except Exception:  # one that cannot be read is not the whole batch's trouble
@@ -370,14 +378,16 @@ class Conductor:
     async def run_timers(self) -> None:
         """Fire durable timers until cancelled: late rather than never."""
         while True:
-            # Before the record is read: an alarm that is set meanwhile is seen there, or hastens us.
-            self._sooner, self._next_alarm = anyio.Event(), _NEVER
+            # Before the record is read: an alarm that is set meanwhile is seen there, or in `_armed`.
+            self._sooner, self._armed, self._next_alarm = anyio.Event(), _NEVER, None
             try:
                 pause = await self.fire_due_timers()
             except StoreUnavailable as problem:
                 _log.error("timers_wait", reason=str(problem))
                 pause = 1.0
             self._next_alarm = self._clock() + timedelta(seconds=pause)
+            if self._armed < self._next_alarm:
+                continue
             with anyio.move_on_after(max(pause, 0.01)):
                 await self._sooner.wait()
 

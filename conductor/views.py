@@ -12,7 +12,7 @@ from schemas.envelope import timestamp
 
 def session_view(state: SessionState, at: datetime) -> dict[str, Any]:
     """One row of `valuetrain session list`."""
-    ticket, gate = state.ticket, state.open_gate
+    ticket, gates = state.ticket, state.open_gates
     return {
         "session": state.id,
         "ticket": ticket.id if ticket else None,
@@ -30,8 +30,8 @@ def session_view(state: SessionState, at: datetime) -> dict[str, Any]:
         "paused": state.paused,
         "priority": state.priority or None,
         "active": [{"phase": p.name, "stage": p.stage.value, "attempt": p.attempt} for p in state.active],
-        "gate": gate.id if gate else None,
-        "gates": [g.id for g in state.open_gates],
+        "gate": gates[0].id if gates else None,
+        "gates": [gate.id for gate in gates],
         "repository": state.repository,
         "branch": state.branch,
         "commit": state.commit,

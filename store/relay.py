@@ -78,7 +78,8 @@ class Relay:
         self._batch = min(batch, MAX_BATCH)
         self._fresh = fresh
         self._hold = hold
-        self._busy = anyio.Lock()  # a step under way must not move the cursor that `reconcile` has just set back
+        # A step under way must not move the cursor that `reconcile` has just set back.
+        self._busy = anyio.Lock(fast_acquire=True)
         self._at: _Place | None = None  # how far the bus has come; None when only the store knows
         self._saved = 0  # the position of the cursor in the store, as we left or found it
         self._save_at = 0.0  # event loop time

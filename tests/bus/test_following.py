@@ -85,6 +85,111 @@ async def test_a_follower_rung_too_early_asks_again(harness: NatsHarness) -> Non
     await asyncio.wait({running})
 
 
+async def test_who_has_caught_up_reads_nothing_again(harness: NatsHarness) -> None:
+    """What comes right at the position is handed over as the server repeats it."""
+    bus, observer, log = await harness.bus("conductor"), await harness.bus("observer"), Log()
+    await bus.publish_events(events(2))
+    publish, asked = observer.connection.publish, 0
+
+    async def counting(subject: str, *args: Any, **kwargs: Any) -> None:
+        nonlocal asked
+        asked += "DIRECT.GET" in subject
+        await publish(subject, *args, **kwargs)
+
+    observer.connection.publish = counting  # type: ignore[method-assign]
+    async with observer.follow(("vt.*.evt.>",), log.note):
+        await log.until(2)
+        before = asked
+        for each in events(30)[2:]:  # one by one: the server repeats an atomic batch before it tells of its end
+            await bus.publish_events([each])
+        await log.until(30)
+    assert log.names == [each.id for each in events(30)]
+    assert asked - before <= 1  # the first may ring while the follower still reads
+
+
+@pytest.mark.parametrize("lost", [{2}, {1, 3}, {3, 4, 5}])
+async def test_what_is_not_repeated_is_read(harness: NatsHarness, lost: set[int]) -> None:
+    bus, observer, log = await harness.bus("conductor"), await harness.bus("observer"), Log()
+    subscribe = observer.connection.subscribe
+
+    async def lossy(subject: str, handler: Any) -> Any:
+        def receive(message: Message) -> None:
+            if int(message.headers["Nats-Sequence"]) not in lost:
+                handler(message)
+
+        return await subscribe(subject, receive)
+
+    observer.connection.subscribe = lossy  # type: ignore[method-assign]
+    async with observer.follow(("vt.*.evt.>",), log.note):
+        for each in events(6):
+            await bus.publish_events([each])
+        await log.until(6)
+    assert log.names == [each.id for each in events(6)]
+
+
+async def test_a_slow_follower_misses_nothing(harness: NatsHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More is repeated while the handler is at work than is kept."""
+    monkeypatch.setattr(following, "KEPT", 3)
+    bus, observer, log = await harness.bus("conductor"), await harness.bus("observer"), Log()
+    held = asyncio.Event()
+
+    async def slow(subject: str, raw: bytes, headers: dict[str, str], sequence: int) -> None:
+        await held.wait()
+        await log.note(subject, raw, headers, sequence)
+
+    async with observer.follow(("vt.*.evt.>",), slow):
+        for each in events(12):
+            await bus.publish_events([each])
+        assert await observer.connection.round_trip()
+        held.set()
+        await log.until(12)
+    assert log.names == [each.id for each in events(12)]
+
+
+async def test_a_stream_that_repeats_headers_only_is_read(harness: NatsHarness) -> None:
+    """One of an older version, until its conductor is updated."""
+    bus, observer, log = await harness.bus("conductor"), await harness.bus("observer"), Log()
+    await bus.connection.api(
+        "STREAM.UPDATE.VT_EVENTS",
+        streams.STREAMS["VT_EVENTS"]
+        | {"name": "VT_EVENTS", "republish": {"src": ">", "dest": "live.>", "headers_only": True}},
+    )
+    async with observer.follow(("vt.*.evt.>",), log.note):
+        for each in events(3):
+            await bus.publish_events([each])
+        await log.until(3)
+    assert [each.raw for each in log.deliveries] == [each.raw for each in events(3)]
+    await streams.ensure(bus.connection)
+    config = (await bus.connection.api("STREAM.INFO.VT_EVENTS"))["config"]
+    assert not config["republish"].get("headers_only")
+
+
+async def test_an_answer_led_astray_is_only_a_bell(harness: NatsHarness) -> None:
+    """A reader may have the server answer to any subject, and leave out the headers of what is stored."""
+    bus, observer, log = await harness.bus("conductor"), await harness.bus("observer"), Log()
+    curious, subscribe, astray = await harness.bus("observer"), observer.connection.subscribe, 0
+
+    async def lossy(subject: str, handler: Any) -> Any:
+        def receive(message: Message) -> None:
+            nonlocal astray
+            astray += "Nats-Msg-Id" not in message.headers
+            if "Nats-Msg-Id" not in message.headers or message.headers["Nats-Sequence"] == "1":
+                handler(message)
+
+        return await subscribe(subject, receive)
+
+    observer.connection.subscribe = lossy  # type: ignore[method-assign]
+    async with observer.follow(("vt.*.evt.>",), log.note):
+        await bus.publish_events(events(1))
+        await log.until(1)
+        await bus.publish_events(events(2)[1:])
+        body = b'{"seq": 2, "no_hdr": true}'
+        await curious.connection.publish("$JS.API.DIRECT.GET.VT_EVENTS", body, reply=f"live.{events(2)[1].subject}")
+        await log.until(2)
+    assert astray
+    assert log.names == [each.id for each in events(2)]
+
+
 async def test_messages_lost_on_the_way_are_read_again(harness: NatsHarness) -> None:
     bus, observer, log = await harness.bus("conductor"), await harness.bus("observer"), Log()
     await bus.publish_events(events(20))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from bus.port import Ack, GiveUp, Retry
@@ -599,6 +602,51 @@ async def test_a_commit_that_arms_nothing_sooner_reads_no_timers(store: SqliteSt
         tasks.cancel_scope.cancel()
     assert "all" not in asked
     assert asked.count("next") < 5
+
+
+async def test_an_alarm_set_while_the_loop_looks_is_not_missed(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not there when the loop read the record, and is due before the loop looks again."""
+    monkeypatch.setattr(service, "LOOK_SECONDS", 100_000.0)
+    looking, armed, again = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(Flaky):
+        def next_due(self) -> datetime | None:
+            found = store.next_due()
+            (again if armed.is_set() else looking).set()
+            armed.wait(30.0)
+            return found
+
+    shell = Shell(Slow(store))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(shell.conductor.run_timers)
+        assert await anyio.to_thread.run_sync(looking.wait, 30.0)
+        await shell.handle(shell.start())  # arms an alarm a minute from now
+        armed.set()
+        assert await anyio.to_thread.run_sync(again.wait, 10.0)
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_young_command_is_looked_up_once_and_an_old_one_before_it_is_decided(store: SqliteStore) -> None:
+    asked: list[list[str]] = []
+
+    class Watching(Flaky):
+        def handled_among(self, ids: Sequence[str]) -> dict[str, Handled]:
+            asked.append(list(ids))
+            return store.handled_among(ids)
+
+    shell = Shell(Watching(store))
+    start = shell.start()
+    first = await shell.verdict(start)
+    assert asked == []
+    assert await shell.verdict(start) == first  # the transaction knows it all the same
+    shell.clock.tick(60.0)
+    decided = shell.store.appended
+    assert await shell.verdict(start) == first
+    assert asked == [[start.id]]
+    assert shell.store.appended == decided + 1  # with nothing in it
+    assert shell.types() == ["session_started", "phase_started"]
 
 
 async def test_the_loop_survives_a_record_that_is_away(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
