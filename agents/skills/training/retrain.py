@@ -51,7 +51,7 @@ class TrainingRetrain(Skill[Parameters, SkillOutput]):
                 seconds=context.seconds,
                 progress=context.progress,
                 checkpoint=checkpoint,
-                elsewhere=processes and processes.of,
+                elsewhere=None if processes is None else processes.of,
             )
             result = experiment.again(plan.candidates[0], settings(in_use, experiment.problem))
         tracker, warning = open_tracker(context, plan.metric)

@@ -50,7 +50,7 @@ class TrainingTrain(Skill[Parameters, SkillOutput]):
                 seconds=context.seconds,
                 progress=context.progress,
                 checkpoint=checkpoint,
-                elsewhere=place and place.of,
+                elsewhere=None if place is None else place.of,
             ).run()
         tracker, warning = open_tracker(context, plan.metric)
         log = result.log.model_copy(update={"tracking": tracker.where})
