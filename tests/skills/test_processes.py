@@ -93,7 +93,7 @@ def test_what_a_fit_raises_is_raised_here(tmp_path: Path) -> None:
     bench = _Bench(tmp_path)
     elsewhere = bench.processes.of(bench.problem)
     try:
-        with pytest.raises(ValueError, match="The .C. parameter"):
+        with pytest.raises(ValueError, match=r"The .C. parameter"):
             elsewhere.predict(LINEAR, {"C": -1.0}, bench.folds)
     finally:
         bench.processes.stop()
