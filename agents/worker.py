@@ -22,8 +22,14 @@ from workspace.zygote import progress
 VALIDATOR = "agents.skills.devsecops.validator"
 PRELOAD = (
     "pandas",
-    "pyarrow.parquet",
+    "agents.warm",
     "scipy.stats",
+    "sklearn.datasets",
+    "pyarrow.parquet",
+    "pyarrow.dataset",
+    "pandera.pandas",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_svg",
     "sklearn.pipeline",
     "sklearn.compose",
     "sklearn.ensemble",
@@ -31,12 +37,10 @@ PRELOAD = (
     "sklearn.model_selection",
     "skops.io",
     "optuna",
-    "pandera.pandas",
-    "matplotlib.figure",
     VALIDATOR,
-    "agents.warm",
 )
-"""Imported once in the fork server, so that a skill starts warm: together they take seconds."""
+"""Imported once in the fork server, so that a skill starts warm: together they take seconds. What the first phases of a
+ticket need comes first: a skill that starts before its turn imports it a second time."""
 _UNUSED = {
     Role.LEAD: {"pyarrow", "scipy", "sklearn", "skops", "optuna", "pandera", "matplotlib", VALIDATOR},
     Role.RISK: {"pyarrow", "scipy", "sklearn", "skops", "optuna", "pandera", "matplotlib", VALIDATOR},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -28,6 +29,9 @@ from schemas.values import Role, Sender
 from store.leader import TRY_EVERY
 from store.port import Lease, Store
 from workspace.blobs import Blobs
+
+if TYPE_CHECKING:
+    from workspace.children import ForkServer
 
 _log = structlog.get_logger("system")
 
@@ -80,6 +84,8 @@ async def system(
         stack.enter_context(home.locked(purpose))
         if settings.store_url is None:
             stack.enter_context(home.recording(purpose))
+        # first of all: it takes seconds to import what skills need, on a processor that has nothing else to do
+        children = await stack.enter_async_context(_skills()) if agents else None
         store = await anyio.to_thread.run_sync(open_store, home, settings)
         stack.callback(store.close)
         await anyio.to_thread.run_sync(check_tenant, store, settings.tenant)
@@ -91,8 +97,10 @@ async def system(
         parts = await stack.enter_async_context(conducting(home, settings, server, store, lease, alone=True))
         if agents and settings.model_base_url is not None:
             await stack.enter_async_context(model_gateway(home, settings, server))
-        if agents:
-            await _start_agents(stack, home, settings, server)
+        if children is not None:
+            places = anyio.CapacityLimiter(settings.skill_processes)
+            for role in Role:  # each with a login of its own: the conductor's word is the only thing they share
+                await stack.enter_async_context(serving(role, home, settings, server, children, places))
         if effects:
             await stack.enter_async_context(executing(home, settings, server))
         yield System(server, store, parts.conductor, operator, parts.blobs, parts.dead_letters)
@@ -145,12 +153,9 @@ async def _be_alone(lease: Lease) -> None:
     raise CliError("another process works on this record from a home of its own: stop it, or use its home (--home)")
 
 
-async def _start_agents(stack: AsyncExitStack, home: Home, settings: Settings, server: EmbeddedServer) -> None:
-    """All seven, each with a login of its own: the conductor's word is the only thing they share."""
+def _skills() -> ForkServer:
+    """The fork server of all seven agents."""
     from agents.worker import preload
     from workspace.children import ForkServer
 
-    children = await stack.enter_async_context(ForkServer(preload(Role)))
-    places = anyio.CapacityLimiter(settings.skill_processes)
-    for role in Role:
-        await stack.enter_async_context(serving(role, home, settings, server, children, places))
+    return ForkServer(preload(Role))

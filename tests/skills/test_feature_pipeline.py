@@ -129,6 +129,24 @@ def test_prepare_frame_reads_what_other_sources_write() -> None:
     pd.testing.assert_frame_equal(prepare_frame(texts, mapped), prepare_frame(MIXED, mapped))
 
 
+@pytest.mark.parametrize(
+    "kind", ["float64", "float32", "int64", "uint8", "Int64", "Float64", "object", "str", "string"]
+)
+def test_numbers_are_the_same_however_they_are_stored(kind: str) -> None:
+    mapped = map_features(table(), None, None)
+    rows = pd.DataFrame({"x": pd.array([1, 250, 7], dtype=kind)}, index=[3, 3, 1])
+    expected = pd.DataFrame({"x": [1.0, 250.0, 7.0]}, index=[3, 3, 1])
+    pd.testing.assert_frame_equal(prepare_frame(rows, mapped), expected)
+
+
+@pytest.mark.parametrize("kind", ["float64", "object"])
+def test_numbers_without_a_use_are_missing(kind: str) -> None:
+    rows = pd.DataFrame({"x": pd.Series([np.inf, -np.inf, 1.1e37, np.nan, -1e37], dtype=kind)})
+    frame = prepare_frame(rows, map_features(table(), None, None))
+    assert frame["x"].isna().tolist() == [True, True, True, True, False]
+    assert rows["x"].tolist()[0] == np.inf, "the rows that were given were changed"
+
+
 def test_prepare_frame_with_strange_rows() -> None:
     mapped = map_features(MIXED, None, None)
     transformer = build_transformer(mapped).fit(prepare_frame(MIXED, mapped))

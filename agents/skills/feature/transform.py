@@ -7,6 +7,7 @@ Heavy libraries are imported inside the functions: finding the skills imports th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agents.skill import InputError
@@ -14,7 +15,9 @@ from agents.skills.data.tables import LARGEST
 from agents.skills.shapes import FeatureColumn, FeatureMap
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
     from sklearn.compose import ColumnTransformer
 
 DATETIME_PARTS = ("days", "year", "month", "day", "weekday", "hour")
@@ -42,7 +45,7 @@ def prepare_frame(frame: pd.DataFrame, feature_map: FeatureMap) -> pd.DataFrame:
             f"the rows lack {len(missing)} column(s) the model needs: {', '.join(missing[:10])}",
             f"give every column of feature-map.json (signature {feature_map.signature[:12]})",
         )
-    parts: dict[str, pd.Series[Any]] = {}
+    parts: dict[str, Any] = {}
     for column in feature_map.columns:
         parts.update(_prepared(frame[column.name], column))
     return pd.DataFrame(parts, index=frame.index)
@@ -93,7 +96,7 @@ def _encoder(encode: str) -> Any:
     )
 
 
-def _prepared(series: pd.Series[Any], column: FeatureColumn) -> dict[str, pd.Series[Any]]:
+def _prepared(series: pd.Series[Any], column: FeatureColumn) -> Mapping[str, pd.Series[Any] | NDArray[np.float64]]:
     """The columns one input becomes before encoding."""
     if column.kind == "numeric":
         return {column.name: _numbers(series)}
@@ -105,11 +108,16 @@ def _prepared(series: pd.Series[Any], column: FeatureColumn) -> dict[str, pd.Ser
     return {column.name: text.where(series.notna(), float("nan"))}
 
 
-def _numbers(series: pd.Series[Any]) -> pd.Series[Any]:
+def _numbers(series: pd.Series[Any]) -> NDArray[np.float64]:
+    """Without pandas where the values are numbers already: a single row of many columns is the usual request."""
+    import numpy as np
     import pandas as pd
 
-    numbers = pd.to_numeric(series, errors="coerce").astype("float64")
-    return numbers.where(numbers.abs() <= LARGEST, float("nan"))
+    if isinstance(series.dtype, np.dtype) and series.dtype.kind in "fiu":
+        numbers = series.to_numpy(dtype=np.float64)
+    else:
+        numbers = pd.to_numeric(series, errors="coerce").astype("float64").to_numpy()
+    return np.where(np.abs(numbers) <= LARGEST, numbers, np.nan)
 
 
 def _truths(series: pd.Series[Any]) -> pd.Series[Any]:

@@ -30,6 +30,7 @@ class TrainingRetrain(Skill[Parameters, SkillOutput]):
         """
         from agents.skills.training.checkpoint import open_checkpoint, went_on
         from agents.skills.training.experiment import Experiment
+        from agents.skills.training.processes import forked
         from agents.skills.training.report import log_document
         from agents.skills.training.rows import read_rows
 
@@ -40,17 +41,19 @@ class TrainingRetrain(Skill[Parameters, SkillOutput]):
         plan = _plan(scope, split, in_use, context.seed)
         rows = read_rows(context.path("train.parquet"), features, scope)
         checkpoint = open_checkpoint(context.kept, [context.path(name) for name in self.needs])
-        experiment = Experiment(
-            rows,
-            features,
-            scope,
-            plan,
-            time_ordered=split.strategy == "time",
-            seconds=context.seconds,
-            progress=context.progress,
-            checkpoint=checkpoint,
-        )
-        result = experiment.again(plan.candidates[0], settings(in_use, experiment.problem))
+        with forked(rows, features, scope) as processes:
+            experiment = Experiment(
+                rows,
+                features,
+                scope,
+                plan,
+                time_ordered=split.strategy == "time",
+                seconds=context.seconds,
+                progress=context.progress,
+                checkpoint=checkpoint,
+                elsewhere=None if processes is None else processes.of,
+            )
+            result = experiment.again(plan.candidates[0], settings(in_use, experiment.problem))
         tracker, warning = open_tracker(context, plan.metric)
         log = result.log.model_copy(update={"tracking": tracker.where})
         (context.out / "model.skops").write_bytes(result.model)

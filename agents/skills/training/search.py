@@ -77,7 +77,7 @@ def _one_thread() -> None:
 
 
 class Elsewhere(Protocol):
-    """Computes predictions on other processes or machines; asked from several threads at once."""
+    """Computes predictions in other processes or on other machines; asked from several threads at once."""
 
     def predict(self, kind: str, params: Params, folds: Sequence[Fold]) -> list[Kept]:
         """What a configuration predicts for the rows each fold leaves out: to the bit what this process would."""

@@ -29,6 +29,7 @@ class TrainingTrain(Skill[Parameters, SkillOutput]):
         from agents.skills.training.checkpoint import open_checkpoint, went_on
         from agents.skills.training.cluster import computing
         from agents.skills.training.experiment import Experiment
+        from agents.skills.training.processes import forked
         from agents.skills.training.report import log_document
         from agents.skills.training.rows import read_rows
 
@@ -38,7 +39,8 @@ class TrainingTrain(Skill[Parameters, SkillOutput]):
         plan = ExperimentPlan.model_validate(context.read_json("experiment-plan.json"))
         checkpoint = open_checkpoint(context.kept, [context.path(name) for name in self.needs])
         rows = read_rows(context.path("train.parquet"), features, scope)
-        with computing(context, rows, features, scope) as cluster:
+        with computing(context, rows, features, scope) as cluster, forked(rows, features, scope) as processes:
+            place = cluster or processes
             result = Experiment(
                 rows,
                 features,
@@ -48,7 +50,7 @@ class TrainingTrain(Skill[Parameters, SkillOutput]):
                 seconds=context.seconds,
                 progress=context.progress,
                 checkpoint=checkpoint,
-                elsewhere=None if cluster is None else cluster.of,
+                elsewhere=None if place is None else place.of,
             ).run()
         tracker, warning = open_tracker(context, plan.metric)
         log = result.log.model_copy(update={"tracking": tracker.where})
