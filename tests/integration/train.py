@@ -48,8 +48,13 @@ class Train:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("VALUETRAIN_", "GIT_"))}
         return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1"} | self.settings
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a command and leave it running, in a session of its own so that it can be killed as a whole."""
+    def start(self, *words: str, cold: bool = True) -> subprocess.Popen[str]:
+        """Start a command and leave it running, in a session of its own so that it can be killed as a whole.
+
+        Not `cold`: forked from a process that has imported everything, for a test that is about what comes later.
+        """
+        if POSSIBLE and not cold and "PYTHONPATH" not in self.settings:  # which a process reads as it starts
+            return warm().start(words, self.repo, self.environment())
         return subprocess.Popen(
             [sys.executable, "-m", "cli.main", *words],
             cwd=self.repo,
