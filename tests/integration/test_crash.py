@@ -71,7 +71,7 @@ def test_stopped_twice_in_the_middle_it_continues_to_the_same_result(train: Trai
     (calm.repo / "backlog" / path.name).write_bytes(path.read_bytes())
 
     for blow, after in ((signal.SIGINT, "extraction"), (signal.SIGKILL, "model-architecture")):
-        process = train.start("drive")
+        process = train.start("drive", cold=blow == signal.SIGKILL)
         try:
             _line(process, after)
         finally:
@@ -96,7 +96,7 @@ def test_stopped_twice_in_the_middle_it_continues_to_the_same_result(train: Trai
 
 def test_a_second_drive_and_a_gate_while_a_drive_runs(train: Train) -> None:
     train.ticket(1, "Predict a vote", data=train.data("votes.csv"), target="vote", risk="medium")
-    process = train.start("drive", "--wait")
+    process = train.start("drive", "--wait", cold=False)
     try:
         _line(process, "session s1-")
         second = train.run("drive")
