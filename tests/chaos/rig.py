@@ -8,7 +8,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from store.port import Store, StoreError
 from tests.chaos.child import LEADER, MARKS
 from tests.chaos.warm import warm
 from tests.chaos.workload import ROLES
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 240.0
@@ -170,9 +170,7 @@ class Rig:
         self.home.prepare()
         self.evidence.mkdir(exist_ok=True)
         self.began = time.monotonic()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._make_repository()
         self._reader: Store | None = None
 
