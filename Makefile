@@ -37,7 +37,7 @@ demo: $(STAMP) ## take the example backlog through the whole train, on this mach
 
 test: check ## the static checks, then every test with branch coverage
 	$(call step,Debian packages for tests,scripts/test_packages)
-	$(call step,pytest,$(BIN)/python -m pytest -n auto --dist loadgroup --durations=15 \
+	$(call step,pytest,$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder --durations=15 \
 	    --cov=schemas --cov=store --cov=bus --cov=conductor --cov-branch --cov-report=term --cov-fail-under=95)
 
 check: $(STAMP) ## only the static checks: ruff, mypy, import contracts

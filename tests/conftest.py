@@ -11,6 +11,8 @@ import structlog
 from coverage import Coverage
 from hypothesis import settings
 
+from tests import durations
+from tests.durations import longest_first
 from tests.outside import blocked
 
 # As skills run in their processes: two test workers with a thread for each core would wait for each other. Read when
@@ -30,7 +32,7 @@ UNMEASURED = ("hypothesis", "untraced")
 """Marks of tests that repeat themselves many times: tracing makes them three times as slow, and the lines they reach
 are to be reached by plain tests as well."""
 
-TOGETHER = frozenset({"skills"})
+TOGETHER = frozenset({"skills", "chaos"})
 """Folders whose modules each prepare something costly: a module's tests stay on one worker, or two would prepare it."""
 
 COUNTS = "counts"
@@ -50,10 +52,15 @@ def _folder(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares a costly fixture (`--dist loadgroup`)."""
+    """Keep together what shares a costly fixture (`--dist loadgroup`), and begin with what takes longest."""
+    units = []
     for item in items:
-        if _folder(item) in TOGETHER:
+        together = _folder(item) in TOGETHER
+        if together:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        units.append((item.nodeid, str(item.path) if together else item.nodeid, item))
+    if len({item.path for item in items}) > 1:
+        items[:] = longest_first(units, durations.read())
 
 
 class Tracing:

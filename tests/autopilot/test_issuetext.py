@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autopilot.frontmatter import TicketError
@@ -123,6 +123,7 @@ def test_mistakes_are_told(text: str, told: str) -> None:
     assert told in problems(text)
 
 
+@settings(max_examples=50)
 @given(
     st.text(max_size=400)
     | st.lists(st.sampled_from([*FORM.splitlines(), "---", "### ", "```", "\u2028"])).map("\n".join)

@@ -14,6 +14,7 @@ import pytest
 from agents import discovery
 from agents.skills.evaluation import claims
 from agents.skills.feature import leaktests
+from agents.skills.training import plan
 from benchmarks.gate_honesty import frozen, report
 from benchmarks.gate_honesty.cases import Bench, Result
 from benchmarks.gate_honesty.defects import DEFECTS
@@ -21,12 +22,16 @@ from benchmarks.gate_honesty.impostors import RandomSplit
 from benchmarks.gate_honesty.line import standing_in
 from benchmarks.gate_honesty.sets import SETS, cut
 from benchmarks.gate_honesty.threshold import ThresholdGate
+from tests.integration.warm import SHORT_SEARCH
 
 SEED = 100
 
 
 def bench(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """The cases of one set, without the threshold gate's models: they are no part of what is tested."""
+    """The cases of one set, with a short search and without the threshold gate's models: both are no part of what is
+    tested."""
+    for function, instead in SHORT_SEARCH.items():
+        monkeypatch.setattr(plan, function, instead)
     monkeypatch.setattr(ThresholdGate, "of", classmethod(lambda cls, chosen: cls(chosen, 0.0)))
     monkeypatch.setattr(ThresholdGate, "stops", lambda *_: False)
     return Bench(name, SEED, folder)

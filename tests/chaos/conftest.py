@@ -10,6 +10,7 @@ import pytest
 from tests.chaos.rig import Rig
 from tests.chaos.runs import Outcome, calm
 from tests.store.postgres_server import PostgresServer
+from tests.warm import POSSIBLE
 
 SESSIONS = 5
 """Few, but with a gate, an attempt that fails and a rollback among them."""
@@ -37,7 +38,7 @@ def without(shared: Path) -> Outcome:
         fcntl.flock(lock, fcntl.LOCK_EX)
         kept = shared / "calm.pickle"
         if not kept.exists():
-            outcome = calm(shared / "calm", SESSIONS)
+            outcome = calm(shared / "calm", SESSIONS, forked=POSSIBLE)
             assert outcome.problems == []
             kept.write_bytes(pickle.dumps(outcome))
         found: Outcome = pickle.loads(kept.read_bytes())
@@ -49,7 +50,8 @@ def make(shared: Path, request: pytest.FixtureRequest) -> Callable[..., Rig]:
     """Makes the rig of a test; beside the run without faults, with which it shares the key that signs packages."""
 
     def rig(**how: object) -> Rig:
-        return Rig(shared / request.node.name.translate(str.maketrans("[]", "--")), SESSIONS, **how)  # type: ignore[arg-type]
+        folder = shared / request.node.name.translate(str.maketrans("[]", "--"))
+        return Rig(folder, SESSIONS, forked=POSSIBLE, **how)  # type: ignore[arg-type]
 
     return rig
 

@@ -8,13 +8,12 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -25,7 +24,9 @@ from cli.opening import open_store
 from cli.settings import Settings
 from store.port import Store, StoreError
 from tests.chaos.child import LEADER, MARKS
+from tests.chaos.warm import warm
 from tests.chaos.workload import ROLES
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 240.0
@@ -35,18 +36,21 @@ BETWEEN = 0.1
 """Seconds between the end of a component and its next start."""
 
 
+Begin = Callable[[list[str], IO[str]], "subprocess.Popen[str]"]
+"""Starts a component's process with these further options; its errors go into the file."""
+
+
 class Component:
     """One process, supervised: it is started again when it ends, until `stop`.
 
     `plans` are extra options for the first starts, one each until it was reached: where that incarnation is to die.
     """
 
-    def __init__(self, name: str, words: list[str], environment: dict[str, str], log: Path, plans: list[str]) -> None:
+    def __init__(self, name: str, begin: Begin, log: Path, plans: list[str]) -> None:
         self.name = name
         self.starts = 0
         self.ends: list[int] = []
-        self._words = words
-        self._environment = environment
+        self._begin = begin
         self._log = log
         self._plans = plans
         self._process: subprocess.Popen[str] | None = None
@@ -95,12 +99,16 @@ class Component:
             assert self._process is not None
             resource.prlimit(self._process.pid, kind, (most, resource.prlimit(self._process.pid, kind)[1]))
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """End it for good."""
+    def dismiss(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Tell it to end for good; does not wait."""
         self._wanted.clear()
         with self._changing:
             if self._process is not None and self._process.poll() is None:
                 self._process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it for good."""
+        self.dismiss(number)
         self._thread.join(10)
         if self._thread.is_alive() and self._process is not None:
             self._process.kill()
@@ -123,16 +131,7 @@ class Component:
         with self._changing:
             if not self._wanted.is_set():
                 return
-            self._process = process = subprocess.Popen(
-                [*self._words, *plan],
-                cwd=ROOT,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
+            self._process = process = self._begin(plan, log)
             self.starts += 1
         assert process.stdout is not None
         for line in process.stdout:
@@ -161,6 +160,8 @@ class Rig:
     """Seconds until what a dead process held is delivered again; 0: as the product has it."""
     idle: float = 0.0
     """Seconds until a silent leader is replaced (PostgreSQL); 0: as the product has it."""
+    forked: bool = False
+    """Whether components are forked from a process that has imported everything, or started from nothing."""
     counts: Counter[str] = field(default_factory=Counter)
     components: dict[str, Component] = field(default_factory=dict)
 
@@ -169,9 +170,7 @@ class Rig:
         self.home.prepare()
         self.evidence.mkdir(exist_ok=True)
         self.began = time.monotonic()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._make_repository()
         self._reader: Store | None = None
 
@@ -223,12 +222,25 @@ class Rig:
         }
         if self.store_url:
             environment["VALUETRAIN_STORE_URL"] = self.store_url
-        words = [sys.executable, "-m", "tests.chaos.child", name, "--home", str(self.home.path)]
-        words += ["--sessions", str(self.sessions), "--port", str(self.port)]
-        words += ["--ack-wait", str(self.ack_wait), "--idle", str(self.idle)]
+        words = [name, "--home", str(self.home.path), "--sessions", str(self.sessions), "--port", str(self.port)]
         words += ["--break", self.broken] if self.broken else []
-        log = self.evidence / f"{name}.log"
-        component = Component(name, words, environment, log, self.plans.get(name, []))
+
+        def begin(plan: list[str], log: IO[str]) -> subprocess.Popen[str]:
+            if self.forked:  # in this folder: its command line does not name it (`left_over`)
+                return warm(self.ack_wait, self.idle).start([*words, *plan], self.folder, environment, log)
+            waits = ["--ack-wait", str(self.ack_wait), "--idle", str(self.idle)]
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.chaos.child", *words, *waits, *plan],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+
+        component = Component(name, begin, self.evidence / f"{name}.log", self.plans.get(name, []))
         self.components[name] = component
         return component
 
@@ -320,9 +332,11 @@ class Rig:
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End all components, the server last."""
-        for name, component in reversed(self.components.items()):
-            if name != "nats":
-                component.stop(number)
+        others = [component for name, component in reversed(self.components.items()) if name != "nats"]
+        for component in others:
+            component.dismiss(number)
+        for component in others:
+            component.stop(number)
         self.components["nats"].stop()
         if self._reader is not None:
             self._reader.close()

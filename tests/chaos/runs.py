@@ -94,9 +94,9 @@ def run(
     return outcome
 
 
-def calm(folder: Path, sessions: int, seconds: float = PATIENCE) -> Outcome:
+def calm(folder: Path, sessions: int, seconds: float = PATIENCE, *, forked: bool = False) -> Outcome:
     """Without faults: how the sessions are to end."""
-    return run(Rig(folder, sessions), "calm", None, seconds=seconds)
+    return run(Rig(folder, sessions, forked=forked), "calm", None, seconds=seconds)
 
 
 def storm(

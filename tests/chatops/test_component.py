@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from functools import partial
@@ -23,11 +22,13 @@ from cli.talking import check, secret
 from cli.topology import components
 from tests.chatops.slack_server import APP_TOKEN, TOKEN
 from tests.chatops.world import CHANNEL, SECRET, World, world
+from tests.integration.warm import POSSIBLE, warm
+from tests.ports import free_port
 
 BACKLOG = "github:acme/wine"
 
 
-def start(on: World, port: int, folder: Path) -> subprocess.Popen[str]:
+async def start(on: World, port: int, folder: Path) -> subprocess.Popen[str]:
     """Chat-ops over GitHub, with a webhook."""
     token = folder / "token"
     token.write_text(on.github.state.account("valuetrain[bot]").token, "utf-8")
@@ -39,38 +40,35 @@ def start(on: World, port: int, folder: Path) -> subprocess.Popen[str]:
         "VALUETRAIN_CHATOPS_LISTEN": f"127.0.0.1:{port}",
         "VALUETRAIN_CHATOPS_POLL_SECONDS": "3600",
     }
-    return run(on, environment, "--backlog", BACKLOG)
+    return await run(on, environment, "--backlog", BACKLOG)
 
 
-def run(on: World, environment: dict[str, str], *words: str) -> subprocess.Popen[str]:
-    program = [sys.executable, "-m", "cli.main", "chatops", "run", *words, "--home", str(on.home.path)]
-    return subprocess.Popen(
-        program,
+async def run(on: World, environment: dict[str, str], *words: str) -> subprocess.Popen[str]:
+    words = ("chatops", "run", *words, "--home", str(on.home.path))
+    root = Path(__file__).parents[2]
+    if POSSIBLE:
+        return await anyio.to_thread.run_sync(lambda: warm().start(words, root, os.environ | environment))
+    return subprocess.Popen(  # noqa: ASYNC220
+        [sys.executable, "-m", "cli.main", *words],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=root,
     )
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 async def test_it_hears_what_was_written_before_and_what_a_webhook_hints_at(tmp_path: Path) -> None:
     async with world(tmp_path) as on:
         on.say("/hold until I am back")
         port = free_port()
-        process = start(on, port, tmp_path)
+        process = await start(on, port, tmp_path)
         try:
             assert process.stdout is not None
             line = await anyio.to_thread.run_sync(process.stdout.readline)
             assert line == "chatops is serving; stop it with Ctrl-C\n", process.stderr and process.stderr.read()
             assert (await on.gate()).held, "heard before it said that it serves"
-            second = start(on, free_port(), tmp_path)
+            second = await start(on, free_port(), tmp_path)
             told = (await anyio.to_thread.run_sync(second.communicate))[1]
             assert second.returncode == 1
             assert "chat-ops (process" in told
@@ -104,13 +102,13 @@ async def test_slack_needs_no_way_to_reach_it(tmp_path: Path) -> None:
             "VALUETRAIN_SLACK_TOKEN": TOKEN,
             "VALUETRAIN_CHATOPS_LISTEN": "nowhere at all",
         }
-        refused = run(on, environment | {"VALUETRAIN_SLACK_APP_TOKEN": "xapp-of-another-app"})
+        refused = await run(on, environment | {"VALUETRAIN_SLACK_APP_TOKEN": "xapp-of-another-app"})
         told = (await anyio.to_thread.run_sync(refused.communicate))[1]
         assert refused.returncode == 1
         assert "Slack refuses the connection: invalid_auth" in told
         while not on.slack.posted.empty():
             on.slack.posted.get()
-        process = run(on, environment | {"VALUETRAIN_SLACK_APP_TOKEN_FILE": str(app_token)})
+        process = await run(on, environment | {"VALUETRAIN_SLACK_APP_TOKEN_FILE": str(app_token)})
         try:
             assert process.stdout is not None
             line = await anyio.to_thread.run_sync(process.stdout.readline)

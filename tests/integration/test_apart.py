@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import pytest
 from bus.server import find_binary
 from tests.integration.test_crash import _all_gone, _line
 from tests.integration.train import Train
+from tests.ports import free_port
 from tests.store.postgres_server import PostgresServer
 
 DEADLINE = 60.0
@@ -85,9 +85,7 @@ def test_up_takes_a_ticket_end_to_end(train: Train) -> None:
 @contextmanager
 def own_server(train: Train) -> Iterator[None]:
     """A nats-server of one's own with the configuration that the command prints; the commands use it from then on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     place = train.repo.parent / "nats"
     place.mkdir()
     config = str(place / "nats.conf")
@@ -107,7 +105,8 @@ def own_server(train: Train) -> Iterator[None]:
 @pytest.mark.chaos
 def test_two_conductors_on_postgresql_with_a_given_server(train: Train, postgres: PostgresServer) -> None:
     """The one that relays is killed in the middle; the other one takes over, a person decides, the ticket ends."""
-    train.ticket(1, "Predict a vote", data=train.data("votes.csv"), target="vote", risk="medium")
+    votes = train.data("votes.csv")
+    train.ticket(1, "Predict a vote", data=votes, target="vote", risk="medium", pipeline=train.light())
     train.settings["VALUETRAIN_STORE_URL"] = postgres.url(postgres.create())
     with own_server(train):
         unanswered = train.run("drive")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -33,6 +32,7 @@ from schemas.values import Actor, Role
 from store.sqlite import SqliteStore
 from tests.conformance.store import ONE, append
 from tests.integration.train import Train
+from tests.ports import free_port
 from tests.store.postgres_server import PostgresServer
 
 
@@ -56,9 +56,7 @@ def url(postgres: PostgresServer) -> str:
 def apart(tmp_path: Path) -> Iterator[Train]:
     """A home whose settings name a nats-server of one's own, which runs."""
     train = Train(tmp_path)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     words = ("--listen", address, "--store-dir", str(tmp_path), "-o", str(tmp_path / "nats.conf"))
     assert train.run("credentials", "server-config", *words).code == 0
     train.settings["VALUETRAIN_NATS_URL"] = f"nats://{address}"

@@ -61,7 +61,7 @@ def test_a_forked_pipeline_under_control(train: Train) -> None:
     idle = train.run("drive", "drain")
     assert (idle.code, "nothing is recorded" in idle.err) == (1, True), idle.err
 
-    waiting = train.start("drive", "--wait")
+    waiting = train.start("drive", "--wait", cold=False)
     _line(waiting, "waits for a person")
     (listed,) = train.run("gate", "list", "--json").json
     gate, session = str(listed["gate"]), str(listed["session"])

@@ -71,7 +71,7 @@ def test_stopped_twice_in_the_middle_it_continues_to_the_same_result(train: Trai
     (calm.repo / "backlog" / path.name).write_bytes(path.read_bytes())
 
     for blow, after in ((signal.SIGINT, "extraction"), (signal.SIGKILL, "model-architecture")):
-        process = train.start("drive")
+        process = train.start("drive", cold=False)
         try:
             _line(process, after)
         finally:
@@ -95,8 +95,9 @@ def test_stopped_twice_in_the_middle_it_continues_to_the_same_result(train: Trai
 
 
 def test_a_second_drive_and_a_gate_while_a_drive_runs(train: Train) -> None:
-    train.ticket(1, "Predict a vote", data=train.data("votes.csv"), target="vote", risk="medium")
-    process = train.start("drive", "--wait")
+    votes = train.data("votes.csv")
+    train.ticket(1, "Predict a vote", data=votes, target="vote", risk="medium", pipeline=train.light())
+    process = train.start("drive", "--wait", cold=False)
     try:
         _line(process, "session s1-")
         second = train.run("drive")
@@ -116,11 +117,11 @@ def test_a_second_drive_and_a_gate_while_a_drive_runs(train: Train) -> None:
 def test_agents_as_processes_of_their_own(train: Train) -> None:
     """Data runs apart and completes its phases; the drive's own agents are off, so nobody else can have done it."""
     train.ticket(1, "Predict a vote", data=train.data("votes.csv"), target="vote")
-    drive = train.start("drive", "--no-agents")
+    drive = train.start("drive", "--no-agents", cold=False)
     agents: list[subprocess.Popen[str]] = []
     try:
         _line(drive, "session s1-")
-        agents = [train.start("agent", "run", role) for role in ("lead", "data")]
+        agents = [train.start("agent", "run", role, cold=False) for role in ("lead", "data")]
         _line(drive, "exploration")
     finally:
         drive.send_signal(signal.SIGINT)

@@ -21,7 +21,7 @@ def test_an_engagement_from_an_idea_to_the_retraining_plan(train: Train) -> None
     train.ticket(21, "Tell the cultivar of a wine", BODY, data=train.data("wine.csv"), target="cultivar",
                  pipeline="ml-engagement", metric="balanced_accuracy", budget={"usd": 5, "minutes": 20},
                  acceptance=["metrics.balanced_accuracy >= 0.9"])  # fmt: skip
-    drive = train.start("drive", "--wait")
+    drive = train.start("drive", "--wait", cold=False)
     try:
         decided = _decide(train, drive)
         out, err = drive.communicate(timeout=240)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.integration.warm import POSSIBLE, warm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,8 +50,13 @@ class Train:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("VALUETRAIN_", "GIT_"))}
         return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1"} | self.settings
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """Start a command and leave it running, in a session of its own so that it can be killed as a whole."""
+    def start(self, *words: str, cold: bool = True) -> subprocess.Popen[str]:
+        """Start a command and leave it running, in a session of its own so that it can be killed as a whole.
+
+        Not `cold`: forked from a process that has imported everything, for a test that is about what comes later.
+        """
+        if POSSIBLE and not cold and "PYTHONPATH" not in self.settings:  # which a process reads as it starts
+            return warm().start(words, self.repo, self.environment())
         return subprocess.Popen(
             [sys.executable, "-m", "cli.main", *words],
             cwd=self.repo,
@@ -94,6 +101,21 @@ class Train:
         path.parent.mkdir(exist_ok=True)
         path.write_text("---\n" + "\n".join(lines) + f"\n---\n{body}\n", "utf-8")
         return path
+
+    def light(self) -> str:
+        """Write a pipeline that ends before anything is trained, for a test of what happens around the work; its name.
+
+        Its phases are the first of the shipped delivery; a person decides about the last where the risk is not low.
+        """
+        shipped = yaml.safe_load((ROOT / "pipelines" / "ml-delivery.yaml").read_text("utf-8"))
+        phases = shipped["phases"][:5]
+        phases[-1]["gate"] = {"human": "when", "when": 'ticket.risk != "low"'}
+        folder = self.home / "pipelines"
+        folder.mkdir(exist_ok=True)
+        (folder / "light.yaml").write_text(
+            yaml.safe_dump({"name": "light", "description": "Rows, read and looked at.", "phases": phases}), "utf-8"
+        )
+        return "light"
 
     def data(self, name: str) -> str:
         """Copy a test data set beside the tickets and return the path to name it by."""

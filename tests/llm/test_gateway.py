@@ -11,6 +11,7 @@ from typing import Any, Concatenate, ParamSpec
 
 import pytest
 
+from agents.llm import asking
 from agents.llm.port import BadReply, BudgetReached, ModelError, ModelRefused, ModelUnavailable
 from agents.llm.questions import Answer, Question, prompt_bytes
 from schemas import commands as cmd
@@ -111,6 +112,13 @@ async def test_a_lost_attempt_is_gone_on_with_and_one_that_went_wrong_begins_ane
     here.verify()
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that asks again soon after the gateway it asked is gone."""
+    monkeypatch.setattr(asking, "ANSWER_SECONDS", 1.0)
+
+
+@pytest.mark.usefixtures("impatient")
 @standing
 async def test_a_gateway_that_dies_before_the_record_counts_the_call_and_the_next_makes_it(here: Floor) -> None:
     await here.start()
@@ -123,12 +131,12 @@ async def test_a_gateway_that_dies_before_the_record_counts_the_call_and_the_nex
 
     with OpenAIServer(script) as endpoint:
         model = await here.model(await here.claim())
-        asking = asyncio.ensure_future(model.reply(HELLO))
+        reply = asyncio.ensure_future(model.reply(HELLO))
         async with here.gateway(endpoint):
             await arrived.wait()
-        assert not asking.done()  # the agent waits for a gateway to come back
+        assert not reply.done()  # the agent waits for a gateway to come back
         async with here.gateway(endpoint):
-            assert (await asking).message.content == "at last"
+            assert (await reply).message.content == "at last"
     lost, made = here.events(msg.ModelCallRequested)
     assert made.replaces == lost.call
     state = here.state()
@@ -137,6 +145,7 @@ async def test_a_gateway_that_dies_before_the_record_counts_the_call_and_the_nex
     here.verify()
 
 
+@pytest.mark.usefixtures("impatient")
 @standing
 async def test_another_gateway_waits_until_the_first_ones_time_is_over(here: Floor) -> None:
     await here.start(models=MODELS.model_copy(update={"call": ModelLimit(seconds=1.5)}))
@@ -148,11 +157,11 @@ async def test_another_gateway_waits_until_the_first_ones_time_is_over(here: Flo
         return Hangs() if len(endpoint.asked) == 1 else Says("at last")
 
     with OpenAIServer(script) as endpoint:
-        asking = asyncio.ensure_future((await here.model(await here.claim())).reply(HELLO))
+        reply = asyncio.ensure_future((await here.model(await here.claim())).reply(HELLO))
         async with here.gateway(endpoint):
             await arrived.wait()
         async with here.gateway(endpoint, name="gateway-two"):
-            assert (await asking).message.content == "at last"
+            assert (await reply).message.content == "at last"
         assert len(endpoint.asked) == 2
     refusals = here.events(CommandRefused)
     assert {refusal.code for refusal in refusals} <= {"model_call_under_way"}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.llm import asking
 from cli.components import run_gateway
 from cli.errors import CliError
 from cli.gateways import KEY_VARIABLE, model_key
@@ -48,7 +49,10 @@ async def gateway_process(home: Path, endpoint: OpenAIServer) -> AsyncIterator[a
         await process.wait()
 
 
-async def test_killed_in_the_middle_of_a_call_it_is_started_again_and_the_agent_gets_its_reply(tmp_path: Path) -> None:
+async def test_killed_in_the_middle_of_a_call_it_is_started_again_and_the_agent_gets_its_reply(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "ANSWER_SECONDS", 1.0)  # for how long an agent waits that asked the one that is killed
     arrived = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -63,12 +67,12 @@ async def test_killed_in_the_middle_of_a_call_it_is_started_again_and_the_agent_
             async with gateway_process(here.home.path, endpoint) as process:
                 assert (await model.reply(HELLO)).message.content == "one"
                 arrived.clear()
-                asking = asyncio.ensure_future(model.reply(HELLO))
+                reply = asyncio.ensure_future(model.reply(HELLO))
                 await arrived.wait()
                 process.send_signal(signal.SIGKILL)
                 assert await process.wait() == -signal.SIGKILL
             async with gateway_process(here.home.path, endpoint):
-                assert (await asking).message.content == "two"
+                assert (await reply).message.content == "two"
                 again = await here.model(await here.claim())
                 replies = [await again.reply(HELLO) for _ in range(2)]
             assert [(r.message.content, r.replayed) for r in replies] == [("one", True), ("two", True)]

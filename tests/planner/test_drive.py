@@ -77,7 +77,7 @@ def test_a_model_takes_a_ticket_to_a_branch_and_pays_each_call_once_over_a_kill(
             "VALUETRAIN_MODEL_BASE_URL": server.url, "VALUETRAIN_MODEL_NAME": "scripted-model",
             "VALUETRAIN_MODEL_KEY": KEY,
         }  # fmt: skip
-        first = shop.start("drive", "--no-wait", "--planner", "llm")
+        first = shop.start("drive", "--no-wait", "--planner", "llm", cold=False)
         try:
             assert endpoint.reached.wait(120), "the model was not asked so far"
         finally:

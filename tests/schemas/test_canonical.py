@@ -105,7 +105,7 @@ PIECES = (
 )
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.sampled_from((RAW, RAW_COMMAND)), st.data())
 def test_bytes_that_were_tampered_with_are_read_alike(raw: bytes, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(raw)))

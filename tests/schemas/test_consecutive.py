@@ -78,7 +78,7 @@ def test_any_event_is_read_alike(kind: MessageType) -> None:
     check()
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_bytes_that_were_tampered_with_are_read_alike(data: st.DataObject) -> None:
     raws = [encode_event(event) for event in three()]

