@@ -158,7 +158,8 @@ def _gates(delivery: Delivery) -> list[str]:
             asked = code(condition, 200).replace("\\|", "|")  # no table here that a bar could end
             lines.append(f"- {cell(phase)}: passed by rule; a person is asked where {asked}, which did not hold{why}")
         else:
-            lines.append(f"- {cell(phase)}: {cell(how, 200)} (gate `{gate}`)")
+            said = how.removeprefix("human, ")
+            lines.append(f"- {cell(phase)}: decided by a person, {cell(said, 200)} (gate {code(gate)})")
     return [*lines, ""]
 
 
@@ -172,6 +173,7 @@ def _risks(delivery: Delivery) -> list[str]:
         "",
     ]
     if not raised:
-        return [*lines, "No single risk is above tier low.", ""]
+        reasons = delivery.risk.get("reasons") or ["no risk is above tier low"]
+        return [*lines, *(f"- {cell(reason, 300)}" for reason in reasons), ""]
     lines += [f"- **{risk['title']}** ({risk['tier']}): {cell(risk['evidence'], 200)}." for risk in raised]
     return [*lines, ""]

@@ -86,7 +86,11 @@ def _unnamed(delivery: Delivery) -> str:
 
 def open_questions(delivery: Delivery) -> list[tuple[int, str]]:
     """What no record can tell: the section of the card it belongs to, and what is asked for."""
-    errors = "a false alarm and a miss cost" if delivery.scope.classes else "an error costs, and which size matters"
+    errors = (
+        "a false alarm and a miss cost, and so from which probability on to act"
+        if delivery.scope.classes
+        else "an error costs, and which size matters"
+    )
     return [
         (1, "licence of the model, its owner, and whom to ask"),
         (2, "who uses the predictions, for which decision, and what it must not be used for"),

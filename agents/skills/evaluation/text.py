@@ -18,8 +18,11 @@ def number(value: float) -> str:
 
 
 def estimate(value: float, lower: float, upper: float) -> str:
-    """`0.953 [0.921, 0.980]`: as many digits as the interval bears out, two of its half width."""
+    """`0.953 [0.921, 0.980]`: as many digits as the interval bears out, two of its half width; without an interval
+    where it has no width, as that of a constant."""
     half = (upper - lower) / 2
+    if half == 0:
+        return number(value)
     if not math.isfinite(half) or half <= 0:
         return f"{number(value)} [{number(lower)}, {number(upper)}]"
     digits = 1 - math.floor(math.log10(half))

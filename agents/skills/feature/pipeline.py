@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.data import columns
-from agents.skills.data.markdown import cell, origin_note, table
+from agents.skills.data.markdown import cell, heading, origin_note, table
 from agents.skills.shapes import (
     GROUP_COLUMN,
     ROW_COLUMN,
@@ -18,6 +18,7 @@ from agents.skills.shapes import (
     ScopeSpec,
     SourceSpec,
 )
+from agents.skills.words import counted
 from schemas.ticket import Ticket
 from schemas.values import Mode, Role, TickedItem
 
@@ -168,10 +169,11 @@ def _reason_to_drop(series: pd.Series[Any], groups: str | None, time: str | None
 
 def _document(mapped: FeatureMap, ticket: Ticket) -> str:
     lines = [
-        "# Feature map",
+        heading("Feature map", ticket),
         "",
         *origin_note(ticket),
-        f"{len(mapped.columns)} columns used. Signature: `{mapped.signature}`.",
+        f"{counted(len(mapped.columns), 'column')} used, {len(mapped.dropped)} not. Signature: `{mapped.signature}`. "
+        "Each line is an input of the model, and how it is prepared.",
         "",
         *table(
             ("column", "kind", "missing values become", "encoding"),
