@@ -35,6 +35,7 @@ def examine(home_path: Path) -> list[Check]:
     return [
         _run("python", lambda: _python()),
         _run("git", lambda: _git()),
+        _run("repository", lambda: _repository()),
         _run("packages", lambda: _packages()),
         _run("nats-server", lambda: _nats(home)),
         _run("bus", lambda: _bus(home)),
@@ -69,6 +70,19 @@ def _git() -> tuple[bool, str, str]:
     text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout.split()[2]
     numbers = tuple(int(part) for part in text.split(".")[:2])
     return numbers >= GIT, text, "install git 2.30 or newer"
+
+
+def _repository() -> tuple[bool, str, str]:
+    """Whether a drive could begin here. That it cannot is no fault: components and backlogs at GitHub need none."""
+    from workspace.git import GitError, Repository
+
+    here = Repository(Path.cwd())
+    if not here.is_repository():
+        return True, f"none at {here.path}: to drive tickets here run `git init` and commit once, or use --repo", ""
+    try:
+        return True, f"{here.path} at {here.head_commit()[:12]}", ""
+    except GitError as problem:
+        return True, f"to drive tickets here: {problem}", ""
 
 
 def misplaced() -> list[str]:
@@ -192,4 +206,5 @@ def _sandbox(home: Home) -> tuple[bool, str, str]:
         result = sandbox.run(["true"], cwd=place, limits=Limits(seconds=20.0))
     except SandboxUnavailable as problem:
         return True, f"none, so tickets that change code are refused: {problem}", ""
-    return result.ok, f"{sandbox.name}: {result.summary}", "see the message"
+    found = "commands run contained" if result.ok else f"a command in it did not run: {result.summary}"
+    return result.ok, f"{sandbox.name}: {found}", "see the message"

@@ -7,7 +7,8 @@ from tests.integration.links import broken
 
 def test_links_that_lead_nowhere_are_found() -> None:
     files = {
-        "a/one.md": b"[two](two.md) ![no](gone.svg) [up](../top.md) [\\[odd\\]](odd.md)\n\n    [code](no.md)\n`[c](no.md)`\n"
+        "a/one.md": b"[two](two.md) ![no](gone.svg) [up](../top.md) [\\[odd\\]](odd.md)\n\n"
+        b"    [code](no.md)\n`[c](no.md)`\n"
         b"```\n[fenced](no.md)\n```\n[doi](https://doi.org/10.1/x) [bad](http://example.org) [out](../../etc/passwd)",
         "a/two.md": b"[here](#part)",
         "top.md": b"",

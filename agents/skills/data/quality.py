@@ -202,6 +202,7 @@ def _amount(amount: float) -> str:
 
 def quality_document(found: Quality, ticket: Ticket) -> str:
     """`data-quality.md`."""
+    penalties = [(cause, f"{points:.2f}") for cause, points in found.penalties.items() if points]
     lines = [
         heading("Data quality", ticket),
         "",
@@ -209,9 +210,7 @@ def quality_document(found: Quality, ticket: Ticket) -> str:
         f"Score **{found.score:g}** of 100, over {counted(found.rows, 'row')} and "
         f"{counted(found.columns, 'feature column')}.",
         "",
-        *table(
-            ("penalty for", "points"), [(cause, f"{points:.2f}") for cause, points in found.penalties.items() if points]
-        ),
+        *(table(("penalty for", "points"), penalties) if penalties else ["Nothing was taken off."]),
         "",
         f"Missing cells: {found.missing_cells:.2%}. Rows that repeat an earlier one, target included, identifiers not: "
         f"{found.duplicate_rows:,}.",

@@ -167,6 +167,18 @@ def _reason_to_drop(series: pd.Series[Any], groups: str | None, time: str | None
     return ""
 
 
+_WORDS = {
+    "median": "the median",
+    "most_frequent": "the commonest value",
+    "none": "as they are",
+    "scale": "standardised",
+    "one_hot": "one input a level",
+    "ordinal": "levels in order",
+    "parts": "parts of the moment",
+}
+"""What `impute` and `encode` are called in the document."""
+
+
 def _document(mapped: FeatureMap, ticket: Ticket) -> str:
     lines = [
         heading("Feature map", ticket),
@@ -177,11 +189,14 @@ def _document(mapped: FeatureMap, ticket: Ticket) -> str:
         "",
         *table(
             ("column", "kind", "missing values become", "encoding"),
-            [(column.name, column.kind, column.impute, column.encode) for column in mapped.columns],
+            [
+                (column.name, column.kind, _WORDS.get(column.impute, column.impute), _WORDS[column.encode])
+                for column in mapped.columns
+            ],
         ),
         "",
-        "`scale`: standardised, with an indicator of what was missing. `one_hot`: one input a level, rare and unseen",
-        "ones together. `parts`: days since 1970, year, month, day, weekday, hour.",
+        "Standardised numbers come with an indicator of what was missing. With one input a level, rare and unseen",
+        "levels share one. A moment's parts are days since 1970, year, month, day, weekday and hour.",
         "",
         "## Not used",
         "",

@@ -28,7 +28,7 @@ def log_document(log: ExperimentLog, result: Result, plan: ExperimentPlan, ticke
         "",
         f"{folds}{repeats}; ± is a standard error that allows for overlapping fitting rows (Nadeau and Bengio 2003).",
         "",
-        f"| model | {log.metric} | settings |",
+        f"| model | {metric_name(log.metric)} | settings |",
         "|---|---|---|",
         f"| {log.baseline.model} (floor) | {_score(log.baseline)} | |",
         *(f"| {trial.model} | {_score(trial)} | {_settings(trial)} |" for trial in result.finalists),
@@ -52,7 +52,7 @@ def log_document(log: ExperimentLog, result: Result, plan: ExperimentPlan, ticke
     lines += [
         "## Every configuration tried",
         "",
-        f"| # | model | {log.metric} | seconds | settings |",
+        f"| # | model | {metric_name(log.metric)} | seconds | settings |",
         "|---|---|---|---|---|",
         *(
             f"| {index} | {trial.model} | {_score(trial)} | {trial.seconds:.2f} | {_settings(trial)} |"
