@@ -28,7 +28,10 @@ ABOUT = (
     "together is checked with: valuetrain audit verify FILE"
 )
 _GATES = "A gate is the decision at a phase's exit: automatic where the criteria decide, human where a person does."
-_FIGURES = "Measured by the harness, under the names that criteria use."
+_FIGURES = (
+    "Under the names that criteria use; those of metrics, baseline and champion are measured by the harness, on rows "
+    "that nobody trained on."
+)
 _ARTIFACTS = (
     "Every file the phases made. Documents name each other as in the ticket's folder on the branch; here each lies at "
     "the path in the last column."
@@ -42,7 +45,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]+")
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b}"
     "table{border-collapse:collapse;width:100%;margin:1rem 0;display:block;overflow-x:auto}"
-    "th,td{border:1px solid #ccc;padding:.3rem .5rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}"
+    "th,td{border:1px solid #ccc;padding:.3rem .5rem;text-align:left;vertical-align:top;overflow-wrap:break-word}"
+    "td:last-child{min-width:14rem}"
     "th{background:#f0f0f0}h1,h2{line-height:1.2}"
 )
 
