@@ -261,11 +261,14 @@ class Connection:
             except errors.Error as problem:
                 raise BusUnavailable(f"cannot subscribe to {subject!r}: {problem}") from problem
             # A refusal comes before the answer to the ping behind it.
-            answered = await self.round_trip()
+            answered = await self.round_trip(ANSWER_SECONDS)
             if refused.done() or not answered:
                 await self.unsubscribe(subscription)
                 refused.result() if refused.done() else None
-                raise BusUnavailable(f"{self.login.url} did not confirm the subscription to {subject}")
+                raise BusUnavailable(
+                    f"{self.login.url} did not confirm the subscription to {subject} within {ANSWER_SECONDS:g} s: "
+                    "is the server gone, or this machine very busy? Nothing is lost: start it again"
+                )
         return subscription
 
     async def drain(self, subscription: Subscription) -> None:

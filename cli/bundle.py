@@ -25,13 +25,12 @@ from typing import Any, cast
 
 from cli import report
 from cli.errors import CliError
-from cli.evidence import artifacts
+from cli.evidence import artifact_path, artifacts
 from cli.home import Home
 from cli.reading import Record
 from schemas.envelope import EventEnvelope, StreamId
 from schemas.messages import Event
 from schemas.session import SessionStarted
-from schemas.values import ArtifactRef
 from store.checkpoints import Checkpoint, CheckpointStore, load_key, parse
 from store.port import StoredEvent
 from workspace.blobs import Blobs
@@ -41,11 +40,6 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 FORMAT = 1
 MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
-
-
-def artifact_path(ref: ArtifactRef) -> str:
-    """Where an artifact lies in the bundle. Its name comes from an agent: only the last part of a path counts."""
-    return f"artifacts/{ref.sha256[:12]}-{ref.name.replace(chr(92), '/').rpartition('/')[2]}"
 
 
 def write_bundle(record: Record, home: Home, session: str, output: Path) -> dict[str, Any]:

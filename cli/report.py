@@ -11,15 +11,32 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cli.evidence import artifact_path
 from conductor.fold import fold
 from conductor.state import SessionState, initial
 from schemas.envelope import EventEnvelope, timestamp
 from schemas.messages import Event
 from schemas.values import ArtifactRef, Snapshot
+from workspace import figures
 
 SHOWN = ("phase", "attempt", "gate", "commit", "reason", "summary", "passed", "lease", "code", "to_sequence")
 LONGEST = 400
 """Characters of one cell: an event's reason may be a page, the events themselves hold all of it."""
+
+ABOUT = (
+    "What one session did and who decided, from its events. Whether the events, these files and the signatures belong "
+    "together is checked with: valuetrain audit verify FILE"
+)
+_GATES = "A gate is the decision at a phase's exit: automatic where the criteria decide, human where a person does."
+_FIGURES = (
+    "Under the names that criteria use; those of metrics, baseline and champion are measured by the harness, on rows "
+    "that nobody trained on."
+)
+_ARTIFACTS = (
+    "Every file the phases made. Documents name each other as in the ticket's folder on the branch; here each lies at "
+    "the path in the last column."
+)
+_EVENTS = "Everything that happened, in order; times are UTC."
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~#])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]+")
@@ -28,18 +45,20 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\u202a-\u202e\u2066-\u2069]+")
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:75rem;margin:2rem auto;padding:0 1rem;color:#1b1b1b}"
     "table{border-collapse:collapse;width:100%;margin:1rem 0;display:block;overflow-x:auto}"
-    "th,td{border:1px solid #ccc;padding:.3rem .5rem;text-align:left;vertical-align:top;overflow-wrap:anywhere}"
+    "th,td{border:1px solid #ccc;padding:.3rem .5rem;text-align:left;vertical-align:top;overflow-wrap:break-word}"
+    "td:last-child{min-width:14rem}"
     "th{background:#f0f0f0}h1,h2{line-height:1.2}"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A titled table of plain texts."""
+    """A titled table of plain texts. `note` says before it what a line is."""
 
     title: str
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    note: str = ""
 
 
 def tables(envelopes: Sequence[EventEnvelope[Event]], refs: Sequence[ArtifactRef]) -> tuple[Table, ...]:
@@ -48,18 +67,25 @@ def tables(envelopes: Sequence[EventEnvelope[Event]], refs: Sequence[ArtifactRef
     return (
         Table("Session", ("what", "value"), tuple(_facts(state))),
         Table("Phases", ("phase", "done", "attempts", "summary"), tuple(_phases(state))),
-        Table("Figures", ("figure", "value"), tuple(_figures(state))),
-        Table("Gates", ("gate", "kind", "status", "decided by", "reason"), tuple(_gates(state))),
-        Table("Artifacts", ("name", "SHA-256", "bytes", "in this bundle"), tuple(map(_artifact, refs))),
-        Table("Events", ("#", "time", "event", "by", "what"), tuple(map(_event, envelopes))),
+        Table("Gates", ("gate", "kind", "status", "decided by", "opened because"), tuple(_gates(state)), _GATES),
+        Table("Figures", figures.HEAD, tuple(_figures(state)), _FIGURES),
+        Table("Artifacts", ("name", "SHA-256", "bytes", "in this bundle"), tuple(map(_artifact, refs)), _ARTIFACTS),
+        Table("Events", ("#", "time", "event", "by", "what"), tuple(map(_event, envelopes)), _EVENTS),
     )
 
 
 def markdown(name: str, content: Sequence[Table]) -> str:
     """The report as Markdown."""
-    lines = [f"# Session {_marked(name)}"]
+    lines = [f"# Session {_marked(name)}", "", ABOUT]
     for table in content:
-        lines += ["", f"## {table.title}", "", f"| {' | '.join(table.head)} |", "|" + "---|" * len(table.head)]
+        lines += [
+            "",
+            f"## {table.title}",
+            "",
+            *([table.note, ""] if table.note else []),
+            f"| {' | '.join(table.head)} |",
+            "|" + "---|" * len(table.head),
+        ]
         lines += [f"| {' | '.join(map(_marked, row))} |" for row in table.rows]
     return "\n".join(lines) + "\n"
 
@@ -70,10 +96,13 @@ def page(name: str, content: Sequence[Table]) -> str:
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
-        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>",
+        f"<title>{title}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<p>{_escaped(ABOUT)}</p>",
     ]
     for table in content:
-        parts.append(f"<h2>{_escaped(table.title)}</h2>\n<table>\n<thead>{_row(table.head, 'th')}</thead>\n<tbody>")
+        note = f"<p>{_escaped(table.note)}</p>\n" if table.note else ""
+        parts.append(
+            f"<h2>{_escaped(table.title)}</h2>\n{note}<table>\n<thead>{_row(table.head, 'th')}</thead>\n<tbody>"
+        )
         parts += [_row(row, "td") for row in table.rows]
         parts.append("</tbody>\n</table>")
     return "\n".join([*parts, "</body>\n</html>\n"])
@@ -107,8 +136,8 @@ def _phases(state: SessionState) -> list[tuple[str, ...]]:
     return [(p.name, "yes" if p.completed else "no", str(p.attempt), p.summary) for p in state.phases.values()]
 
 
-def _figures(state: SessionState) -> list[tuple[str, ...]]:
-    return [(f"{s}.{n}", f"{value:.6g}") for s, values in state.measured.items() for n, value in values.items()]
+def _figures(state: SessionState) -> Sequence[tuple[str, ...]]:
+    return figures.rows({f"{s}.{n}": value for s, values in state.measured.items() for n, value in values.items()})
 
 
 def _gates(state: SessionState) -> list[tuple[str, ...]]:
@@ -116,7 +145,7 @@ def _gates(state: SessionState) -> list[tuple[str, ...]]:
 
 
 def _artifact(ref: ArtifactRef) -> tuple[str, ...]:
-    return (ref.name, ref.sha256, str(ref.size), "no (sealed)" if ref.sealed else "yes")
+    return (ref.name, ref.sha256, f"{ref.size:,}", "no (sealed)" if ref.sealed else artifact_path(ref))
 
 
 def _event(envelope: EventEnvelope[Event]) -> tuple[str, ...]:

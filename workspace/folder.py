@@ -24,6 +24,7 @@ import yaml
 
 from schemas.ticket import Ticket
 from schemas.values import ArtifactRef
+from workspace import figures
 from workspace.git import ticket_folder
 from workspace.worktree import Worktree
 
@@ -152,8 +153,11 @@ def _active_session(folder: TicketFolder) -> str:
     if folder.acceptance:
         lines += ["", "## Acceptance", "", *(f"- {code(criterion)}" for criterion in folder.acceptance)]
     if folder.measured:
-        lines += ["", "## Measured", "", "| name | value |", "|---|---|"]
-        lines += [f"| {code(name)} | {value:.6g} |" for name, value in sorted(folder.measured.items())]
+        lines += ["", "## Measured", "", f"| {' | '.join(figures.HEAD)} |", "|---|---|---|---|"]
+        lines += [
+            f"| {code(name)} | {value} | {ends or '–'} | {error or '–'} |"
+            for name, value, ends, error in figures.rows(dict(sorted(folder.measured.items())))
+        ]
     if folder.gates:
         lines += [
             "",
@@ -178,7 +182,9 @@ def _standing(folder: TicketFolder) -> str:
     where = f", in phase {folder.phase}" if folder.phase else ""
     used = f"{folder.seconds:.1f} s of skill time, ${folder.cost_usd:.4f}"
     return (
-        f"Session {code(folder.session)} is **{plain(folder.status.replace('_', ' '))}**{where}. Used so far: {used}."
+        f"When this was written session {code(folder.session)} was **{plain(folder.status.replace('_', ' '))}**"
+        f"{where}, before what follows the commit (a gate, the next phase): "
+        f"{code('valuetrain session show ' + folder.session)} says how it stands now. Used so far: {used}."
     )
 
 

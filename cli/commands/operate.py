@@ -21,6 +21,7 @@ def init(
     """
     with guard(directory / DEFAULT_HOME, as_json):
         from cli.scaffold import scaffold
+        from workspace.git import Repository
 
         made, kept = scaffold(directory)
         if as_json:
@@ -29,6 +30,8 @@ def init(
             say(f"made  {path}")
         for path in kept:
             say(f"kept  {path}")
+        if not Repository(directory.resolve()).is_repository():
+            say("This is no git repository yet, and branches are made in one: run `git init` and commit once.")
         say("Next: put your name into .valuetrain/policy.yaml, then run: valuetrain drive --backlog backlog")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agents.skills.words import counted
 from cli.options import DEFAULT_HOME, HomeOption, JsonOption, guard, say, show_json
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def costs(
         for row in rows:
             say(
                 f"{row['usd']:>12.6f} USD  {row['cpu_seconds']:>9.1f} CPU s  {row['tokens']:>8} tokens  "
-                f"{row['sessions']:>3} sessions  {row[by]}"
+                f"{row['sessions']:>3} {'session ' if row['sessions'] == 1 else 'sessions'}  {row[by]}"
             )
         say(f"{sum(row['usd'] for row in rows):>12.6f} USD in all" if rows else "Nothing was used.")
 
@@ -110,20 +111,40 @@ def estimate(
             return show_json(found)
         for row in found["pipelines"]:
             few = "" if row["enough"] else " (too few for an estimate)"
-            say(f"{row['pipeline']}: {row['completed']} of {row['sessions']} sessions completed{few}")
+            say(f"{row['pipeline']}: {row['completed']} of {counted(row['sessions'], 'session')} completed{few}")
             for name, each in row["figures"].items():
-                say(f"  {name:<8} half below {each['half']:.4g}, eight in ten below {each['most']:.4g}")
+                half, most = _amount(name, each["half"]), _amount(name, each["most"])
+                say(f"  {_FIGURES.get(name, name):<14} half below {half}, eight in ten below {most}")
         say(_capacity(found["capacity"]))
         for line in told(found["people"]):
             say(line)
 
 
+_FIGURES = {"usd": "cost", "minutes": "skill time", "days": "from start on"}
+
+
+def _amount(name: str, value: float) -> str:
+    """A figure with its unit; what is shorter than a day in hours, shorter than an hour in minutes."""
+    if name == "usd":
+        return f"{value:.4g} USD"
+    minutes = value * 1440.0 if name == "days" else value
+    if name not in ("days", "minutes"):
+        return f"{value:.4g}"
+    if minutes < 60.0:
+        return f"{minutes:.2g} min"
+    return f"{minutes / 60.0:.3g} h" if minutes < 1440.0 else f"{minutes / 1440.0:.3g} days"
+
+
 def _capacity(room: dict[str, Any]) -> str:
-    told = f"{room['a_week']:.2g} completed a week over {len(room['weeks'])} weeks, {room['open']} open"
+    weeks = counted(len(room["weeks"]), "week")
+    told = f"{room['a_week']:.2g} completed a week over {weeks}, {room['open']} open"
     if room["tickets"] and room["most"] is None:
-        return f"{told}; nothing was completed, so there is no forecast for {room['tickets']} tickets"
+        forecast = counted(room["tickets"], "ticket")
+        return f"{told}; nothing was completed, so there is no forecast for {forecast}"
     if room["tickets"]:
-        told += f"; {room['tickets']} tickets: half a chance within {room['half']} weeks, nine in ten within "
+        told += (
+            f"; {counted(room['tickets'], 'ticket')}: half a chance within {room['half']} weeks, nine in ten within "
+        )
         told += f"{room['most']}"
     return told
 
@@ -141,7 +162,7 @@ def models(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
         if as_json:
             return show_json(found)
         for card in found:
-            say(f"{card['model']}: {card['completed']} of {len(card['sessions'])} sessions completed")
+            say(f"{card['model']}: {card['completed']} of {counted(len(card['sessions']), 'session')} completed")
             for row in card["sessions"]:
                 shown = {n: v for n, v in row["figures"].items() if not n.endswith(("_lower", "_upper", "_se"))}
                 figures = ", ".join(f"{name} {value:.4g}" for name, value in list(shown.items())[:6])

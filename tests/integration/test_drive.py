@@ -8,6 +8,7 @@ import pytest
 
 from autopilot.registry.mlflow_registry import MlflowRegistry
 from autopilot.registry.port import Version
+from tests.integration.links import broken
 from tests.integration.train import Train
 
 
@@ -70,6 +71,7 @@ def test_three_kinds_of_model_and_gates(train: Train) -> None:
         wanted += ["artifacts/deployment/provenance.json.dsse.json", "artifacts/validation/evaluation-report.md"]
         assert {f"{folder}/{name}" for name in wanted} <= set(files)
         assert not any("holdout-labels" in name or name.endswith(".parquet") for name in files)
+        assert broken(train.folder(branch, row["ticket"])) == [], "every link of every document leads somewhere"
         assert "- [ ]" not in train.git("show", f"{branch}:{folder}/checklist.md")
         replayed = train.run("session", "replay", str(row["session"]), "--verify", "--json").json
         assert replayed["difference"] is None

@@ -9,6 +9,7 @@ import subprocess
 import yaml
 
 from conductor.pipelines import load
+from tests.integration.links import broken
 from tests.integration.train import Train
 from tests.skills.engagement import BODY
 
@@ -39,6 +40,9 @@ def test_an_engagement_from_an_idea_to_the_retraining_plan(train: Train) -> None
         kept = [name for name in phase.artifacts if not name.endswith((".parquet", ".skops"))]
         assert {f"{folder}/artifacts/{phase.name}/{name}" for name in kept} <= files, phase.name
     assert not any("holdout-labels" in name for name in files)
+    written = train.folder(branch, 21)
+    assert sum(name.endswith(".md") for name in written) > 20
+    assert broken(written) == [], "every link of every document leads somewhere"
     checklist = train.git("show", f"{branch}:{folder}/checklist.md")
     ticked = {item.id for phase in PIPELINE.phases for item in phase.checklist if item.required}
     assert sum(line.startswith("- [x]") for line in checklist.splitlines()) >= len(ticked)

@@ -89,6 +89,11 @@ class Train:
             ["git", "show", f"{commit}:{path}"], cwd=self.repo, check=True, capture_output=True
         ).stdout
 
+    def folder(self, commit: str, ticket: int) -> dict[str, bytes]:
+        """The ticket's folder at `commit`: each file's bytes by its path below the repository."""
+        names = self.git("ls-tree", "-r", "--name-only", commit, f"tickets/delivery_{ticket}/").splitlines()
+        return {name: self.bytes_of(commit, name) for name in names}
+
     def policy(self, text: str) -> None:
         """Write policy.yaml."""
         (self.home / "policy.yaml").write_text(text, "utf-8")

@@ -249,9 +249,14 @@ def test_the_model_card_has_nine_sections_and_leaves_to_people_what_only_they_kn
         "Quantitative analyses", "Ethical considerations", "Caveats and recommendations",
     )  # fmt: skip
     assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == [
-        f"{number}. {title}" for number, title in enumerate(titles, 1)
+        "In short",
+        "To be filled in by a person",
+        *(f"{number}. {title}" for number, title in enumerate(titles, 1)),
+    ], "the answer first, and what only people know in one place"
+    assert [line.split(" | ")[0] for line in text.splitlines() if " | section " in line] == [
+        f"| {number}" for number in range(1, 7)
     ]
-    assert text.count("**To be filled in by a person:**") == 6
+    assert all(f"- To be filled in by a person: no. {number} above." in text for number in range(1, 7))
     assert NOW[:10] not in text, "a date would change the package"
 
 
@@ -263,7 +268,11 @@ def test_the_pull_request_shows_what_a_reviewer_needs(delivered: Delivered) -> N
     assert "metrics.rows = 44" in text or "metrics.roc_auc_lower = " in text
     assert "approved by bob" in text
     for name in ("sbom.cdx.json", "model-card.md", "provenance.json"):
-        assert f"[{name}]({name}) `{sha256(delivered[1][name])[:16]}`" in text
+        assert f"| [{name}]({name}) | `{sha256(delivered[1][name])[:16]}` |" in text
+    assert "| evaluation-report.md | `" in text, (
+        "of another phase's folder, which a skill does not know: no broken link"
+    )
+    assert "names the package before it" not in text, "no configuration of another ticket lies there"
 
 
 def test_the_deployment_configuration_says_when_to_take_it_back(delivered: Delivered) -> None:

@@ -93,6 +93,14 @@ def test_names_labels_and_selectors_fit_together(package: Package, tmp_path: Pat
     assert all(LABEL.fullmatch(value) for value in labels.values())
 
 
+def test_another_server_starts_when_one_has_used_most_of_its_processor(package: Package, tmp_path: Path) -> None:  # noqa: F811
+    parts, _ = written(tmp_path, delivery(tmp_path / "in", package))
+    (metric,) = parts["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    assert metric["resource"] == {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "700m"}}
+    (container,) = parts["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["cpu"] == "1", "70 % of the limit, not of the quarter core requested"
+
+
 def test_the_container_has_no_rights(package: Package, tmp_path: Path) -> None:  # noqa: F811
     parts, _ = written(tmp_path, delivery(tmp_path / "in", package))
     pod = parts["Deployment"]["spec"]["template"]["spec"]

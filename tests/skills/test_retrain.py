@@ -343,3 +343,12 @@ def test_monitoring_without_a_model_before_goes_back_to_the_baseline(coloured: d
 
 def test_every_skill_of_the_pipeline_is_there() -> None:
     assert [skill(name) for phase in load("retrain").phases for name in phase.skills] == list(CHAIN)
+
+
+def test_rows_that_break_their_contract_block_at_once(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same rows break it again: an item left open would only cost a second attempt."""
+    monkeypatch.setattr("agents.skills.data.odcs.violations", lambda *_: [f"c{n}: is missing" for n in range(7)])
+    with pytest.raises(InputError, match=r"break their contract: c0: is missing; .* and 2 more; put these columns"):
+        chain(root, tmp_path, (DataRefresh,))

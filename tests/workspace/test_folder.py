@@ -114,13 +114,17 @@ def test_active_session_has_a_header_for_programs_and_a_body_for_people(folder: 
     }
     body = text.decode()
     assert "# Ticket 12: Flag \\[malignant\\](http://x) \\| tumours" in body
-    assert "Session `s12-k7m2p` is **waiting**, in phase training. Used so far: 41.3 s of skill time, $0.0123." in body
+    assert "session `s12-k7m2p` was **waiting**, in phase training" in body
+    assert (
+        "`valuetrain session show s12-k7m2p` says how it stands now. Used so far: 41.3 s of skill time, $0.0123."
+        in body
+    )
     assert (
         "| ✔ | preparation | data | 1 | 1/2 | train.parquet, [split.json](artifacts/preparation/split.json), "
         "holdout-labels.parquet, sealed.json | Split 569 rows |"
     ) in body
     assert "| · | validation | evaluation | – | 0/0 | – | – |" in body
-    assert "| `metrics.recall` | 0.930233 |" in body
+    assert "| `metrics.recall` | 0.930233 | – | – |" in body
     assert "- `metrics.recall >= 0.88 \\|\\| false`" in body
     assert "| `g1` | training | human | open | – | medium risk |" in body
     assert "- preparation: Few \\| rows" in body

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from agents.skills.data.markdown import cell, origin_note, table
+from agents.skills.data.markdown import cell, heading, origin_note, table
 from schemas.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def drift_document(ticket: Ticket, package: Package, found: Comparison) -> str:
     """`data-drift.md`."""
     target, change = found.target, found.change
     lines = [
-        "# Drift of the newer rows",
+        heading("Drift of the newer rows", ticket),
         "",
         *origin_note(ticket),
         f"Against the {package.profile['rows']:,} training rows of {cell(package.manifest['name'])} "

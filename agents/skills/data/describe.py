@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.data.markdown import cell, figure, origin_note, table
+from agents.skills.data.markdown import cell, figure, heading, origin_note, table
 from agents.skills.data.profile import bars
 from agents.skills.shapes import ROW_COLUMN
 from schemas.ticket import Ticket
@@ -116,7 +116,13 @@ def _time(rows: pd.DataFrame, name: str | None) -> dict[str, Any] | None:
 
 def _document(profile: dict[str, Any], ticket: Ticket) -> str:
     columns = profile["columns"]
-    lines = ["# Data profile", "", *origin_note(ticket), f"{profile['rows']:,} rows, {len(columns)} columns.", ""]
+    lines = [
+        heading("Data profile", ticket),
+        "",
+        *origin_note(ticket),
+        f"{profile['rows']:,} rows, {len(columns)} columns.",
+        "",
+    ]
     if profile["time"] is not None:
         time = profile["time"]
         gap = time["median_gap_days"]

@@ -48,6 +48,8 @@ def locate(
             found = real
             return _checked(found, found.relative_to(root).as_posix(), data, suffixes)
     near = _similar(Path(data).name, places, suffixes)
+    parent = Path(data).parent.as_posix()
+    near = near if parent == "." else f"{parent}/{near}" if near else ""
     hint = f"did you mean {near}" if near else f"put it below {', '.join(map(str, roots))}"
     raise InputError(f"{what} {data!r} does not exist", hint)
 

@@ -20,6 +20,11 @@ def cell(value: object, longest: int = 80) -> str:
     return _LOOSE_UNDERSCORE.sub(r"\\_", text)
 
 
+def heading(kind: str, ticket: Ticket) -> str:
+    """The first line of a document: what it is, and of which ticket, so that it can be read by itself."""
+    return f"# {kind}: {cell(ticket.title, 300)}"
+
+
 def origin_note(ticket: Ticket) -> list[str]:
     """The lines that say so, in every document, when the session's rows were generated; else nothing."""
     if ticket.data_scheme != "synthetic":

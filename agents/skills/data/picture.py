@@ -47,6 +47,7 @@ def draw(
 
 def _draw_target(axis: Axes, target: pd.Series[Any], scope: ScopeSpec) -> None:
     axis.set_title(f"target: {_short(scope.target)}", loc="left", fontweight="bold")
+    axis.set_ylabel("rows")
     if scope.classes:
         counts = target.value_counts()
         labels = scope.classes[:LEVELS]
@@ -65,6 +66,7 @@ def _draw_column(
 
     axis.set_title(f"{_short(item['name'])}: {item['measure']} {item['association']:.2f}", loc="left")
     axis.set_yticks([])
+    axis.set_ylabel("share of each class" if scope.classes else "rows")
     labels = scope.classes[: len(_COLOURS)]
     if item["kind"] == "numeric":
         present = series.notna()
@@ -80,6 +82,7 @@ def _draw_column(
         return
     counts = series.dropna().astype("str").value_counts()
     levels = sorted(counts.index, key=lambda level: (-int(counts[level]), level))[:LEVELS]
+    axis.set(xlabel="rows", ylabel="")
     axis.barh(
         [_short(level, 13) for level in levels][::-1], [int(counts[level]) for level in levels][::-1], color=_COLOURS[0]
     )

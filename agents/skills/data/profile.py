@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.data.markdown import cell, figure, origin_note, table
+from agents.skills.data.markdown import cell, figure, heading, origin_note, table
+from agents.skills.evaluation.text import code
 from agents.skills.shapes import ScopeSpec
 from schemas.ticket import Ticket
 from schemas.values import Mode, Role, TickedItem
@@ -67,19 +68,25 @@ def _target_line(target: dict[str, Any]) -> str:
 
 def _document(train: pd.DataFrame, target: dict[str, Any], columns: list[dict[str, Any]], ticket: Ticket) -> str:
     lines = [
-        "# Data profile",
+        heading("Data profile", ticket),
         "",
         *origin_note(ticket),
         f"{len(train):,} training rows. Hold-out rows were not looked at.",
         "",
         "## Target",
         "",
-        f"`{target['name']}`: {cell(_target_line(target), 300)}.",
+        f"{code(target['name'])}: {cell(_target_line(target), 300)}.",
         "",
     ]
     if "histogram" in target:
         lines += [f"{bars(target['histogram']['counts'])}  from {figure(target['min'])} to {figure(target['max'])}", ""]
+    lines += ["![Columns by the target](data-profile.svg)", ""]
     lines += ["## Columns, the strongest association with the target first", ""]
+    lines += [
+        "Values of numbers and times: least, median, greatest; else the commonest with their shares. Association with "
+        "the target: AUC of the column alone (0.5 is none), else Spearman's correlation, Cramér's V or eta (0: none).",
+        "",
+    ]
     header = ("column", "kind", "missing", "distinct", "distribution", "values", "association")
     return "\n".join([*lines, *table(header, [_row(item) for item in columns])])
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.data import columns, twins
-from agents.skills.data.markdown import figure, origin_note, table
+from agents.skills.data.markdown import figure, heading, origin_note, table
 from agents.skills.data.schema import SchemaSpec
 from agents.skills.shapes import ROW_COLUMN, TARGET_COLUMN, ScopeSpec
+from agents.skills.words import counted
 from schemas.ticket import Ticket
 from schemas.values import Measurement, Mode, Role, TickedItem
 
@@ -194,17 +195,22 @@ def _outliers(table_: pd.DataFrame) -> tuple[dict[str, float], int]:
     return shares, len(shares)
 
 
+def _amount(amount: float) -> str:
+    """A share as a percentage, a count as it is."""
+    return f"{amount:.2%}" if amount <= 1.0 else figure(amount)
+
+
 def quality_document(found: Quality, ticket: Ticket) -> str:
     """`data-quality.md`."""
+    penalties = [(cause, f"{points:.2f}") for cause, points in found.penalties.items() if points]
     lines = [
-        "# Data quality",
+        heading("Data quality", ticket),
         "",
         *origin_note(ticket),
-        f"Score **{found.score:g}** of 100, over {found.rows:,} rows and {found.columns} feature columns.",
+        f"Score **{found.score:g}** of 100, over {counted(found.rows, 'row')} and "
+        f"{counted(found.columns, 'feature column')}.",
         "",
-        *table(
-            ("penalty for", "points"), [(cause, f"{points:.2f}") for cause, points in found.penalties.items() if points]
-        ),
+        *(table(("penalty for", "points"), penalties) if penalties else ["Nothing was taken off."]),
         "",
         f"Missing cells: {found.missing_cells:.2%}. Rows that repeat an earlier one, target included, identifiers not: "
         f"{found.duplicate_rows:,}.",
@@ -214,5 +220,5 @@ def quality_document(found: Quality, ticket: Ticket) -> str:
     ]
     if not found.findings:
         return "\n".join([*lines, "None."])
-    rows = [(item.problem, item.column, figure(item.amount), item.meaning) for item in found.findings]
-    return "\n".join([*lines, *table(("problem", "column", "share", "meaning"), rows)])
+    rows = [(item.problem, item.column, _amount(item.amount), item.meaning) for item in found.findings]
+    return "\n".join([*lines, *table(("problem", "column", "how much", "what it may cause"), rows)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.data.loading import Loaded, load, load_rows
-from agents.skills.data.markdown import cell, origin_note, table
+from agents.skills.data.markdown import cell, heading, origin_note, table
 from agents.skills.shapes import SourceSpec
 from schemas.ticket import Ticket
 from schemas.values import Mode, Role, TickedItem
@@ -59,7 +59,7 @@ class DataSource(Skill[Parameters, SkillOutput]):
 
 def _document(ticket: Ticket, loaded: Loaded) -> str:
     source = loaded.source
-    lines = ["# Data source", "", *origin_note(ticket)]
+    lines = [heading("Data source", ticket), "", *origin_note(ticket)]
     lines += table(
         ("what", "value"),
         [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.data.markdown import cell, origin_note, table
+from agents.skills.data.markdown import cell, heading, origin_note, table
 from agents.skills.data.schema import SchemaSpec
 from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN, ScopeSpec, SplitSpec
 from schemas.ticket import Ticket
@@ -133,7 +133,15 @@ def split_document(spec: SplitSpec, division: Division, ticket: Ticket) -> str:
         ("rows left out", f"{spec.dropped_rows:,}"),
         ("seed", spec.seed),
     ]
-    lines = ["# Split", "", *origin_note(ticket), cell(spec.reason, 500) + ".", "", *table(("what", "value"), rows), ""]
+    lines = [
+        heading("Split", ticket),
+        "",
+        *origin_note(ticket),
+        cell(spec.reason, 500) + ".",
+        "",
+        *table(("what", "value"), rows),
+        "",
+    ]
     if spec.dropped_reason:
         lines += [f"Left out: {cell(spec.dropped_reason, 300)}.", ""]
     lines += [

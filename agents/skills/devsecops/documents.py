@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from agents.skills.data.markdown import cell
 from agents.skills.devsecops.delivery import SYNTHETIC, Delivery
-from agents.skills.devsecops.modelcard import metrics_table
+from agents.skills.devsecops.modelcard import PERSON, in_short, metrics_table, open_questions
 from agents.skills.evaluation.text import code, number
+from agents.skills.words import counted, metric_name, model_name, why_this_model
 
 
 def deployment_config(delivery: Delivery, package_sha256: str, package_bytes: int) -> str:
@@ -55,34 +58,63 @@ def _health(delivery: Delivery) -> dict[str, Any]:
     return health
 
 
-def pull_request(delivery: Delivery, package_sha256: str, documents: dict[str, str]) -> str:
-    """`pull-request.md`: what a reviewer needs to say yes or no."""
+FOLDER = "../../ACTIVE_SESSION.md"
+"""The ticket folder's overview, which links every document, as seen from a phase's folder."""
+
+
+def pull_request(
+    delivery: Delivery, package_sha256: str, documents: Mapping[str, str], beside: AbstractSet[str]
+) -> str:
+    """`pull-request.md`: what a reviewer needs to say yes or no.
+
+    `documents` maps each to its SHA-256; those in `beside` lie in the same folder and are linked, the others in folders
+    of phases that a skill does not know, which the session's overview links.
+    """
     lines = [f"# Model for ticket {delivery.ticket.id}: {cell(delivery.ticket.title, 300)}", ""]
     if delivery.source.synthetic:
         lines += [f"> **{SYNTHETIC}**", ""]
+    lines += ["## In short", "", *in_short(delivery), *_open(delivery)]
     lines += [*_what(delivery, package_sha256), *_why(delivery), "## How good it is", ""]
-    lines += [f"On {delivery.metrics['rows']} hold-out rows nobody trained on, with 95 % intervals:", ""]
-    lines += [*metrics_table(delivery.metrics), "", *_acceptance(delivery), *_risks(delivery)]
+    lines += [f"On {counted(delivery.metrics['rows'], 'hold-out row')} nobody trained on, with 95 % intervals:", ""]
+    lines += [*metrics_table(delivery.metrics), "", *_acceptance(delivery), *_gates(delivery), *_risks(delivery)]
     lines += [
         "## How to take it back",
         "",
-        "Revert the merge: `deployment-config.yaml` then names the package before it, by digest.",
-        f"Do so at once when {delivery.scope.metric} passes the limit in `health`; nothing else has to change.",
+        "Before the merge: close the pull request, or `valuetrain session rollback` with the session and a phase, "
+        "which keeps the record.",
+        "After it: revert the merge; the package and its configuration then leave the branch. Whatever serves the "
+        "package goes back to the one it served before, by digest.",
+        f"Do so at once when the {metric_name(delivery.scope.metric)} passes the limit under `health` in "
+        "`deployment-config.yaml`.",
         "",
         "## Documents",
         "",
-        *(f"- [{name}]({name}) `{digest[:16]}`" for name, digest in sorted(documents.items())),
+        "| document | SHA-256 begins |",
+        "|---|---|",
+        *(
+            f"| {f'[{name}]({name})' if name in beside else name} | `{digest[:16]}` |"
+            for name, digest in sorted(documents.items())
+        ),
+        "",
+        f"All documents of the session, phase by phase: [overview]({FOLDER}).",
         "",
     ]
     return "\n".join(lines)
 
 
+def _open(delivery: Delivery) -> list[str]:
+    asked = open_questions(delivery)
+    listed = "; ".join(text for _, text in asked)
+    return [f"- **{PERSON}:** {counted(len(asked), 'question')} in [model-card.md](model-card.md): {listed}.", ""]
+
+
 def _what(delivery: Delivery, package_sha256: str) -> list[str]:
+    model = model_name(delivery.log.chosen.model, bool(delivery.scope.classes))
     return [
         "## What",
         "",
-        f"A {delivery.log.chosen.model} model that predicts {code(delivery.scope.target)} "
-        f"({delivery.scope.task.value}) from {len(delivery.features.columns)} columns of {code(delivery.source.uri)}.",
+        f"A {delivery.scope.task.value} model, {model}, that predicts {code(delivery.scope.target)} from "
+        f"{counted(len(delivery.features.columns), 'column')} of {code(delivery.source.uri)}.",
         f"Package `{delivery.name}` {delivery.version}, SHA-256 `{package_sha256}`.",
         "",
     ]
@@ -90,10 +122,11 @@ def _what(delivery: Delivery, package_sha256: str) -> list[str]:
 
 def _why(delivery: Delivery) -> list[str]:
     asked = f", asked for by {cell(delivery.ticket.requester)}" if delivery.ticket.requester else ""
+    reason = why_this_model(delivery.log.chosen.model, delivery.log.reason, bool(delivery.scope.classes))
     return [
         "## Why",
         "",
-        f"Ticket {delivery.ticket.id}{asked}. This kind of model: {cell(delivery.log.reason, 600)}.",
+        f"Ticket {delivery.ticket.id}{asked}. This kind of model: {cell(reason, 800)}.",
         "",
     ]
 
@@ -102,10 +135,31 @@ def _acceptance(delivery: Delivery) -> list[str]:
     lines = ["## Acceptance", ""]
     if not delivery.acceptance:
         return [*lines, "No criteria were agreed.", ""]
-    lines += ["| criterion | measured |", "|---|---|"]
+    lines += ["The gate of the evaluation held the model against these:", "", "| criterion | measured |", "|---|---|"]
     lines += [f"| {code(each, 300)} | {delivery.figures(each)} |" for each in delivery.acceptance]
-    if delivery.approvals:
-        lines += ["", *(f"- Gate {cell(line, 200)}" for line in delivery.approvals)]
+    return [*lines, ""]
+
+
+def _gates(delivery: Delivery) -> list[str]:
+    """Who decided: people by name, the rest counted; an automatic gate with a reason of its own with that."""
+    if not delivery.approvals:
+        return []
+    plain = [line for line in delivery.approvals if line.endswith(": automatic, criteria hold")]
+    rest = [line for line in delivery.approvals if line not in plain]
+    lines = ["## Who decided", ""]
+    if plain:
+        lines.append(f"- {counted(len(plain), 'gate')} passed by rule: every required item done, every criterion held.")
+    for line in rest:
+        gate, _, how = line.partition(": ")
+        phase = gate.split(".")[1] if gate.count(".") > 1 else gate
+        if how.startswith("automatic, "):
+            condition, _, found = how.removeprefix("automatic, ").partition(" (measured ")
+            why = f" (measured {cell(found.removesuffix(')'), 200)})" if found else ""
+            asked = code(condition, 200).replace("\\|", "|")  # no table here that a bar could end
+            lines.append(f"- {cell(phase)}: passed by rule; a person is asked where {asked}, which did not hold{why}")
+        else:
+            said = how.removeprefix("human, ")
+            lines.append(f"- {cell(phase)}: decided by a person, {cell(said, 200)} (gate {code(gate)})")
     return [*lines, ""]
 
 
@@ -119,6 +173,7 @@ def _risks(delivery: Delivery) -> list[str]:
         "",
     ]
     if not raised:
-        return [*lines, "No single risk is above tier low.", ""]
+        reasons = delivery.risk.get("reasons") or ["no risk is above tier low"]
+        return [*lines, *(f"- {cell(reason, 300)}" for reason in reasons), ""]
     lines += [f"- **{risk['title']}** ({risk['tier']}): {cell(risk['evidence'], 200)}." for risk in raised]
     return [*lines, ""]

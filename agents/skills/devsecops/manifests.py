@@ -13,6 +13,9 @@ PORT = 8080
 PLACE = "/model/model-package.zip"
 REPLICAS, MOST = 2, 6
 """Servers at rest and under load. Two, so that one can be replaced while the other answers."""
+BUSY = 0.7
+"""Share of the CPU a server may use at which another one is started. Of its limit: a share of what it requests, a
+quarter of a core, would be passed by a server that is nearly idle."""
 
 
 class DevsecopsManifests(Skill[Parameters, SkillOutput]):
@@ -101,9 +104,10 @@ def manifests(config: dict[str, Any]) -> list[dict[str, Any]]:
         "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "256Mi"}}],
     }
     deployment = deployment_name(config)
+    busy = f"{round(1000 * BUSY * config['resources']['cpu'])}m"
     metric = {
         "type": "Resource",
-        "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}},
+        "resource": {"name": "cpu", "target": {"type": "AverageValue", "averageValue": busy}},
     }
     return [
         {

@@ -57,7 +57,7 @@ class DevsecopsPackage(Skill[Parameters, SkillOutput]):
         statement = build_provenance(delivery, sha256, documents, environment)
         written["provenance.json"] = json.dumps(statement, indent=2, sort_keys=True, allow_nan=False) + "\n"
         documents["provenance.json"] = digest(written["provenance.json"].encode())
-        written["pull-request.md"] = pull_request(delivery, sha256, documents)
+        written["pull-request.md"] = pull_request(delivery, sha256, documents, frozenset(written))
         (context.out / "model-package.zip").write_bytes(package)
         for name, text in written.items():
             context.write_text(name, text)

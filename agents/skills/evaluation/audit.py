@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.data.markdown import cell, origin_note, table
+from agents.skills.data.markdown import cell, heading, origin_note, table
 from agents.skills.evaluation.claims import (
     Check,
     Claims,
@@ -16,6 +16,7 @@ from agents.skills.evaluation.claims import (
     sentences,
 )
 from agents.skills.shapes import ExperimentLog, ExperimentPlan, FeatureMap, ScopeSpec, SplitSpec
+from agents.skills.words import counted
 from schemas.ticket import Ticket
 from schemas.values import Measurement, Mode, Role, TickedItem
 
@@ -77,8 +78,12 @@ class EvaluationAudit(Skill[Parameters, SkillOutput]):
 
 def _document(checks: tuple[Check, ...], ticket: Ticket) -> str:
     found = sentences(checks)
-    says = "Every claim was made again and holds." if not found else f"**{len(found)} claims do not hold.**"
-    lines = ["# Audit of the claims", "", *origin_note(ticket), says, ""]
+    says = (
+        "Every claim was made again and holds."
+        if not found
+        else f"**{counted(len(found), 'claim')} {'does' if len(found) == 1 else 'do'} not hold.**"
+    )
+    lines = [heading("Audit of the claims", ticket), "", *origin_note(ticket), says, ""]
     rows = [(each.name, each.looked_at, "; ".join(each.problems) or "holds") for each in checks]
     lines += table(("check", "looked at", "found"), [(name, cell(at), cell(what, 300)) for name, at, what in rows])
     lines += [

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from agents.skill import InputError, LimitError
 from agents.skills.evaluation.scores import ClassOutcome, Outcome, statistics
-from agents.skills.evaluation.text import number
+from agents.skills.evaluation.text import estimate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +47,12 @@ class Interval:
     @property
     def text(self) -> str:
         """`0.953 [0.921, 0.980]`."""
-        return f"{number(self.value)} [{number(self.lower)}, {number(self.upper)}]"
+        return estimate(self.value, self.lower, self.upper)
+
+    @property
+    def like(self) -> str:
+        """The estimate alone, with the digits of `text`."""
+        return self.text.partition(" ")[0]
 
 
 def resample_count(rows: int) -> int:

@@ -140,6 +140,13 @@ def _report(context: SkillContext, scope: ScopeSpec, found: list[Compared], rows
     return "\n".join(lines)
 
 
+def _figure(name: str, value: float | None) -> str:
+    """A rate with the two digits that a group of some dozens of rows bears out; an error in the target's unit."""
+    if value is None:
+        return "–"
+    return f"{value:.2f}" if name in (PARITY, *ODDS, "accuracy") else number(value)
+
+
 def _column(each: Compared, scope: ScopeSpec) -> list[str]:
     figures = list(each.groups[0].figures)
     lines = [
@@ -149,12 +156,12 @@ def _column(each: Compared, scope: ScopeSpec) -> list[str]:
         f"|---|---|{'---|' * len(figures)}",
     ]
     for group in each.groups:
-        shown = " | ".join("–" if value is None else number(value) for value in group.figures.values())
+        shown = " | ".join(_figure(name, value) for name, value in group.figures.items())
         few = "" if group.judged else " (too few to judge)"
         lines.append(f"| {cell(group.name)} | {group.rows}{few} | {shown} |")
     if not each.differences:
         return [*lines, "", "Fewer than two groups are large enough to compare.", ""]
-    lines += ["", "| figure | largest difference | lowest | highest | clear |", "|---|---|---|---|---|"]
+    lines += ["", "| figure | largest difference [95 % interval] | lowest | highest | clear |", "|---|---|---|---|---|"]
     for name, interval in each.differences.items():
         lines.append(
             f"| {name} | {interval.text} | {cell(each.lowest[name])} | {cell(each.highest[name])} "

@@ -66,16 +66,22 @@ def _errors(axes: Any, outcome: Any) -> None:
     levels = np.linspace(0.05, 0.95, 19)
     axes.plot(np.quantile(outcome.truth - outcome.predicted, levels), levels, color=BLUE)
     axes.axvline(0, linestyle="--", color=GREY)
-    axes.set(title="Errors (actual less predicted)", xlabel="error", ylabel="share of rows below", ylim=(0, 1))
+    axes.set(
+        title="Errors (actual less predicted)",
+        xlabel="error, in the target's unit",
+        ylabel="share of rows below",
+        ylim=(0, 1),
+    )
 
 
 def _reliability(axes: Any, bins: Sequence[Bin], outcome: Outcome, classes: Sequence[str]) -> None:
     predicted, observed = [bin.predicted for bin in bins], [bin.observed for bin in bins]
     ends = [0.0, 1.0] if isinstance(outcome, ClassOutcome) else [min(predicted + observed), max(predicted + observed)]
-    axes.plot(ends, ends, "--", color=GREY)
-    axes.plot(predicted, observed, "o-", color=BLUE)
+    axes.plot(ends, ends, "--", color=GREY, label="perfect")
+    axes.plot(predicted, observed, "o-", color=BLUE, label="model")
+    axes.legend(loc="upper left", frameon=False)
     if not isinstance(outcome, ClassOutcome):
-        axes.set(title="Calibration, ten groups", xlabel="mean predicted", ylabel="mean actual")
+        axes.set(title=f"Calibration, {len(bins)} groups of rows", xlabel="mean predicted", ylabel="mean actual")
     elif len(classes) == 2:
         axes.set(title=f"Calibration, class {classes[1]}", xlabel="predicted probability", ylabel="observed frequency")
     else:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from agents.skill import SkillContext
 from agents.skills.data.markdown import cell
 from agents.skills.evaluation.slices import MIN_ROWS
-from agents.skills.evaluation.text import code, number
+from agents.skills.evaluation.text import code, like, number
 from agents.skills.shapes import ScopeSpec, SourceSpec, SplitSpec
+from agents.skills.words import called, counted, metric_meaning, metric_name, model_name
 from schemas.values import Measurement
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _NAME = re.compile(r"\b([a-z][a-z0-9_]*)\.([a-z][a-z0-9_]*)\b")
 def report_document(
     found: Evaluation, scope: ScopeSpec, context: SkillContext, measurements: Sequence[Measurement]
 ) -> str:
-    """`evaluation-report.md`: headline, metrics beside the baseline, acceptance, slices, calibration, limits."""
+    """`evaluation-report.md`: the answer, metrics beside the baseline, acceptance, slices, calibration, limits."""
     split = SplitSpec.model_validate(context.read_json("split.json"))
     source = _optional(context, "data-source.json")
     synthetic = context.ticket.data_scheme == "synthetic" or (
@@ -35,9 +36,10 @@ def report_document(
     lines = [f"# Evaluation: {cell(context.ticket.title, 300)}", ""]
     if synthetic:
         lines += [SYNTHETIC, ""]
-    lines += [_headline(found, scope, context), "", "![Evaluation](evaluation.svg)", ""]
+    criteria = context.acceptance or scope.acceptance
+    lines += [*_short(found, scope, context, criteria), f"![{_picture(scope)}](evaluation.svg)", ""]
     lines += _metrics(found, scope)
-    lines += _acceptance(context.acceptance or scope.acceptance, context, measurements)
+    lines += _acceptance(criteria, context, measurements)
     lines += _confusion(found, scope)
     lines += _slices(found)
     lines += _calibration(found, scope)
@@ -45,29 +47,68 @@ def report_document(
     return "\n".join(lines)
 
 
+def _picture(scope: ScopeSpec) -> str:
+    """What the picture shows, for those who do not see it."""
+    if not scope.classes:
+        return "Left: how errors are distributed; right: mean predicted and mean actual values"
+    left = "ROC curve" if len(scope.classes) == 2 else "recall of each class"
+    return f"Left: {left} on the hold-out rows; right: predicted probability against what was observed"
+
+
 def _optional(context: SkillContext, name: str) -> Any:
     return context.read_json(name) if name in context.inputs else None
 
 
-def _headline(found: Evaluation, scope: ScopeSpec, context: SkillContext) -> str:
+def _short(found: Evaluation, scope: ScopeSpec, context: SkillContext, criteria: Sequence[str]) -> list[str]:
+    """The answer before the figures: how good, how sure, for whom worse, what was agreed."""
     value, floor, gain = (part[scope.metric] for part in (found.model, found.baseline, found.gains))
     log = _optional(context, "experiment-log.json")
-    model = f"the {log['chosen']['model']} model" if log else "the model"
+    model = f"the {model_name(log['chosen']['model'], bool(scope.classes))}" if log else "the model"
     verdict = "clearly better than" if gain.lower > 0 else "**not clearly better than**"
-    return (
-        f"On {found.rows} rows that nobody trained on, {model} predicts {code(scope.target)} with "
-        f"**{scope.metric} {value.text}** (95 % interval). The baseline, which ignores every column, reaches "
-        f"{number(floor.value)}; the model is {verdict} it (paired gain {gain.text})."
-    )
+    name = metric_name(scope.metric)
+    lines = [
+        f"- **How good:** on {counted(found.rows, 'row')} that nobody trained on, {model} predicts "
+        f"{code(scope.target)} with **{name} {value.text}** ({metric_meaning(scope.metric)}).",
+        f"- **How sure:** the brackets are a 95 % interval. The baseline, which ignores every column, reaches "
+        f"{like(floor.value, value.as_dict())}; the model is {verdict} it (gain on the same rows {gain.text}).",
+    ]
+    if len(scope.classes) == 2 and found.confusion:
+        lines.append(f"- **In rows:** {called(found.confusion, scope.classes)}.")
+    lines.append(f"- **For whom worse:** {_weakest(found)}")
+    if context.ticket.sensitive:
+        lines.append("- **Groups of people:** compared in `fairness.md`.")
+    agreed = f"{counted(len(criteria), 'criterion', 'criteria')}, below" if criteria else "no criteria were agreed"
+    return [*lines, f"- **Acceptance:** {agreed}.", ""]
+
+
+def _weakest(found: Evaluation) -> str:
+    report = found.slices
+    worse = [part for part in report.worst if part.clearly_worse]
+    if not report.worst:
+        return "not known: no slice of the rows is large enough to judge."
+    if not worse:
+        return f"none of {counted(report.judged, 'slice')} large enough to judge is clearly worse than all rows."
+    listed = "; ".join(f"{cell(part.column)} {cell(part.values)} ({part.interval.text})" for part in worse)
+    return f"**{listed}**: clearly worse than all rows, of {counted(report.judged, 'slice')} judged."
 
 
 def _metrics(found: Evaluation, scope: ScopeSpec) -> list[str]:
-    lines = ["## Metrics", "", "| metric | model | baseline | gain, positive is better |", "|---|---|---|---|"]
-    for name, interval in found.model.items():
-        shown = f"**{name}**" if name == scope.metric else name
-        lines.append(f"| {shown} | {interval.text} | {found.baseline[name].text} | {found.gains[name].text} |")
+    lines = [
+        "## Metrics",
+        "",
+        "One line for each metric; the first is the one that training optimised.",
+        "",
+        "| metric | in criteria | model | baseline | gain, positive is better | what it is |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, interval in sorted(found.model.items(), key=lambda item: item[0] != scope.metric):
+        shown = f"**{metric_name(name)}**" if name == scope.metric else metric_name(name)
+        lines.append(
+            f"| {shown} | `{name}` | {interval.text} | {found.baseline[name].text} | {found.gains[name].text} "
+            f"| {metric_meaning(name)} |"
+        )
     if len(scope.classes) == 2:
-        lines += ["", f"Positive class: {code(scope.classes[1])}. Classes are called at a probability of 0.5."]
+        lines += ["", f"Positive class: {code(scope.classes[1])}. Classes are called at a probability of one half."]
     elif scope.classes:
         lines += ["", f"Averages over {len(scope.classes)} classes, each counting the same (macro, one versus rest)."]
     return [*lines, ""]
@@ -92,35 +133,44 @@ def _confusion(found: Evaluation, scope: ScopeSpec) -> list[str]:
     if not 2 <= len(scope.classes) <= 10:
         return []
     header = " | ".join(f"called {cell(label, 40)}" for label in scope.classes)
-    lines = ["## What was called what", "", f"| actual | {header} |", "|---" * (len(scope.classes) + 1) + "|"]
+    lines = [
+        "## What was called what",
+        "",
+        f"Hold-out rows by {code(scope.target)} and by what the model calls them.",
+        "",
+    ]
+    lines += [f"| actual | {header} |", "|---" * (len(scope.classes) + 1) + "|"]
     for label, counts in zip(scope.classes, found.confusion, strict=True):
-        lines.append(f"| {cell(label, 40)} | {' | '.join(str(count) for count in counts)} |")
+        lines.append(f"| {cell(label, 40)} | {' | '.join(f'{count:,}' for count in counts)} |")
     return [*lines, ""]
 
 
 def _slices(found: Evaluation) -> list[str]:
     report = found.slices
+    name = metric_name(report.metric)
+    enough = " and enough of each class" if found.class_rows else ""
     lines = ["## Slices", ""]
     lines.append(
-        f"{report.formed} slices were formed from the columns' values; {report.judged} have {MIN_ROWS} rows or more "
-        f"and enough of each class to judge by {report.metric}."
+        f"{counted(report.formed, 'slice')} {'was' if report.formed == 1 else 'were'} formed from the columns' values; "
+        f"{report.judged:,} {'has' if report.judged == 1 else 'have'} {MIN_ROWS} rows or more{enough} to judge by "
+        f"{name}."
     )
     if report.columns_left_out:
-        lines.append(f"{report.columns_left_out} further columns were not sliced.")
+        lines.append(f"{counted(report.columns_left_out, 'further column')} not sliced.")
     if not report.worst:
         return [*lines, "No slice can be judged: a weakness of a part would not be seen here.", ""]
     whole = found.model.get(report.metric)
     if whole is not None and report.worst[0].interval.value == whole.value:
-        same = f"The worst of the {report.judged} does as well as all rows: {report.metric} {number(whole.value)}."
+        same = f"The worst of the {report.judged} does as well as all rows: {name} {whole.like}."
         return [*lines, same, ""]
     lines += [
         f"The worst of {report.judged} compared; clearly worse than all rows means more than chance among so many:",
         "",
-        f"| column | values | rows | {report.metric} | baseline there | clearly worse |",
+        f"| column | values | rows | {name} | baseline there | clearly worse |",
         "|---|---|---|---|---|---|",
         *(
-            f"| {cell(part.column)} | {cell(part.values)} | {part.rows} | {part.interval.text} "
-            f"| {number(part.baseline)} | {'**yes**' if part.clearly_worse else 'no'} |"
+            f"| {cell(part.column)} | {cell(part.values)} | {part.rows:,} | {part.interval.text} "
+            f"| {like(part.baseline, part.interval.as_dict())} | {'**yes**' if part.clearly_worse else 'no'} |"
             for part in report.worst
         ),
     ]
@@ -129,13 +179,25 @@ def _slices(found: Evaluation) -> list[str]:
 
 def _calibration(found: Evaluation, scope: ScopeSpec) -> list[str]:
     lines = ["## Calibration", ""]
-    for name, words in (("brier", "Brier score (0 is perfect)"), ("ece", "Expected calibration error")):
+    for name in ("brier", "ece"):
         if name in found.calibration:
-            lines += [f"{words}: {found.calibration[name].text}.", ""]
-    observed = "observed" if scope.classes else "actual"
-    lines += [f"| mean predicted | mean {observed} | rows |", "|---|---|---|"]
+            words = metric_name(name)
+            lines += [f"{words[:1].upper()}{words[1:]} ({metric_meaning(name)}): {found.calibration[name].text}.", ""]
+    if len(scope.classes) == 2:
+        lines += [f"Each line is a group of rows with similar probabilities of {code(scope.classes[1])}.", ""]
+        lines += [f"| mean probability | share that is {cell(scope.classes[1], 40)} | rows |"]
+    elif scope.classes:
+        lines += ["Each line is a group of rows with similar probabilities of the class they are called.", ""]
+        lines += ["| mean probability | share that is called right | rows |"]
+    else:
+        lines += [
+            "Each line is a group of rows with similar predictions.",
+            "",
+            "| mean predicted | mean actual | rows |",
+        ]
+    lines += ["|---|---|---|"]
     shown = "{:.3f}".format if scope.classes else number
-    lines += [f"| {shown(bin.predicted)} | {shown(bin.observed)} | {bin.rows} |" for bin in found.bins]
+    lines += [f"| {shown(bin.predicted)} | {shown(bin.observed)} | {bin.rows:,} |" for bin in found.bins]
     if scope.metric == "mae":
         lines += [
             "",
@@ -148,9 +210,10 @@ def _limits(found: Evaluation, scope: ScopeSpec, split: SplitSpec, synthetic: bo
     lines = [
         "## What these numbers do not say",
         "",
-        f"- They hold for rows like these {found.rows}. Other places, later times and other ways of recording differ.",
+        f"- They hold for rows like these {found.rows:,}. Other places, later times and other ways of recording "
+        "differ.",
         "- They show association, not what happens when somebody acts on a prediction.",
-        f"- Intervals resample {_units(found)} {found.resamples} times; chance in training and splitting is not in "
+        f"- Intervals resample {_units(found)} {found.resamples:,} times; chance in training and splitting is not in "
         "them.",
     ]
     if split.strategy == "time":
@@ -160,9 +223,11 @@ def _limits(found: Evaluation, scope: ScopeSpec, split: SplitSpec, synthetic: bo
     if min(found.class_rows, default=found.rows) < 30:
         rarest = min(range(len(found.class_rows)), key=lambda index: found.class_rows[index])
         few = (
-            f"class {code(scope.classes[rarest])} has {found.class_rows[rarest]} hold-out rows" if scope.classes else ""
+            f"Class {code(scope.classes[rarest])} has {counted(found.class_rows[rarest], 'hold-out row')}"
+            if scope.classes
+            else ""
         )
-        lines.append(f"- {few or f'there are {found.rows} hold-out rows'}: a few rows more or less move the figures.")
+        lines.append(f"- {few or f'There are {found.rows} hold-out rows'}: a few rows more or less move the figures.")
     if synthetic:
         lines.append("- The rows are synthetic: the figures measure the generator, not the world.")
     made = f"Split: {split.strategy} ({split.reason}). Seed {found.seed}."

@@ -12,6 +12,7 @@ from agents.skills.evaluation.featurecosts import lines as input_lines
 from agents.skills.evaluation.perturb import empty_row, spoilt
 from agents.skills.evaluation.text import code, number
 from agents.skills.shapes import ROW_COLUMN, FeatureMap, ScopeSpec
+from agents.skills.words import metric_name
 from schemas.ticket import LOWER_IS_BETTER
 from schemas.values import Measurement, Mode, Role, TickedItem
 
@@ -248,7 +249,7 @@ def _report(
 
     worst = damages[0]
     verdict = (
-        f"The worst is *{worst.name}* ({worst.what}): {scope.metric} {worst.metric.text}, "
+        f"The worst is *{worst.name}* ({worst.what}): {metric_name(scope.metric)} {worst.metric.text}, "
         f"and {worst.changed:.1%} of the answers change."
     )
     lines = [f"# Robustness: {cell(context.ticket.title, 300)}", "", *origin_note(context.ticket)]
@@ -257,17 +258,20 @@ def _report(
         "",
         "![The metric on spoilt rows](robustness.svg)",
         "",
-        f"| rows | {scope.metric} | lost, positive is worse | answers that change |",
-        "|---|---|---|---|",
-        f"| as they are | {clean.text} | | |",
-        *(f"| {each.what} | {each.metric.text} | {each.lost.text} | {each.changed:.1%} |" for each in damages),
+        f"| | rows | {metric_name(scope.metric)} | lost, positive is worse | answers that change |",
+        "|---|---|---|---|---|",
+        f"| as they are | as they are | {clean.text} | – | – |",
+        *(
+            f"| {each.name} | {each.what} | {each.metric.text} | {each.lost.text} | {each.changed:.1%} |"
+            for each in damages
+        ),
         "",
         "An answer changes when another class is called"
         if scope.classes
         else "An answer changes when the number moves by more than a tenth of the target's standard deviation",
     ]
     lines[-1] += (
-        f". Intervals: 95 %, {resample_count(cost.rows)} paired resamples of the same rows, seed {context.seed}."
+        f". Intervals: 95 %, {resample_count(cost.rows):,} paired resamples of the same rows, seed {context.seed}."
     )
     lines += [
         "",
@@ -281,7 +285,7 @@ def _report(
         "| what | measured |",
         "|---|---|",
         f"| one row, median and 95th percentile | {number(cost.single_ms)} ms, {number(cost.p95_ms)} ms |",
-        f"| a row in a batch of {cost.rows} | {number(cost.batch_ms)} ms |",
+        f"| a row in a batch of {cost.rows:,} | {number(cost.batch_ms)} ms |",
         f"| memory for one row, and for the batch | {_size(cost.single_bytes)}, {_size(cost.batch_bytes)} |",
         f"| model file | {_size(cost.model_bytes)} |",
         "",
@@ -318,7 +322,7 @@ def _draw(context: SkillContext, metric: str, clean: Interval, damages: list[Dam
             axes.plot([interval.lower, interval.upper], [place, place], color=BLUE if place else GREY, linewidth=2)
             axes.plot([interval.value], [place], "o", color=BLUE if place else GREY)
         axes.axvline(clean.value, linestyle="--", color=GREY, linewidth=1)
-        axes.set(yticks=range(len(names)), yticklabels=names, xlabel=f"{metric} with its 95 % interval")
+        axes.set(yticks=range(len(names)), yticklabels=names, xlabel=f"{metric_name(metric)} with its 95 % interval")
         axes.invert_yaxis()
         figure.suptitle("Hold-out rows as they are, and spoilt")
         figure.savefig(context.out / "robustness.svg", format="svg", metadata={"Date": None, "Creator": None})

@@ -6,8 +6,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.data.markdown import figure, origin_note, table
+from agents.skills.data.markdown import figure, heading, origin_note, table
 from agents.skills.shapes import GROUP_COLUMN, ROW_COLUMN, TARGET_COLUMN, FeatureMap, ScopeSpec, SplitSpec
+from agents.skills.words import counted
 from schemas.ticket import Ticket
 from schemas.values import Measurement, Mode, Role, TickedItem
 
@@ -117,19 +118,37 @@ def _sentence(item: Finding) -> str:
 
 
 def _document(findings: list[Finding], ticket: Ticket) -> str:
-    order = {"suspect": 0, "warning": 1, "ok": 2}
-    ranked = sorted(findings, key=lambda item: (order[item.verdict], item.test, -item.value, item.subject))
+    raised = sorted(
+        (item for item in findings if item.verdict != "ok"),
+        key=lambda item: (item.verdict != "suspect", item.test, -item.value, item.subject),
+    )
+    passed: dict[str, list[Finding]] = {}
+    for item in sorted(findings, key=lambda item: (item.test, -item.value, item.subject)):
+        if item.verdict == "ok":
+            passed.setdefault(item.test, []).append(item)
     suspects = sum(item.verdict == "suspect" for item in findings)
     lines = [
-        "# Leakage tests",
+        heading("Leakage tests", ticket),
         "",
         *origin_note(ticket),
-        f"**{suspects} suspects** in {len(findings)} tests. A suspect stops the phase. If a column is not known at the",
-        "moment the model is asked, or is made from the target, take it out of the data and start again.",
+        f"**{counted(suspects, 'suspect')}** in {counted(len(findings), 'test')}. A suspect stops the phase. If a "
+        "column is not known at the moment the model is asked, or is made from the target, take it out of the data and "
+        "start again.",
         "",
     ]
-    rows = [
-        (item.verdict, item.test, item.subject, figure(item.value), figure(item.threshold), item.meaning)
-        for item in ranked
-    ]
-    return "\n".join([*lines, *table(("verdict", "test", "subject", "value", "threshold", "what it is"), rows)])
+    if raised:
+        rows = [
+            (item.verdict, item.test, item.subject, figure(item.value), figure(item.threshold), item.meaning)
+            for item in raised
+        ]
+        header = ("verdict", "test", "of what", "value", "threshold", "what it is")
+        lines += ["## Raised", "", *table(header, rows, 200), ""]
+    if passed:
+        # One line for each kind: of hundreds of columns that passed only the nearest to a threshold tells something.
+        tests = [
+            (name, len(items), items[0].subject, figure(items[0].value), figure(items[0].threshold), items[0].meaning)
+            for name, items in passed.items()
+        ]
+        header = ("test", "passed", "nearest to the threshold", "value", "threshold", "what it is")
+        lines += ["## Passed", "", *table(header, tests, 200), "", "`leakage.json` has every test of every column."]
+    return "\n".join(lines)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.data import columns
-from agents.skills.data.markdown import cell, origin_note, table
+from agents.skills.data.markdown import cell, heading, origin_note, table
 from agents.skills.shapes import (
     GROUP_COLUMN,
     ROW_COLUMN,
@@ -18,6 +18,7 @@ from agents.skills.shapes import (
     ScopeSpec,
     SourceSpec,
 )
+from agents.skills.words import counted
 from schemas.ticket import Ticket
 from schemas.values import Mode, Role, TickedItem
 
@@ -166,20 +167,36 @@ def _reason_to_drop(series: pd.Series[Any], groups: str | None, time: str | None
     return ""
 
 
+_WORDS = {
+    "median": "the median",
+    "most_frequent": "the commonest value",
+    "none": "as they are",
+    "scale": "standardised",
+    "one_hot": "one input a level",
+    "ordinal": "levels in order",
+    "parts": "parts of the moment",
+}
+"""What `impute` and `encode` are called in the document."""
+
+
 def _document(mapped: FeatureMap, ticket: Ticket) -> str:
     lines = [
-        "# Feature map",
+        heading("Feature map", ticket),
         "",
         *origin_note(ticket),
-        f"{len(mapped.columns)} columns used. Signature: `{mapped.signature}`.",
+        f"{counted(len(mapped.columns), 'column')} used, {len(mapped.dropped)} not. Signature: `{mapped.signature}`. "
+        "Each line is an input of the model, and how it is prepared.",
         "",
         *table(
             ("column", "kind", "missing values become", "encoding"),
-            [(column.name, column.kind, column.impute, column.encode) for column in mapped.columns],
+            [
+                (column.name, column.kind, _WORDS.get(column.impute, column.impute), _WORDS[column.encode])
+                for column in mapped.columns
+            ],
         ),
         "",
-        "`scale`: standardised, with an indicator of what was missing. `one_hot`: one input a level, rare and unseen",
-        "ones together. `parts`: days since 1970, year, month, day, weekday, hour.",
+        "Standardised numbers come with an indicator of what was missing. With one input a level, rare and unseen",
+        "levels share one. A moment's parts are days since 1970, year, month, day, weekday and hour.",
         "",
         "## Not used",
         "",

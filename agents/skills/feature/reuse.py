@@ -44,6 +44,8 @@ def lines(found: Sequence[Known], asked: str) -> list[str]:
     head = ["", "", "## Used before", ""]
     if asked:
         return [*head, f"Other sessions were not asked: {asked}."]
+    if all(each.standing == "new" and each.loss is None and each.row_us is None for each in found):
+        return [*head, "No earlier session of this record used these inputs on the same data source."]
     rows = [
         (each.column.name, each.standing, each.why, figure(each.loss), figure(each.row_us))
         for standing in _ORDER

@@ -29,6 +29,11 @@ class Statement:
     proof: tuple[str, ...] = ()
     by: By = "record"
 
+    @property
+    def topic(self) -> str:
+        """What the statement is about: what stands before its colon."""
+        return self.text.partition(":")[0]
+
 
 @dataclass(frozen=True)
 class Dossier:
@@ -75,13 +80,36 @@ def read_dossier(context: SkillContext) -> Dossier:
     )
 
 
-def table(statements: Sequence[Statement], dossier: Dossier) -> list[str]:
-    """The statements as a Markdown table; proof that is not in the record is left out of it, never invented."""
+def table(statements: Sequence[Statement], dossier: Dossier, first: int) -> list[str]:
+    """The statements as a Markdown table; proof that is not in the record is left out of it, never invented.
+
+    What people have to write or confirm is numbered from `first`, as `left` lists it.
+    """
     lines = ["| part | statement | proof | |", "|---|---|---|---|"]
+    number = first
     for each in statements:
         proof = ", ".join(f"`{name}` {dossier.digests[name][:8]}" for name in each.proof if dossier.has(name))
-        text = f"**{MARKS['person']}:** {each.text}" if each.by == "person" else each.text
-        lines.append(f"| {each.part} | {text} | {proof} | {'' if each.by == 'person' else MARKS[each.by]} |")
+        text, mark = f"{each.text[:1].upper()}{each.text[1:]}", MARKS[each.by]
+        if each.by != "record":
+            mark = f"{mark} (no. {number})"
+            number += 1
+        if each.by == "person":
+            text, mark = f"**{mark[:1].upper()}{mark[1:]}**", ""
+        lines.append(f"| {each.part} | {text} | {proof} | {mark} |")
+    return lines
+
+
+def left(parts: Sequence[tuple[str, Sequence[Statement]]]) -> list[str]:
+    """What people have to write or confirm, of all frameworks in one Markdown table, numbered from 1."""
+    lines = ["| no. | framework | part | what a person does | what it is about | done |", "|---|---|---|---|---|---|"]
+    number = 0
+    for framework, statements in parts:
+        for each in statements:
+            if each.by == "record":
+                continue
+            number += 1
+            does, about = ("write", each.text) if each.by == "person" else ("confirm the draft", each.topic)
+            lines.append(f"| {number} | {framework} | {each.part} | {does} | {about} | |")
     return lines
 
 

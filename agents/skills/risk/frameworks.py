@@ -6,18 +6,37 @@ it says what was done, and where the proof is.
 
 from __future__ import annotations
 
-from agents.skills.evaluation.text import number
+from agents.skills.evaluation.text import like, measured
 from agents.skills.risk.dossier import Dossier, Statement, named
+from agents.skills.words import counted, metric_name, model_name, why_this_model
 
 METRICS, SPLIT, LOG = ("metrics.json",), ("split.json",), ("experiment-log.json",)
 
 
-def _figure(dossier: Dossier) -> str:
-    value = dossier.record.value
+def subject(dossier: Dossier) -> str:
+    """The model in a sentence: what it predicts from what, and how well."""
+    model = model_name(dossier.record.log.chosen.model, bool(dossier.scope.classes))
     return (
-        f"{dossier.record.metric} {number(value['value'])} [{number(value['lower'])}, {number(value['upper'])}] "
-        f"(95 % interval) on {dossier.record.rows:,} hold-out rows"
+        f"a {dossier.scope.task.value} model, {model}, that predicts {named(dossier.scope.target)} from "
+        f"{counted(len(dossier.features.columns), 'column')} of {named(dossier.record.source.uri)}: "
+        f"{_figure(dossier)}; {_beside_baseline(dossier)}."
     )
+
+
+def _figure(dossier: Dossier) -> str:
+    record = dossier.record
+    return (
+        f"{metric_name(record.metric)} {measured(record.value)} (95 % interval) on "
+        f"{counted(record.rows, 'hold-out row')}"
+    )
+
+
+def _beside_baseline(dossier: Dossier) -> str:
+    gain = dossier.record.gain
+    if gain is None:
+        return "no baseline was measured on these rows"
+    clear = "clearly better than" if gain["lower"] > 0 else "not clearly better than"
+    return f"{clear} a baseline that ignores every column (gain on the same rows {measured(gain)})"
 
 
 def _groups(dossier: Dossier) -> tuple[str, tuple[str, ...]]:
@@ -34,8 +53,9 @@ def _spoilt(dossier: Dossier) -> str:
         return "robustness was not measured in this pipeline"
     worst = dossier.robustness["damages"][0]
     return (
-        f"worst on hold-out rows spoilt so: {worst['what']}; there {dossier.record.metric} is "
-        f"{number(worst['metric']['value'])}, and {worst['changed']:.1%} of the answers change"
+        f"of the ways in which hold-out rows were spoilt, the worst is {worst['what']}; there "
+        f"{metric_name(dossier.record.metric)} is {measured(worst['metric'])}, and {worst['changed']:.1%} of the "
+        "answers change"
     )
 
 
@@ -44,7 +64,7 @@ def _split(dossier: Dossier) -> str:
     return (
         f"{split.train_rows:,} rows to train, {split.holdout_rows:,} put away with their labels sealed from "
         "every agent "
-        f"({split.strategy} split: {named(split.reason)})"
+        f"({split.strategy} split, since {named(split.reason)})"
     )
 
 
@@ -55,26 +75,35 @@ def _source(dossier: Dossier) -> str:
 
 
 def _why(dossier: Dossier) -> str:
-    chosen = dossier.record.log.chosen.model
-    return f"{chosen} chosen: {named(dossier.record.log.reason.removeprefix(f'{chosen} chosen: '), 400)}"
+    chosen, classification = dossier.record.log.chosen.model, bool(dossier.scope.classes)
+    reason = why_this_model(chosen, dossier.record.log.reason, classification)
+    return f"{model_name(chosen, classification)} chosen: {named(reason, 600)}"
 
 
 def _approved(dossier: Dossier) -> str:
     if dossier.people:
-        return f"people decided {len(dossier.people)} gate(s) so far: {named('; '.join(dossier.people), 500)}"
+        return f"people decided {counted(len(dossier.people), 'gate')} so far: {named('; '.join(dossier.people), 500)}"
     return "no gate before this one needed a person; criteria and advice decide whether this one does"
+
+
+def _limits(dossier: Dossier) -> str:
+    """As `devsecops.package` sets them: warn outside the interval's bad end, roll back at the baseline."""
+    value, up = dossier.record.value, dossier.scope.higher_is_better
+    end, side, moves = (value["lower"], "below", "falls") if up else (value["upper"], "above", "rises")
+    name = metric_name(dossier.record.metric)
+    return f"warn when {name} is {side} {like(end, value)}, roll back when it {moves} to the baseline's"
 
 
 def annex_iv(dossier: Dossier) -> list[Statement]:
     """The nine parts of Annex IV of Regulation (EU) 2024/1689."""
     record, log = dossier.record, dossier.record.log
     groups, proof = _groups(dossier)
-    inputs = f"{len(dossier.features.columns)} columns, signature {dossier.features.signature[:12]}"
+    inputs = f"{counted(len(dossier.features.columns), 'column')}, signature {dossier.features.signature[:12]}"
     return [
         Statement(
             "1. General description",
-            f"{named(record.ticket.title)}: {dossier.scope.task.value} of {named(dossier.scope.target)} from "
-            f"{inputs}, asked for by {named(record.ticket.requester or 'nobody named')}",
+            f"what it is: {named(record.ticket.title)}, by {dossier.scope.task.value} of {named(dossier.scope.target)} "
+            f"from {inputs}, asked for by {named(record.ticket.requester or 'nobody named')}",
             ("scope.json", "feature-map.json"),
             "draft",
         ),
@@ -90,12 +119,16 @@ def annex_iv(dossier: Dossier) -> list[Statement]:
         Statement("2. Elements and development", f"rows: {_split(dossier)}", SPLIT),
         Statement(
             "2. Elements and development",
-            f"method: {len(log.trials)} configurations tried by cross-validation with seed {log.seed}; {_why(dossier)}",
+            f"method: {counted(len(log.trials), 'configuration')} tried by cross-validation with seed {log.seed}; "
+            f"{_why(dossier)}",
             LOG,
         ),
         Statement("2. Elements and development", f"validation: {_figure(dossier)}", METRICS),
         Statement(
-            "2. Elements and development", f"leakage: {len(record.suspects)} columns suspected", ("leakage.json",)
+            "2. Elements and development",
+            f"leakage: {counted(len(record.suspects), 'suspect')} (a column that knows the answer, or a row on both "
+            "sides of the split)",
+            ("leakage.json",),
         ),
         Statement("3. Monitoring, functioning, control", f"accuracy for groups: {groups}", proof),
         Statement(
@@ -117,14 +150,14 @@ def annex_iv(dossier: Dossier) -> list[Statement]:
         ),
         Statement(
             "4. Performance metrics",
-            f"{record.metric} was chosen in the scope phase, and held against the criteria "
+            f"{metric_name(record.metric)} was chosen in the scope phase, and held against the criteria "
             f"{named('; '.join(record.acceptance) or 'none')}",
             ("scope.json", "metrics.json"),
         ),
         Statement(
             "5. Risk management",
-            f"tier {dossier.risk['tier_name']}, {len(dossier.risk['risks'])} risks scored with cause, first "
-            f"sign and mitigation; advice to the gate: {dossier.risk['advice']}",
+            f"rating: tier {dossier.risk['tier_name']}, {counted(len(dossier.risk['risks']), 'risk')} scored with "
+            f"cause, first sign and mitigation; advice to the gate: {dossier.risk['advice']}",
             ("risk-profile.json",),
             "draft",
         ),
@@ -138,8 +171,7 @@ def annex_iv(dossier: Dossier) -> list[Statement]:
         Statement("8. Declaration of conformity", "the EU declaration of conformity", (), "person"),
         Statement(
             "9. Monitoring after delivery",
-            f"limits come with the package (`deployment-config.yaml`): roll back when {record.metric} falls to "
-            f"the baseline's, warn below {number(record.value['lower'])}",
+            f"limits that come with the package (`deployment-config.yaml`): {_limits(dossier)}",
             METRICS,
             "draft",
         ),
@@ -163,12 +195,12 @@ def nist_rmf(dossier: Dossier) -> list[Statement]:
             ("scope.json",),
         ),
         Statement("Map", "who is affected by a wrong prediction, and how", (), "person"),
-        Statement("Measure", f"{_figure(dossier)}; baseline on the same rows, paired gain with its interval", METRICS),
+        Statement("Measure", f"performance: {_figure(dossier)}; {_beside_baseline(dossier)}", METRICS),
         Statement("Measure", f"robustness: {_spoilt(dossier)}", ("robustness.json",)),
         Statement("Measure", f"fairness: {groups}", proof),
         Statement(
             "Measure",
-            f"data quality and leakage: {len(record.suspects)} suspects",
+            f"data quality and leakage: {counted(len(record.suspects), 'suspect')}",
             ("leakage.json", "data-quality.json"),
         ),
         Statement(
@@ -179,8 +211,8 @@ def nist_rmf(dossier: Dossier) -> list[Statement]:
         ),
         Statement(
             "Manage",
-            "the way back: the branch, the package and the registry's alias are taken back by `valuetrain "
-            "session rollback`, which the record keeps",
+            "the way back: `valuetrain session rollback` takes back the branch and, where the session made one, the "
+            "version in the model registry; the record keeps both",
         ),
     ]
 
@@ -191,7 +223,8 @@ def sr_26_2(dossier: Dossier) -> list[Statement]:
     return [
         Statement(
             "Development",
-            f"purpose and design: {named(record.ticket.title)}; {len(log.trials)} configurations, {_why(dossier)}",
+            f"purpose and design: {named(record.ticket.title)}; {counted(len(log.trials), 'configuration')} tried, "
+            f"{_why(dossier)}",
             ("scope.json", "experiment-log.json"),
         ),
         Statement(
@@ -207,15 +240,15 @@ def sr_26_2(dossier: Dossier) -> list[Statement]:
         ),
         Statement(
             "Validation",
-            f"outcomes analysis: {record.metrics['slices']['judged']} slices judged, calibration and errors in "
-            "the evaluation report",
+            f"outcomes analysis: {counted(record.metrics['slices']['judged'], 'slice')} judged, calibration and errors "
+            "in the evaluation report",
             METRICS,
         ),
         Statement("Validation", "conceptual soundness: whether the method suits the use", (), "person"),
         Statement(
             "Validation",
-            "ongoing monitoring: limits are in the deployment configuration; pipelines `retrain` and "
-            "`ml-engagement` watch a served model",
+            f"ongoing monitoring: nothing watches a served model before it is delivered; the package says to "
+            f"{_limits(dossier)}; pipelines `retrain` and `ml-engagement` compare a model in use with newer rows",
             (),
             "draft",
         ),

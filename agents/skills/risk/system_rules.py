@@ -205,5 +205,5 @@ def _security(record: Record) -> Risk:
         impact=4,
         evidence=f"columns that look personal: {', '.join(personal[:5])}"
         if personal
-        else "no column name looks personal",
+        else "no column is named like a direct identifier of a person",
     )

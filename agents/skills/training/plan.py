@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.data.markdown import origin_note
+from agents.skills.data.markdown import heading, origin_note
 from agents.skills.evaluation.text import code
 from agents.skills.shapes import ExperimentPlan, FeatureMap, ScopeSpec, SplitSpec
 from agents.skills.training.candidates import (
@@ -13,7 +13,8 @@ from agents.skills.training.candidates import (
     share_trials,
     trial_count,
 )
-from schemas.ticket import SEARCH_SHARE
+from agents.skills.words import metric_name, model_name
+from schemas.ticket import SEARCH_SHARE, Ticket
 from schemas.values import Mode, Role, TickedItem
 
 USED = 0.4
@@ -49,7 +50,7 @@ class TrainingPlan(Skill[Parameters, SkillOutput]):
         features = FeatureMap.model_validate(context.read_json("feature-map.json"))
         plan, left_out = make_plan(scope, split, features, context.seed, context.ticket.budget.search_seconds)
         context.write_json("experiment-plan.json", plan.model_dump(mode="json"))
-        context.write_text("experiment-plan.md", _document(plan, scope, split, left_out, origin_note(context.ticket)))
+        context.write_text("experiment-plan.md", _document(plan, scope, split, left_out, context.ticket))
         names = ", ".join(plan.candidates)
         return SkillOutput(
             summary=f"{plan.trials} trials over {names}; {plan.folds} {split.strategy} folds; {plan.metric}",
@@ -93,24 +94,28 @@ def make_plan(
 
 
 def _document(
-    plan: ExperimentPlan, scope: ScopeSpec, split: SplitSpec, left_out: dict[str, str], origin: list[str]
+    plan: ExperimentPlan, scope: ScopeSpec, split: SplitSpec, left_out: dict[str, str], ticket: Ticket
 ) -> str:
     shares = share_trials(plan.trials, plan.candidates)
     direction = "higher" if scope.higher_is_better else "lower"
     lines = [
-        "# Experiment plan",
+        heading("Experiment plan", ticket),
         "",
-        *origin,
-        f"Target {code(scope.target)}, {scope.task.value}; optimised metric **{plan.metric}** ({direction} is better).",
+        *origin_note(ticket),
+        f"Target {code(scope.target)}, {scope.task.value}; optimised metric **{metric_name(plan.metric)}** "
+        f"({direction} is better).",
         "",
         f"- Baseline, which the model must beat on the hold-out rows: {plan.baseline}.",
-        f"- Reference for the choice: the {plan.candidates[0]} model with default settings.",
+        f"- Reference for the choice: the {model_name(plan.candidates[0])} with default settings.",
         f"- Folds: {plan.folds}, {split.strategy}: {_FOLD_REASON[split.strategy]}.",
         f"- Search: {plan.trials} trials, fixed in number, at most {plan.search_seconds:g} s of CPU; seed {plan.seed}.",
         "",
         "| candidate | trials | searched |",
         "|---|---|---|",
-        *(f"| {name} | {shares[name]} | {describe(name, wide=plan.wide)} |" for name in plan.candidates),
+        *(
+            f"| {model_name(name)} (`{name}`) | {shares[name]} | {describe(name, wide=plan.wide)} |"
+            for name in plan.candidates
+        ),
         "",
     ]
     if left_out:

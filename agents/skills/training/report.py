@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+from agents.skills.data.markdown import cell, heading, origin_note
 from agents.skills.shapes import ExperimentLog, ExperimentPlan, Trial
 from agents.skills.training.experiment import Result
+from agents.skills.words import metric_name, model_name, why_this_model
+from schemas.ticket import Ticket
 
 
-def log_document(log: ExperimentLog, result: Result, plan: ExperimentPlan, origin: list[str]) -> str:
-    """`experiment-log.md`: what was chosen and why, the finalists, and every configuration tried.
-
-    `origin` are the lines that say so when the rows were generated.
-    """
+def log_document(log: ExperimentLog, result: Result, plan: ExperimentPlan, ticket: Ticket) -> str:
+    """`experiment-log.md`: what was chosen and why, the finalists, and every configuration tried."""
     direction = "higher" if log.higher_is_better else "lower"
     folds = f"{result.folding.count} {result.folding.kind} folds"
     repeats = f", {result.repeats} times" if result.repeats > 1 else ""
     same = "gave the same bytes" if result.reproducible else "**did not give the same bytes**"
     lines = [
-        "# Experiment log",
+        heading("Experiment log", ticket),
         "",
-        *origin,
-        f"**Chosen: {log.chosen.model}**, cross-validated {log.metric} {_score(log.chosen)} ({direction} is better);"
-        f" the floor is {_score(log.baseline)} ({plan.baseline}).",
+        *origin_note(ticket),
+        f"**Chosen: {model_name(log.chosen.model)}**, cross-validated {metric_name(log.metric)} {_score(log.chosen)} "
+        f"({direction} is better); the floor is {_score(log.baseline)} ({plan.baseline}).",
         "",
-        f"{log.reason}.",
+        f"Why: {cell(why_this_model(log.chosen.model, log.reason), 1200)}.",
         "",
         "## Finalists, on the same fresh folds",
         "",
         f"{folds}{repeats}; ± is a standard error that allows for overlapping fitting rows (Nadeau and Bengio 2003).",
         "",
-        f"| model | {log.metric} | settings |",
+        f"| model | {metric_name(log.metric)} | settings |",
         "|---|---|---|",
         f"| {log.baseline.model} (floor) | {_score(log.baseline)} | |",
         *(f"| {trial.model} | {_score(trial)} | {_settings(trial)} |" for trial in result.finalists),
@@ -52,7 +52,7 @@ def log_document(log: ExperimentLog, result: Result, plan: ExperimentPlan, origi
     lines += [
         "## Every configuration tried",
         "",
-        f"| # | model | {log.metric} | seconds | settings |",
+        f"| # | model | {metric_name(log.metric)} | seconds | settings |",
         "|---|---|---|---|---|",
         *(
             f"| {index} | {trial.model} | {_score(trial)} | {trial.seconds:.2f} | {_settings(trial)} |"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from agents.skill import InputError, Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.data.markdown import origin_note
 from agents.skills.shapes import ExperimentLog, ExperimentPlan, FeatureMap, ScopeSpec, SplitSpec
 from agents.skills.training.candidates import Candidate, Params, Problem, baseline_name
 from agents.skills.training.inuse import ModelInUse
@@ -59,7 +58,7 @@ class TrainingRetrain(Skill[Parameters, SkillOutput]):
         (context.out / "model.skops").write_bytes(result.model)
         (context.out / "baseline.skops").write_bytes(result.baseline)
         context.write_json("experiment-log.json", log.model_dump(mode="json"))
-        context.write_text("experiment-log.md", log_document(log, result, plan, origin_note(context.ticket)))
+        context.write_text("experiment-log.md", log_document(log, result, plan, context.ticket))
         warnings = (warning, record_run(tracker, log), *result.warnings)
         return SkillOutput(
             summary=f"{log.chosen.model} fitted to {split.train_rows:,} newer rows: cross-validated {log.metric} "

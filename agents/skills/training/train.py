@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
-from agents.skills.data.markdown import origin_note
 from agents.skills.shapes import ExperimentLog, ExperimentPlan, FeatureMap, ScopeSpec, SplitSpec
 from agents.skills.training.tracking import open_tracker, record_run
 from schemas.values import Measurement, Mode, Role, TickedItem
@@ -57,7 +56,7 @@ class TrainingTrain(Skill[Parameters, SkillOutput]):
         (context.out / "model.skops").write_bytes(result.model)
         (context.out / "baseline.skops").write_bytes(result.baseline)
         context.write_json("experiment-log.json", log.model_dump(mode="json"))
-        context.write_text("experiment-log.md", log_document(log, result, plan, origin_note(context.ticket)))
+        context.write_text("experiment-log.md", log_document(log, result, plan, context.ticket))
         warnings = (warning, record_run(tracker, log), *result.warnings)
         notes = went_on(checkpoint) + ("" if cluster is None else cluster.told)
         return SkillOutput(
