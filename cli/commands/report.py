@@ -142,10 +142,8 @@ def _capacity(room: dict[str, Any]) -> str:
         forecast = counted(room["tickets"], "ticket")
         return f"{told}; nothing was completed, so there is no forecast for {forecast}"
     if room["tickets"]:
-        told += (
-            f"; {counted(room['tickets'], 'ticket')}: half a chance within {room['half']} weeks, nine in ten within "
-        )
-        told += f"{room['most']}"
+        half, forecast = counted(room["half"], "week"), counted(room["tickets"], "ticket")
+        told += f"; {forecast}: half a chance within {half}, nine in ten within {room['most']}"
     return told
 
 

@@ -164,6 +164,9 @@ def _gates(delivery: Delivery) -> list[str]:
 
 
 def _risks(delivery: Delivery) -> list[str]:
+    if not delivery.risk:
+        own = f"No risk review in this pipeline; the ticket's own level is {delivery.ticket.risk.value}."
+        return ["## Risks", "", own, ""]
     raised = [risk for risk in delivery.risk.get("risks", []) if risk["tier"] != "low"]
     lines = [
         "## Risks",

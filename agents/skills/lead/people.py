@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agents.skills.lead.history import FEW, quantile
+from agents.skills.words import counted
 from schemas.history import PastSession
 
 _DRAWS = 1000
@@ -104,7 +105,7 @@ def _of(marks: dict[str, float], change: Callable[[float], float]) -> dict[str, 
 
 def told(found: dict[str, Any]) -> list[str]:
     """The lines for people: what was, then what is to be expected, waiting and working apart."""
-    lines = [f"people: {found['decisions']} decisions in {found['sessions']} sessions that ended"]
+    lines = [f"people: {counted(found['decisions'], 'decision')} in {counted(found['sessions'], 'session')} that ended"]
     if found["decisions_a_ticket"]:
         lines.append(
             f"  decisions a ticket: {_short(found['decisions_a_ticket'])}; hours it waited for people: "
@@ -114,7 +115,8 @@ def told(found: dict[str, Any]) -> list[str]:
         lines.append(f"  hours a gate was open: {_short(found['waiting_hours_a_gate'])}; open now: "
                      f"{found['open_gates']}")  # fmt: skip
     lines += [
-        f"  {row['person']}: {row['decisions']} decisions, hours from asked to decided: {_short(row['hours'])}"
+        f"  {row['person']}: {counted(row['decisions'], 'decision')}, hours from asked to decided: "
+        f"{_short(row['hours'])}"
         for row in found["by_person"]
     ]
     if found["stated_hours_a_ticket"]:
@@ -129,10 +131,12 @@ def told(found: dict[str, Any]) -> list[str]:
 
 def _expected(found: dict[str, Any]) -> list[str]:
     tickets, forecast = found["tickets"], found["forecast"]
+    one = tickets == 1
     if forecast is None:
-        return [f"  {tickets} tickets: no forecast for people from fewer than {FEW} sessions that ended"]
+        return [f"  {counted(tickets, 'ticket')}: no forecast for people from fewer than {FEW} sessions that ended"]
     lines = [
-        f"  {tickets} tickets need {_span(forecast['decisions'])} decisions of people and wait "
+        f"  {counted(tickets, 'ticket')} {'needs' if one else 'need'} {_span(forecast['decisions'])} decisions of "
+        f"people and {'waits' if one else 'wait'} "
         f"{_span(forecast['waiting_hours'])} hours for them, summed over gates (eight in ten cases)"
     ]
     if forecast["working_hours"] is None:

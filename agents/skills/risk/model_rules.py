@@ -5,8 +5,10 @@ from __future__ import annotations
 from math import hypot
 from statistics import NormalDist
 
+from agents.skills.evaluation.text import like, measured
 from agents.skills.risk.record import Record
 from agents.skills.risk.register import Risk
+from agents.skills.words import metric_name
 
 MIN_HOLDOUT = 30
 """Fewer hold-out rows cannot carry a decision."""
@@ -86,7 +88,7 @@ def _small_holdout(record: Record) -> Risk:
 def _no_better(record: Record) -> Risk:
     gain = record.gain
     weak = gain is not None and gain["lower"] <= 0
-    shown = "none measured" if gain is None else f"{gain['value']:.4g} [{gain['lower']:.4g}, {gain['upper']:.4g}]"
+    shown = "none measured" if gain is None else measured(gain)
     return Risk(
         id="no-better-than-baseline",
         title="No better than the baseline",
@@ -98,8 +100,10 @@ def _no_better(record: Record) -> Risk:
         owner="training",
         likelihood=5 if weak else 1,
         impact=4,
-        evidence=f"metrics.json: paired {record.metric} gain {shown}",
-        veto=f"the model is not clearly better than the baseline ({record.metric} gain {shown})" if weak else "",
+        evidence=f"metrics.json: gain of {metric_name(record.metric)} on the same rows {shown}",
+        veto=f"the model is not clearly better than the baseline ({metric_name(record.metric)} gain {shown})"
+        if weak
+        else "",
     )
 
 
@@ -119,7 +123,8 @@ def _overfitting(record: Record) -> Risk:
         owner="training",
         likelihood=1 if distance < 2.5 else 2 if distance < 4 else 4,
         impact=4,
-        evidence=f"{record.metric}: {expected:.4g} in cross-validation, {record.value['value']:.4g} on hold-out rows, "
+        evidence=f"{metric_name(record.metric)}: {like(expected, record.value)} in cross-validation, "
+        f"{like(record.value['value'], record.value)} on hold-out rows, "
         f"{abs(distance):.1f} standard errors {'worse' if distance > 0 else 'better'}",
     )
 
