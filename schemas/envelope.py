@@ -6,7 +6,7 @@ hashed as they are, and published as they are; nothing re-serialises an event la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -139,14 +139,35 @@ def _json(model: BaseModel) -> bytes:
 
 def encode_event(envelope: EventEnvelope[Event]) -> bytes:
     """The canonical bytes of an event."""
-    event, stream, actor = envelope.event, envelope.stream, envelope.actor
-    kind = event.message_type
-    sort = sort_text(kind.name, kind.version, stream.tenant, stream.kind, stream.name)
-    who = _who_text(actor.name, actor.channel, actor.verified_as, envelope.correlation_id, envelope.causation_id)
-    start = (
-        f'{{"id":{_text(envelope.id)},{sort},"sequence":{envelope.sequence},"time":"{timestamp(envelope.time)}"{who}'
-    )
-    return b"%b%b}" % (start.encode(), event.__pydantic_serializer__.to_json(event))
+    return encode_events((envelope,))[0]
+
+
+def encode_events(envelopes: Iterable[EventEnvelope[Event]]) -> tuple[bytes, ...]:
+    """The canonical bytes of each: what it has in common with the one before is not looked up again."""
+    raws: list[bytes] = []
+    kind: MessageType | None = None
+    stream: StreamId | None = None
+    actor: Actor | None = None
+    time: datetime | None = None
+    correlation = causation = sort = shared = ""
+    for envelope in envelopes:
+        event = envelope.event
+        if event.message_type is not kind or envelope.stream is not stream:
+            kind, stream = event.message_type, envelope.stream
+            sort = sort_text(kind.name, kind.version, stream.tenant, stream.kind, stream.name)
+        if (
+            envelope.causation_id != causation
+            or envelope.actor is not actor
+            or envelope.time is not time
+            or envelope.correlation_id != correlation
+        ):
+            actor, time = envelope.actor, envelope.time
+            correlation, causation = envelope.correlation_id, envelope.causation_id
+            who = _who_text(actor.name, actor.channel, actor.verified_as, correlation, causation)
+            shared = f',"time":"{timestamp(time)}"{who}'
+        start = f'{{"id":{_text(envelope.id)},{sort},"sequence":{envelope.sequence}{shared}'
+        raws.append(b"%b%b}" % (start.encode(), event.__pydantic_serializer__.to_json(event)))
+    return tuple(raws)
 
 
 # What the events of one command, and those of one stream, have in common.

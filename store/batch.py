@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from pydantic_core import to_json
 
-from schemas.envelope import StreamId, encode_event
+from schemas.envelope import StreamId, encode_events
 from store.chain import Head
 from store.port import AlreadyHandled, Append, Appended, AppendResult, Handled, TimerSet, VersionConflict
 
@@ -64,7 +64,7 @@ def prepare(append: Append) -> Prepared:
     key = (stream.tenant, stream.kind, stream.name)
     return Prepared(
         append,
-        raws=tuple(encode_event(envelope) for envelope in append.events),
+        raws=encode_events(append.events),
         verdict=to_json(append.handled.verdict).decode() if append.handled else "",
         timers=tuple(
             (*key, timer.key, microseconds(timer.due), timer.command)

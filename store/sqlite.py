@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.envelope import StreamId
-from store import chain, sqlite_ahead
+from store import chain
 from store.base import StoreBase
 from store.batch import Batch, TimerRow, ViewRow, microseconds, moment, prepare
 from store.chain import Head
@@ -174,6 +174,8 @@ class SqliteStore(StoreBase):
                 return
             if number == _OWN_PAGES:
                 break
+        from store import sqlite_ahead  # costs milliseconds that most reads do not need
+
         after, previous = rows[-1][0], rows[-1][3]
         last = self.version(stream) if up_to is None else min(up_to, self.version(stream))
         if last - after >= sqlite_ahead.LONG:

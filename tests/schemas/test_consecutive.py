@@ -120,12 +120,18 @@ def test_where_reading_stops(old: bytes, new: bytes, taken: int) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 27], ids=["time", "after the time"])
+@pytest.mark.parametrize("up_to", [b'","data":', b'"data":{'], ids=["before the body", "all of it"])
 @pytest.mark.parametrize("filler", [b"-", b'"', b" "])
-def test_after_an_unusual_event_nothing_is_taken_for_granted(place: int, filler: bytes) -> None:
-    first, second, third = (encode_event(event) for event in three())
-    second = second.replace(b'"id":"e-2"', b'"id": "e-2"')
-    start, end = third.index(b'"time":"') + len(b'"time":"') + place, third.index(b'"data":') + len(b'"data":')
-    assert agree(["e-1", "e-2", "e-3"], [first, second, third[:start] + filler * (end - start) + third[end:]]) == 2
+def test_nothing_is_taken_for_granted(place: int, up_to: bytes, filler: bytes) -> None:
+    """Neither by the first event nor after one that was read by itself: both compare with nothing."""
+    first, second, _ = (encode_event(event) for event in three())
+    start, end = first.index(b'"time":"') + len(b'"time":"') + place, first.index(up_to)
+    end += len(b'"data":') if up_to.startswith(b'"d') else 0
+    spoilt = first[:start] + filler * (end - start) + first[end:]
+    assert agree(["e-1"], [spoilt]) == 0
+    unusual = second.replace(b'"id":"e-2"', b'"id": "e-2"')
+    later = spoilt.replace(b'"e-1"', b'"e-3"').replace(b'"sequence":7', b'"sequence":9')
+    assert agree(["e-1", "e-2", "e-3"], [first, unusual, later]) == 2
 
 
 @pytest.mark.parametrize("id_", ["", "a b", 'a"b', "a\\b", "\u00e9", "a" * 201])

@@ -21,11 +21,12 @@ from schemas.envelope import (
     decode_event,
     encode_command,
     encode_event,
+    encode_events,
     timestamp,
 )
 from schemas.messages import Event, MessageType
 from schemas.registry import COMMANDS, EVENTS
-from schemas.session import PhaseCompleted
+from schemas.session import PhaseCompleted, SessionPaused
 from schemas.values import Actor
 from tests.schemas import strategies
 
@@ -57,6 +58,28 @@ def test_every_event_comes_back_as_it_was(kind: MessageType) -> None:
         assert json.loads(raw)["type"] == kind.name
 
     check()
+
+
+NEIGHBOURS: dict[str, list[Any]] = {
+    "stream": [STREAM, replace(STREAM), replace(STREAM, name="s13-abcde"), replace(STREAM, tenant="other")],
+    "time": [TIME, TIME.astimezone(timezone(timedelta(hours=2))), TIME + timedelta(microseconds=1)],
+    "actor": [ACTOR, ACTOR.model_copy(), Actor(name="dana", channel="bus", verified_as="os:dana")],
+    "correlation_id": ["s12-abcde", "s13-abcde"],
+    "causation_id": ["c-1", "c-2", ""],
+    "event": [
+        PhaseCompleted(phase="scope", attempt=1),
+        PhaseCompleted(phase="build", attempt=2),
+        SessionPaused(by=ACTOR),
+    ],
+}
+
+
+@given(st.lists(st.fixed_dictionaries({name: st.sampled_from(values) for name, values in NEIGHBOURS.items()})))
+def test_what_stands_beside_an_event_does_not_change_its_bytes(differences: list[dict[str, Any]]) -> None:
+    envelopes = [replace(EVENT, id=f"e-{number}", **fields) for number, fields in enumerate(differences)]
+    raws = encode_events(envelopes)
+    assert raws == tuple(map(encode_event, envelopes))
+    assert [decode_event(raw) for raw in raws] == envelopes
 
 
 @pytest.mark.untraced
