@@ -53,8 +53,9 @@ class Warmed(subprocess.Popen[str]):
         self._child_created, self._closed_child_pipe_fds = True, True
         self._waitpid_lock, self._sigint_wait_secs = threading.Lock(), 0.25
         self._told = told
+        self._handle: int | None = None
         self.pid = self._number()
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
             self._handle = os.pidfd_open(self.pid)
 
     def _number(self) -> int:
@@ -81,13 +82,13 @@ class Warmed(subprocess.Popen[str]):
             if self.returncode is None and _readable(self._told, 0):
                 self.returncode = self._number()
                 self._told.close()
-                if hasattr(self, "_handle"):
+                if self._handle is not None:
                     os.close(self._handle)
             return self.returncode
 
     def send_signal(self, sig: int) -> None:
         """To the process itself, never to another one that got its number."""
-        if self.poll() is None:
+        if self.poll() is None and self._handle is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._handle, sig)
 

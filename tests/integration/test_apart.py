@@ -19,6 +19,8 @@ from tests.ports import free_port
 from tests.store.postgres_server import PostgresServer
 
 DEADLINE = 60.0
+IDLE = ("feature", "training", "evaluation", "devsecops", "risk")
+"""Agents that have no phase in the light pipeline."""
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +114,8 @@ def test_two_conductors_on_postgresql_with_a_given_server(train: Train, postgres
         unanswered = train.run("drive")
         assert unanswered.code == 1
         assert "conductor run" in unanswered.err
-        with running(train, "up", "--conductors", "2", "--backlog", "backlog", "--every", "1") as up:
+        nobody = [word for role in IDLE for word in ("--replicas", f"{role}=0")]
+        with running(train, "up", "--conductors", "2", "--backlog", "backlog", "--every", "1", *nobody) as up:
             _line(up, "extraction")
             [leader] = _leaders(train)
             os.kill(leader, signal.SIGKILL)
