@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from agents.skill import SkillError
+from agents.skills import forks
 from agents.skills.shapes import FeatureMap, ScopeSpec
 from agents.skills.training import processes
 from agents.skills.training.candidates import BOOSTING, CATALOGUE, FOREST, LINEAR, Problem
@@ -31,9 +32,9 @@ def test_the_same_model_and_log_come_out_of_one_process(tmp_path: Path, monkeypa
     asked: list[int] = []
     forked = processes.Processes.of
     monkeypatch.setattr(processes.Processes, "of", lambda self, problem: asked.append(1) or forked(self, problem))
-    monkeypatch.setattr(processes, "AT_ONCE", 2)
+    monkeypatch.setattr(forks, "AT_ONCE", 2)
     _, several = run_skill(TrainingTrain, ticket(), tmp_path / "two", files)
-    monkeypatch.setattr(processes, "AT_ONCE", 1)
+    monkeypatch.setattr(forks, "AT_ONCE", 1)
     _, one = run_skill(TrainingTrain, ticket(), tmp_path / "one", files)
     assert asked == [1], "the first training did not fork, or the second did"
     for name in ("model.skops", "baseline.skops"):
@@ -70,7 +71,7 @@ def test_no_process_outlives_the_search(tmp_path: Path) -> None:
     assert [each.predicted.tobytes() for each in first] == [each.predicted.tobytes() for each in second]
     assert all(each.cpu > 0 for each in first)
     pids = _pids(elsewhere)
-    assert len(pids) == processes.AT_ONCE
+    assert len(pids) == forks.AT_ONCE
     bench.processes.stop()
     for pid in pids:
         with pytest.raises(ProcessLookupError):
@@ -82,7 +83,7 @@ def test_a_killed_process_fails_the_search_and_says_so(tmp_path: Path) -> None:
     elsewhere = bench.processes.of(bench.problem)
     try:
         os.kill(_pids(elsewhere)[0], signal.SIGKILL)
-        with pytest.raises(SkillError, match="a process of the search was killed"):
+        with pytest.raises(SkillError, match="a process of the skill was killed"):
             while True:  # until the pool has seen it
                 bench.predict(elsewhere)
     finally:
@@ -97,3 +98,37 @@ def test_what_a_fit_raises_is_raised_here(tmp_path: Path) -> None:
             elsewhere.predict(LINEAR, {"C": -1.0}, bench.folds)
     finally:
         bench.processes.stop()
+
+
+def test_work_is_spread_over_forks_and_its_results_keep_their_order() -> None:
+    forked: list[tuple[int, int]] = forks.spread(lambda item: (item * item, os.getpid()), range(20))
+    assert [square for square, _ in forked] == [item * item for item in range(20)]
+    assert os.getpid() not in {pid for _, pid in forked} or forks.AT_ONCE == 1
+
+
+def test_one_piece_of_work_is_not_worth_a_fork() -> None:
+    assert forks.spread(lambda item: os.getpid(), [1]) == [os.getpid()]
+    assert forks.spread(lambda item: item, []) == []
+
+
+def test_the_first_failure_in_order_is_raised() -> None:
+    def fail(item: int) -> int:
+        if item > 1:
+            raise ValueError(f"item {item}")
+        return item
+
+    with pytest.raises(ValueError, match=r"^item 2$"):
+        forks.spread(fail, range(6))
+
+
+@pytest.mark.skipif(forks.AT_ONCE < 2, reason="one processor: nothing is forked")
+def test_a_fork_that_is_killed_is_told() -> None:
+    own = os.getpid()
+
+    def die(item: int) -> int:
+        if os.getpid() != own:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+    with pytest.raises(SkillError, match="was killed"):
+        forks.spread(die, range(4))

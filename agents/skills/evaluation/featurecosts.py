@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import tracemalloc
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,15 +41,36 @@ class InputCost:
     encoded: int
 
 
+@dataclass(frozen=True)
+class Timed:
+    """One input with its preparation, fitted to `rows`: seconds that fitting took, and computing at the least."""
+
+    rows: pd.DataFrame
+    column: FeatureColumn
+    alone: FeatureMap
+    transformer: Any
+    fit: float
+    least: float
+
+
 def input_costs(rows: pd.DataFrame, features: FeatureMap) -> list[InputCost]:
     """Every input on the same rows (at most MOST_ROWS), the dearest to compute first; of very many the first
     MOST_INPUTS. The target plays no part."""
+    return with_memory(times(rows, features))
+
+
+def times(rows: pd.DataFrame, features: FeatureMap) -> list[Timed]:
+    """The seconds of every input: nothing else should run meanwhile."""
     part = rows.iloc[:MOST_ROWS]
-    found = [_cost(part, column, features) for column in features.columns[:MOST_INPUTS]]
-    return sorted(found, key=lambda each: -each.row_us)
+    return [_timed(part, column, features) for column in features.columns[:MOST_INPUTS]]
 
 
-def _cost(rows: pd.DataFrame, column: FeatureColumn, features: FeatureMap) -> InputCost:
+def with_memory(timed: Sequence[Timed]) -> list[InputCost]:
+    """Memory beside the times, the dearest to compute first."""
+    return sorted((_cost(each) for each in timed), key=lambda each: -each.row_us)
+
+
+def _timed(rows: pd.DataFrame, column: FeatureColumn, features: FeatureMap) -> Timed:
     from agents.skills.feature.transform import build_transformer, prepare_frame
 
     alone = features.model_copy(update={"columns": (column,), "dropped": {}})
@@ -63,19 +85,27 @@ def _cost(rows: pd.DataFrame, column: FeatureColumn, features: FeatureMap) -> In
             started = time.perf_counter()
             transformer.transform(prepare_frame(rows, alone))
             taken.append(time.perf_counter() - started)
+    return Timed(rows, column, alone, transformer, fit, min(taken))
+
+
+def _cost(timed: Timed) -> InputCost:
+    from agents.skills.feature.transform import prepare_frame
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         tracemalloc.start()
         try:
-            encoded = transformer.transform(prepare_frame(rows, alone))
+            encoded = timed.transformer.transform(prepare_frame(timed.rows, timed.alone))
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
     return InputCost(
-        name=column.name,
-        definition=signature([column]),
-        fit_ms=fit * 1000,
-        row_us=min(taken) / len(rows) * 1e6,
+        name=timed.column.name,
+        definition=signature([timed.column]),
+        fit_ms=timed.fit * 1000,
+        row_us=timed.least / len(timed.rows) * 1e6,
         peak_bytes=peak,
-        row_bytes=int(encoded.nbytes // len(rows)),
+        row_bytes=int(encoded.nbytes // len(timed.rows)),
         encoded=int(encoded.shape[1]),
     )
 

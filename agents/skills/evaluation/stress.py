@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agents.skill import Parameters, Skill, SkillContext, SkillOutput
 from agents.skills.evaluation.bootstrap import Interval, intervals, paired_gain, resample, resample_count
-from agents.skills.evaluation.featurecosts import InputCost, as_json, input_costs
+from agents.skills.evaluation.featurecosts import InputCost, as_json, times, with_memory
 from agents.skills.evaluation.featurecosts import lines as input_lines
 from agents.skills.evaluation.perturb import empty_row, spoilt
 from agents.skills.evaluation.text import code, number
+from agents.skills.forks import spread
 from agents.skills.shapes import ROW_COLUMN, FeatureMap, ScopeSpec
 from agents.skills.words import metric_name
 from schemas.ticket import LOWER_IS_BETTER
@@ -77,10 +79,15 @@ class EvaluationStress(Skill[Parameters, SkillOutput]):
         model = load_model(context.path("model.skops"))
         with threadpool_limits(limits=1):
             plain = _outcome(model, prepare_frame(rows, features), rows, labels, scope)
-            clean, damages = _measure(model, plain, rows, labels, features, scope, context)
             answers = _answers(model, prepare_frame(empty_row(rows, features), features), scope)
             cost = _cost(model, rows, features, context.path("model.skops").stat().st_size)
-            inputs = input_costs(rows, features)
+            timed = times(rows, features)
+            work: tuple[Callable[[], Any], ...] = (
+                lambda: _measure(model, plain, rows, labels, features, scope, context),
+                lambda: with_memory(timed),
+            )
+            # times were taken before, with nothing beside them
+            (clean, damages), inputs = spread(lambda part: work[part](), range(len(work)))
         document = _document(scope, clean, damages, cost, answers, context.seed)
         context.write_json("robustness.json", document | {"inputs": as_json(inputs)})
         _draw(context, scope.metric, clean, damages)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from agents.skills.data import twins
 from agents.skills.feature.finding import Finding, Verdict
 from agents.skills.feature.transform import DATETIME_PARTS, build_transformer, part_name, prepare_frame
+from agents.skills.forks import spread
 from agents.skills.shapes import FeatureMap
 
 if TYPE_CHECKING:
@@ -62,24 +63,29 @@ def stand_outs(
     prepared = prepare_frame(frame.iloc[rows], mapped)
     floor = _floor(truth, weights, folds)
     asked = sorted(strengths, key=lambda name: (-strengths[name], name))[:ASKED]
+    only = [_with(mapped, {name}) for name in asked]
+    alone = dict(zip(asked, _losses(prepared, truth, only, folds, seed, bool(classes)), strict=True))
+    strong = [name for name in asked if (weights * alone[name]).sum() <= STRONG * floor]
+    others = [_with(mapped, {column.name for column in mapped.columns} - {name}) for name in strong]
+    joint = dict(zip(strong, _losses(prepared, truth, others, folds, seed, bool(classes)), strict=True))
     found = []
     for name in asked:
-        only = [column for column in mapped.columns if column.name == name]
-        others = [column for column in mapped.columns if column.name != name]
-        alone = _losses(prepared, truth, mapped.model_copy(update={"columns": tuple(only)}), folds, seed, bool(classes))
         saved = 0.0
         verdict: Verdict = "ok"
-        if (weights * alone).sum() <= STRONG * floor:
-            rest = mapped.model_copy(update={"columns": tuple(others)})
-            joint = _losses(prepared, truth, rest, folds, seed, bool(classes))
-            saved = 1.0 - float((weights * alone).sum() / max((weights * joint).sum(), 1e-12))
-            difference = weights * (joint - alone) * len(rows)
+        if name in joint:
+            saved = 1.0 - float((weights * alone[name]).sum() / max((weights * joint[name]).sum(), 1e-12))
+            difference = weights * (joint[name] - alone[name]) * len(rows)
             error = twins.mean_error(difference, groups[rows])
             if saved > STANDS_OUT and float(difference.mean()) > SURE * error:
                 verdict = "suspect"
         meaning = "share of all other columns' joint loss that this column alone saves"
         found.append(Finding("stands out", name, saved, STANDS_OUT, verdict, meaning))
     return found
+
+
+def _with(mapped: FeatureMap, names: set[str]) -> FeatureMap:
+    """The map with the columns of these names only."""
+    return mapped.model_copy(update={"columns": tuple(each for each in mapped.columns if each.name in names)})
 
 
 def _truth(target: pd.Series[Any], classes: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -122,10 +128,15 @@ def _floor(truth: NDArray[np.float64], weights: NDArray[np.float64], folds: Sequ
 
 
 def _losses(
-    frame: pd.DataFrame, truth: NDArray[np.float64], mapped: FeatureMap, folds: Sequence[Any], seed: int, classes: bool
-) -> NDArray[np.float64]:
-    """Cross-validated squared errors (rows,) of randomised trees on the columns of the map; one thread, so that they
-    repeat exactly."""
+    frame: pd.DataFrame,
+    truth: NDArray[np.float64],
+    maps: Sequence[FeatureMap],
+    folds: Sequence[Any],
+    seed: int,
+    classes: bool,
+) -> list[NDArray[np.float64]]:
+    """For each map the cross-validated squared errors (rows,) of randomised trees on its columns; one thread each, so
+    that they repeat exactly."""
     import warnings
 
     import numpy as np
@@ -133,21 +144,33 @@ def _losses(
     from sklearn.pipeline import Pipeline
     from threadpoolctl import threadpool_limits
 
-    loss = np.zeros(len(truth))
-    columns = [
+    def lost(job: tuple[FeatureMap, Any, Any]) -> NDArray[np.float64]:
+        mapped, fit, score = job
+        columns = _columns(mapped)
+        with threadpool_limits(limits=1), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # levels a fold has not seen are handled
+            # Regressing the indicators of the classes gives probabilities, for any number of classes in one forest.
+            model = ExtraTreesRegressor(TREES, min_samples_leaf=3, max_features=0.5, random_state=seed % 2**32)
+            pipeline = Pipeline([("transform", build_transformer(mapped)), ("model", model)])
+            pipeline.fit(frame.iloc[fit][columns], truth[fit] if classes else truth[fit, 0])
+            answer = pipeline.predict(frame.iloc[score][columns])
+        errors: NDArray[np.float64] = ((truth[score] - answer.reshape(len(score), -1)) ** 2).sum(axis=1)
+        return errors
+
+    parts = iter(spread(lost, [(mapped, *fold) for mapped in maps for fold in folds]))
+    losses = [np.zeros(len(truth)) for _ in maps]
+    for loss in losses:
+        for _, score in folds:
+            loss[score] = next(parts)
+    return losses
+
+
+def _columns(mapped: FeatureMap) -> list[str]:
+    """The columns of a prepared frame that the map's inputs became."""
+    return [
         name
         for column in mapped.columns
         for name in (
             [part_name(column.name, part) for part in DATETIME_PARTS] if column.kind == "datetime" else [column.name]
         )
     ]
-    with threadpool_limits(limits=1), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # levels a fold has not seen are handled
-        for fit, score in folds:
-            # Regressing the indicators of the classes gives probabilities, for any number of classes in one forest.
-            model = ExtraTreesRegressor(TREES, min_samples_leaf=3, max_features=0.5, random_state=seed % 2**32)
-            pipeline = Pipeline([("transform", build_transformer(mapped)), ("model", model)])
-            pipeline.fit(frame.iloc[fit][columns], truth[fit] if classes else truth[fit, 0])
-            answer = pipeline.predict(frame.iloc[score][columns])
-            loss[score] = ((truth[score] - answer.reshape(len(score), -1)) ** 2).sum(axis=1)
-    return loss

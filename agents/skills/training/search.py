@@ -235,10 +235,10 @@ def search(
 ) -> Searched:
     """Try the planned number of configurations of each kind with a seeded tree-structured Parzen estimator.
 
-    The number of trials is fixed; `budget` (CPU seconds of this process and of a killed one it goes on from, so that
-    neither a busy machine nor a kill changes anything) is a
-    fuse: when it blows, the rest is skipped and `cut` says so. Every kind gets its default configuration in any case.
-    Where predictions are computed elsewhere, the kinds are searched at the same time, each as it would be alone.
+    The number of trials is fixed; `budget` (CPU seconds of this process, of those that compute for it, and of a killed
+    one it goes on from, so that neither a busy machine nor a kill changes anything) is a fuse: when it blows, the rest
+    is skipped and `cut` says so. Every kind gets its default configuration in any case. Where predictions are computed
+    elsewhere, the kinds are searched at the same time, each as it would be alone, and the fuse cuts all of them.
     """
     import optuna
 
