@@ -86,7 +86,7 @@ class Shell:
         self, command: Command, sender: str, actor: Actor = MACHINE, stream: StreamId = STREAM
     ) -> CommandEnvelope:
         Shell.ids += 1
-        return CommandEnvelope(f"c-{Shell.ids}", stream, self.clock.tick(), actor, sender, stream.name, "", command)
+        return CommandEnvelope(f"shell-{Shell.ids}", stream, self.clock.tick(), actor, sender, stream.name, "", command)
 
     def start(self, session: str = SESSION) -> CommandEnvelope:
         return self.envelope(Rig().start_command(), "autopilot", stream=StreamId(TENANT, "session", session))
