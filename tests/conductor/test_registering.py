@@ -180,7 +180,10 @@ def test_whatever_happens_the_registry_ends_as_the_session_says(steps: list[tupl
     def receipt(kind: str) -> None:
         effect = r.state.effects[0]
         if kind == "fails":
-            fail(r)
+            # Not of what was done without anybody hearing of it: a registry that is away for good right then keeps a
+            # version of which the session does not know (docs/operations.md says how to find it).
+            if not (effect.registers and effect.id in world.versions):
+                fail(r)
             return
         done = world.carry_out(effect)
         if kind == "done":

@@ -19,7 +19,7 @@ from schemas.envelope import CommandEnvelope, EventEnvelope, StreamId
 from schemas.messages import Command, Event, MessageType
 from schemas.pipeline import ChecklistItem, GateDefinition, PhaseDefinition, PipelineDefinition
 from schemas.policy import Account, Approver, Policy
-from schemas.ticket import CLASSIFICATION_METRICS, REGRESSION_METRICS, Ticket
+from schemas.ticket import CLASSIFICATION_METRICS, REGRESSION_METRICS, SEARCH_SHARE, Budget, Ticket
 from schemas.values import Actor, Task
 
 EPOCH = datetime(1970, 1, 3, tzinfo=UTC)
@@ -212,7 +212,20 @@ def policies() -> st.SearchStrategy[Policy]:
     )
 
 
+def budgets() -> st.SearchStrategy[Budget]:
+    """The search has at most a quarter of the minutes."""
+
+    def searched(found: tuple[Budget, float | None]) -> Budget:
+        budget, share = found
+        seconds = None if share is None else min(1e6, budget.minutes * 60 * SEARCH_SHARE) * share
+        return Budget(usd=budget.usd, minutes=budget.minutes, search_seconds=seconds or None)
+
+    shares = st.none() | st.floats(0.01, 1.0)
+    return st.tuples(plain(Budget, search_seconds=st.none()), shares).map(searched)
+
+
 FITTING: dict[type[BaseModel], Any] = {
+    Budget: budgets,
     Policy: policies,
     Ticket: tickets,
     GateDefinition: gates,
