@@ -1,4 +1,4 @@
-"""Measured figures for people: an estimate, the ends of its interval and its standard error on one line."""
+"""Figures for people: how many of what; an estimate, the ends of its interval and its standard error on one line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import Mapping
 
 HEAD = ("figure", "value", "95 % interval", "standard error")
 _ENDS = ("_lower", "_upper", "_se")
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 row`, `1,200 rows`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def rows(figures: Mapping[str, float]) -> list[tuple[str, str, str, str]]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from agents.skills.evaluation.text import code, estimate
+from workspace.figures import counted as counted
 
 METRICS = {
     "roc_auc": ("ROC AUC", "how often a row of one class is ranked above a row of the other; 0.5 is chance, 1 perfect"),
@@ -83,11 +84,6 @@ def _gain(text: str) -> str:
     """`-0.0066 [-0.0205, +0.0073]` with the digits its interval bears out."""
     ends = [float(each) for each in re.findall(r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?", text)]
     return estimate(*ends) if len(ends) == 3 else text
-
-
-def counted(count: int, one: str, many: str = "") -> str:
-    """`1 row`, `1,200 rows`."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def called(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agents.skills.words import counted
 from cli.options import DEFAULT_HOME, HomeOption, JsonOption, guard, say, show_json
+from workspace.figures import counted
 
 if TYPE_CHECKING:
     from schemas.history import PastSession

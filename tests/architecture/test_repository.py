@@ -269,6 +269,6 @@ def test_ambient_calls_are_recognised() -> None:
 
 def test_components_start_without_the_code_of_any_skill() -> None:
     """It is loaded where it is used: in a skill's child, or by a command that reads a ticket's text."""
-    code = "import agents.skills; agents.skills.__path__[:] = []; import cli.components, cli.commands.components"
+    code = "import agents.skills; agents.skills.__path__[:] = []; import cli.app, cli.components"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
