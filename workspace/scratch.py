@@ -21,11 +21,12 @@ YOUNG = 60.0
 def scratch_folder() -> Iterator[Path]:
     """An empty directory of one's own where temporary files go, removed at the end.
 
-    One whose process was killed stays; the next process that asks for one removes it. Raises OSError when none can be
-    made.
+    One whose process was killed, or that something still writes into, stays; the next process that asks for one removes
+    it. Raises OSError when none can be made.
     """
     _sweep_once()
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as name, contextlib.ExitStack() as held:
+    made = tempfile.TemporaryDirectory(prefix=PREFIX, ignore_cleanup_errors=True)
+    with made as name, contextlib.ExitStack() as held:
         descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY)
         held.callback(os.close, descriptor)
         with contextlib.suppress(OSError):  # a file system without locks: then nobody can take it for abandoned either

@@ -368,8 +368,9 @@ def test_protected_paths(path: str, expected: bool) -> None:
 
 
 def test_a_run_is_ended_by_order(sandbox: Sandbox, tree: Path) -> None:
+    seconds = f"86444.{uuid.uuid4().int}"  # one that no other run of this test sleeps
     for each in (sandbox, open_sandbox("local-unsafe")):
-        result = each.run(["sleep", "86444"], cwd=tree, writable=(tree,), stop=lambda: True)
+        result = each.run(["sleep", seconds], cwd=tree, writable=(tree,), stop=lambda: True)
         assert (result.stopped, result.exit_code) == ("order", None)
         assert "stopped by order" in result.summary
-    assert processes("86444") == []
+    assert processes(seconds) == []

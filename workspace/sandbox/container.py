@@ -125,7 +125,7 @@ class Container:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-            line = _line(door, process, way, stop)
+            line = _line(door, process, way)
             door.close()
             proxy.handed_over()
             first = 0
@@ -239,12 +239,10 @@ def _bind(place: Path, there: Path | None = None, *, read_only: bool = True) -> 
     return [f"--mount=type=bind,src={name},dst={there or name},ro={'true' if read_only else 'false'}"]
 
 
-def _line(
-    door: socket.socket, process: subprocess.Popen[bytes], way: int | None, stop: Callable[[], bool] | None
-) -> socket.socket | None:
+def _line(door: socket.socket, process: subprocess.Popen[bytes], way: int | None) -> socket.socket | None:
     """The line to the first process once the command is about to begin; None if it never will. What listens for the
     proxy comes over it and is passed on by `way`."""
-    line = _accepted(door, process, stop)
+    line = _accepted(door, process)
     if line is None:
         return None
     line.settimeout(_START_SECONDS)
@@ -263,17 +261,19 @@ def _line(
     return None
 
 
-def _accepted(
-    door: socket.socket, process: subprocess.Popen[bytes], stop: Callable[[], bool] | None
-) -> socket.socket | None:
-    """The first connection; None if the engine ended before, or took too long."""
+def _accepted(door: socket.socket, process: subprocess.Popen[bytes]) -> socket.socket | None:
+    """The first connection; None if the engine ended before, or took too long.
+
+    An order to stop waits for it: an engine that is killed while it makes a container leaves processes that go on with
+    that, while the first process can be ended with all there is.
+    """
     door.settimeout(0.05)
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
             return door.accept()[0]
         except TimeoutError:
-            if process.poll() is not None or (stop is not None and stop()):
+            if process.poll() is not None:
                 return None
             if time.monotonic() > deadline:
                 process.kill()
