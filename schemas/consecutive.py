@@ -65,6 +65,8 @@ class Consecutive:
                         actor, correlation = canonical.who(who[: -len(_CAUSATION)])
                         before_causation = _TIME + len(who)
                     time = canonical.read_moment(raw[start : start + _TIME])
+                    if end < start + before_causation:  # the quote that opens the causation id closes it, too
+                        raise ValueError(raw)
                     causation = canonical.reference(raw[start + before_causation : end])
                     shared = raw[start : end + len(_BODY)]
                     shared_length = len(shared)

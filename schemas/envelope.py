@@ -68,6 +68,9 @@ class StreamId:
     kind: StreamKind
     name: str
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # looked up several times an event; two of one name are compared
+
 
 # Without slots: see `_canonical_event`.
 @dataclass(frozen=True)

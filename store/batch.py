@@ -7,9 +7,9 @@ the rows collected here. Row tuples are in the order of the columns in `store.ta
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from typing import NamedTuple
 
 from pydantic_core import to_json
 
@@ -40,8 +40,7 @@ def moment(value: int) -> datetime:
     return _EPOCH + timedelta(microseconds=value)
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """An Append turned into bytes: everything that can be done, and can fail, before the writer's lock is taken."""
 
     append: Append

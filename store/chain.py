@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain as concatenated
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import schemas.registry  # noqa: F401  (declares every event: without it all would be unknown)
 from schemas.consecutive import Consecutive
@@ -58,8 +58,7 @@ _HEADER = re.compile(
 _BEFORE_TYPE = len('{"id":"","type":"')
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The tip of a stream: sequence and hash of its last event, global positions of its first and last."""
 
     stream: StreamId

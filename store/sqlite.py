@@ -10,14 +10,13 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from schemas.envelope import StreamId
-from store import chain
+from store import chain, sqlite_write
 from store.base import StoreBase
-from store.batch import Batch, TimerRow, ViewRow, microseconds, moment, prepare
+from store.batch import Batch, microseconds, moment, prepare
 from store.chain import Head
 from store.checkpoints import Checkpoint, claimed_heads
 from store.port import (
@@ -26,12 +25,10 @@ from store.port import (
     ArmedTimer,
     Handled,
     Snapshot,
-    StoreCorrupt,
     StoredEvent,
-    StoreError,
     Verification,
 )
-from store.rows import head_row, inbox_entry, json_object, snapshot_row, stored_event, stored_head, stream_key
+from store.rows import inbox_entry, json_object, snapshot_row, stored_event, stored_head, stream_key
 from store.sqlite_file import SqliteFile, ensure, ensure_readable, translate
 
 PAGE = 300
@@ -43,17 +40,6 @@ _OWN_PAGES = 4
 
 _REMEMBERED_HEADS = 10_000
 
-_INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_SET_HEAD = """INSERT INTO streams VALUES (?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (tenant, kind, name) DO UPDATE
-    SET version = excluded.version, hash = excluded.hash, last_position = excluded.last_position"""
-_INSERT_INBOX = "INSERT INTO inbox VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_SET_TIMER = """INSERT INTO timers VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (tenant, kind, stream, key) DO UPDATE SET due = excluded.due, command = excluded.command"""
-_CLEAR_TIMER = "DELETE FROM timers WHERE tenant = ? AND kind = ? AND stream = ? AND key = ?"
-_SET_VIEW = """INSERT INTO views (tenant, kind, id, body) VALUES (?, ?, ?, ?)
-    ON CONFLICT (tenant, kind, id) DO UPDATE SET body = excluded.body"""
-_REMOVE_VIEW = "DELETE FROM views WHERE tenant = ? AND kind = ? AND id = ?"
 _SET_CURSOR = """INSERT INTO cursors VALUES (?, ?, ?)
     ON CONFLICT (name) DO UPDATE SET position = excluded.position, event_id = excluded.event_id"""
 
@@ -116,7 +102,7 @@ class SqliteStore(StoreBase):
             known = _handled_among(db, [each.append.handled.command_id for each in prepared if each.append.handled])
             batch = Batch(position, handled, lambda stream: self._head(db, stream), known.get)
             results = [batch.add(each) for each in prepared]
-            _write(db, batch)
+            sqlite_write.write(db, batch)
             if len(self._heads) > _REMEMBERED_HEADS:
                 self._heads.clear()
             self._heads.update(batch.heads)  # forgotten again should the commit fail
@@ -334,31 +320,3 @@ def _handled_among(db: sqlite3.Connection, command_ids: Sequence[str]) -> dict[s
 
 def _checkpoints(db: sqlite3.Connection) -> list[Checkpoint]:
     return [Checkpoint(*row) for row in db.execute(f"{_CHECKPOINT} ORDER BY number")]
-
-
-def _write(db: sqlite3.Connection, batch: Batch) -> None:
-    try:
-        db.executemany(_INSERT_EVENT, batch.events)
-    except sqlite3.IntegrityError as problem:
-        if "events.id" in str(problem):
-            raise StoreError(
-                f"an event with the same id is stored already ({problem}): every event needs its own"
-            ) from problem
-        raise StoreCorrupt(f"the stream heads do not fit the events ({problem}): verify the record") from problem
-    if batch.heads:
-        db.executemany(_SET_HEAD, map(head_row, batch.heads.values()))
-    if batch.inbox:
-        db.executemany(_INSERT_INBOX, batch.inbox)
-    # Setting and clearing may alternate for one key, so only neighbours of the same sort may go together.
-    for cleared, timers in groupby(batch.timers, _is_cleared):
-        db.executemany(_CLEAR_TIMER if cleared else _SET_TIMER, (row[:4] if cleared else row for row in timers))
-    for removed, views in groupby(batch.views, _is_removed):
-        db.executemany(_REMOVE_VIEW if removed else _SET_VIEW, (row[:3] if removed else row for row in views))
-
-
-def _is_cleared(row: TimerRow) -> bool:
-    return row[4] is None
-
-
-def _is_removed(row: ViewRow) -> bool:
-    return row[3] is None

@@ -85,9 +85,9 @@ def _is_rollback(store: Any, appends: Any) -> bool:
 
 def before_commit(fuse: Fuse) -> None:
     """All rows are written, the transaction is open."""
-    from store import postgres_append, sqlite
+    from store import postgres_append, sqlite_write
 
-    _around(sqlite, "_write", fuse)
+    _around(sqlite_write, "write", fuse)
     original = postgres_append.write
 
     def write(cursor: Any, *rest: Any) -> None:
@@ -102,18 +102,17 @@ def before_commit(fuse: Fuse) -> None:
 
 def mid_batch_store(fuse: Fuse) -> None:
     """Half of a batch's events are written, nothing else of it."""
-    from store import postgres_append, sqlite
-
-    insert = sqlite._INSERT_EVENT
+    from store import postgres_append, sqlite_write
 
     def half(db: Any, batch: Any) -> None:
         if len(batch.events) > 1 and fuse.due():
-            db.executemany(insert, batch.events[: len(batch.events) // 2])
+            del batch.events[len(batch.events) // 2 :]
+            sqlite_write.insert_events(db, batch)
             fuse.blow()
         original(db, batch)
 
-    original = sqlite._write
-    sqlite._write = half
+    original = sqlite_write.write
+    sqlite_write.write = half
     _around(postgres_append, "write", fuse, before=True, when=lambda cursor, batch, *_: len(batch.events) > 1)
 
 
@@ -297,10 +296,12 @@ def cursor_before_publish() -> None:
 
 def no_inbox() -> None:
     """Nobody remembers which commands were handled."""
-    from store import batch, sqlite
+    from store import batch, sqlite, sqlite_write
 
     batch.Batch._known = lambda self, id_: None  # type: ignore[method-assign]
-    sqlite._INSERT_INBOX = sqlite._INSERT_INBOX.replace("INSERT", "INSERT OR REPLACE")
+    sqlite_write._INSERT_INBOX = tuple(
+        each.replace("INSERT", "INSERT OR REPLACE") for each in sqlite_write._INSERT_INBOX
+    )
     sqlite.SqliteStore.handled = lambda self, id_: None  # type: ignore[method-assign]
     sqlite.SqliteStore.handled_among = lambda self, ids: {}  # type: ignore[method-assign]
 

@@ -96,6 +96,7 @@ def test_bytes_that_were_tampered_with_are_read_alike(data: st.DataObject) -> No
         (b'"id":"e-2"', b'"id": "e-2"', 3),
         (b'"causation_id":"c-1"', b'"causation_id":"c-1" ', 3),
         (b'"id":"e-2"', b'"id":"e-1"', 1),
+        (b'"causation_id":"c-1","data"', b'"causation_id":","data"', 1),
         (b'"time":"', b'"time":"-', 1),
         (b'Z","actor"', b'Z-","actor"', 1),
         (b'"sequence":8', b'"sequence":08', 1),

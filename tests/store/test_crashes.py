@@ -178,7 +178,7 @@ def test_an_interrupted_decision_leaves_no_trace(store: SqliteStore, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("store.sqlite._write", interrupt)
+        patched.setattr("store.sqlite_write.write", interrupt)
         with pytest.raises(KeyboardInterrupt):
             store.append(append(ONE, 1))
     assert store.append(append(ONE, 1)) == Appended(2, 2, 2)
