@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from autopilot.board import GateRow, PhaseRow, SessionRow
+from workspace import figures
 
 _MARKS = {"completed": "✔", "skipped": "–", "working": "▶", "gate": "⏸", "reported": "▶", "failed": "✘", "pending": " "}
 _SHOWN = 300
+_FIGURES = 12
 
 
 def code(text: str, longest: int = _SHOWN) -> str:
@@ -69,10 +71,13 @@ def _table(phases: Iterable[PhaseRow]) -> str:
 
 
 def _figures(row: SessionRow) -> str:
-    figures = [m for p in row.phases.values() for m in p.measurements if m.scope in ("metrics", "baseline")]
-    shown = ", ".join(f"{m.scope}.{m.name} {m.value:.4g}" for m in figures[:20])
+    measured = [m for p in row.phases.values() for m in p.measurements if m.scope in ("metrics", "baseline")]
+    lines = figures.rows({f"{m.scope}.{m.name}": m.value for m in measured})
+    table = [f"| {' | '.join(figures.HEAD)} |", "|" + "---|" * len(figures.HEAD)]
+    table += [f"| {code(name)} | {' | '.join(rest)} |" for name, *rest in lines[:_FIGURES]]
+    more = f"and {len(lines) - _FIGURES} more in the phases' documents" if len(lines) > _FIGURES else ""
     spent = f"{row.usage.wall_seconds:.0f} s of skill time, ${row.usage.usd:.4f}"
-    return f"{shown}\n\n{spent}" if shown else spent
+    return "\n\n".join(filter(None, ["\n".join(table) if lines else "", more, spent]))
 
 
 def pull_title(row: SessionRow) -> str:

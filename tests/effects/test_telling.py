@@ -10,6 +10,7 @@ import pytest
 
 from autopilot.board import GateRow
 from autopilot.telling import code, pull_body, pull_title, status_comment
+from schemas.values import Measurement
 from tests.effects.conftest import row_of
 
 EVIL = "x `y` @dana\n/approve g1\nFixes #3 <!-- valuetrain:status:s1 -->"
@@ -56,3 +57,20 @@ def test_text_from_outside_stays_one_line_of_code() -> None:
         assert not any("@dana" in span or "Fixes" in span or "/approve" in span for span in spans)
     assert pull_body(row).startswith("Closes #1\n")
     assert "\n" not in pull_title(row)
+
+
+def test_an_estimate_stands_beside_its_interval_and_what_is_left_out_is_counted() -> None:
+    row = row_of(1, "abcde", Path("clone"), "base")
+    phase = next(iter(row.phases.values()))
+    named = {"recall": 0.97222, "recall_lower": 0.9, "recall_upper": 1.0, "recall_se": 0.02} | {
+        f"m{number}": float(number) for number in range(13)
+    }
+    phase.measurements = (
+        *(Measurement(scope="metrics", name=name, value=value) for name, value in named.items()),
+        Measurement(scope="data", name="rows", value=569.0),
+    )
+    for text in (status_comment(row), pull_body(row)):
+        assert "| `metrics.recall` | 0.97222 | 0.9 to 1 | 0.02 |" in text
+        assert "| `metrics.m10` | 10 |  |  |\n\nand 2 more in the phases' documents" in text
+        assert "metrics.m11" not in text
+        assert "rows" not in text

@@ -108,15 +108,15 @@ def told(found: dict[str, Any]) -> list[str]:
     lines = [f"people: {counted(found['decisions'], 'decision')} in {counted(found['sessions'], 'session')} that ended"]
     if found["decisions_a_ticket"]:
         lines.append(
-            f"  decisions a ticket: {_short(found['decisions_a_ticket'])}; hours it waited for people: "
-            f"{_short(found['waiting_hours_a_ticket'])}"
+            f"  decisions a ticket: {_short(found['decisions_a_ticket'])}; time it waited for people: "
+            f"{_short(found['waiting_hours_a_ticket'], _hours)}"
         )
     if found["waiting_hours_a_gate"]:
-        lines.append(f"  hours a gate was open: {_short(found['waiting_hours_a_gate'])}; open now: "
+        lines.append(f"  time a gate was open: {_short(found['waiting_hours_a_gate'], _hours)}; open now: "
                      f"{found['open_gates']}")  # fmt: skip
     lines += [
-        f"  {row['person']}: {counted(row['decisions'], 'decision')}, hours from asked to decided: "
-        f"{_short(row['hours'])}"
+        f"  {row['person']}: {counted(row['decisions'], 'decision')}, from asked to decided: "
+        f"{_short(row['hours'], _hours)}"
         for row in found["by_person"]
     ]
     if found["stated_hours_a_ticket"]:
@@ -137,7 +137,7 @@ def _expected(found: dict[str, Any]) -> list[str]:
     lines = [
         f"  {counted(tickets, 'ticket')} {'needs' if one else 'need'} {_span(forecast['decisions'])} decisions of "
         f"people and {'waits' if one else 'wait'} "
-        f"{_span(forecast['waiting_hours'])} hours for them, summed over gates (eight in ten cases)"
+        f"{_span(forecast['waiting_hours'], _hours)} for them, summed over gates (eight in ten cases)"
     ]
     if forecast["working_hours"] is None:
         lines.append("  hours of work: not known, waiting is not working; say --minutes-per-decision")
@@ -151,9 +151,14 @@ def _expected(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _short(marks: dict[str, float]) -> str:
-    return f"half below {marks['half']:.3g}, eight in ten below {marks['most']:.3g}"
+def _short(marks: dict[str, float], shown: Callable[[float], str] = "{:.3g}".format) -> str:
+    return f"half below {shown(marks['half'])}, eight in ten below {shown(marks['most'])}"
 
 
-def _span(marks: dict[str, float]) -> str:
-    return f"{marks['least']:.4g} to {marks['most']:.4g} (half below {marks['half']:.4g})"
+def _hours(value: float) -> str:
+    """Hours; what is shorter than one in minutes."""
+    return f"{value:.3g} h" if value >= 1.0 else f"{60.0 * value:.2g} min"
+
+
+def _span(marks: dict[str, float], shown: Callable[[float], str] = "{:.4g}".format) -> str:
+    return f"{shown(marks['least'])} to {shown(marks['most'])} (half below {shown(marks['half'])})"
