@@ -87,7 +87,7 @@ class MlflowRegistry:
                 if (self._alias(client, known.model, known.alias) or _NONE) == left:
                     self._point(client, known, known.version)
                 client.delete_model_version_tag(known.model, known.version, _BACK)
-            client.set_model_version_tag(known.model, known.version, _DONE + effect, "bring back")
+            self._set(client, version, _DONE + effect, "bring back")
             return known.model_copy(update={"current": self._alias(client, known.model, known.alias)})
 
     def models(self) -> tuple[str, ...]:
@@ -116,7 +116,11 @@ class MlflowRegistry:
                 self._point(client, known, before)
             ours = self._alias(client, known.model, known.alias) == before
             client.set_model_version_tag(known.model, known.version, _BACK, before or _NONE if ours else _ELSEWHERE)
-        client.set_model_version_tag(known.model, known.version, _DONE + effect, "take back")
+        self._set(client, version, _DONE + effect, "take back")
+
+    def _set(self, client: Any, version: Any, tag: str, value: str) -> None:
+        if version.tags.get(tag) != value:
+            client.set_model_version_tag(version.name, str(version.version), tag, value)
 
     def _settle(
         self, client: Any, effect: str, model: str, alias: str, package: Package, doubtful: Sequence[str]
@@ -133,7 +137,7 @@ class MlflowRegistry:
             if kept is None and same and int(self._alias(client, model, alias) or 0) <= int(version.version):
                 kept = version
             else:
-                client.set_model_version_tag(model, version.version, _SUPERSEDED, effect)
+                self._set(client, version, _SUPERSEDED, effect)
                 self._mark(client, effect, version, _registered(version, model))
         return None if kept is None else self._take_over(client, effect, alias, package, kept)
 
@@ -148,8 +152,7 @@ class MlflowRegistry:
             client.delete_model_version_tag(model, number, name)
         first = version.tags.get(_FIRST_BY, version.tags[_EFFECT])
         for name, value in {**tags, _FIRST_BY: first, _EFFECT: made_by}.items():
-            if version.tags.get(name) != value:
-                client.set_model_version_tag(model, number, name, value)
+            self._set(client, version, name, value)
         return client.get_model_version(model, number)
 
     @contextlib.contextmanager

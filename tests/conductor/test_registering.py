@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from autopilot.at_registry import RegistryEffects
 from autopilot.board import Board, SessionRow
-from autopilot.registry.port import Package
+from autopilot.registry.port import Package, Registry
 from conductor.snapshots import decode, encode
 from conductor.state import Stage, Status
 from conductor.undo import plan
@@ -202,9 +202,9 @@ class World:
 class Line:
     """A session, and an executor of which nobody knows what it did of that for which its receipt never came."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: Registry | None = None) -> None:
         self.rig, self.world, self.board = rig().start(), World(), Board()
-        self.executor = RegistryEffects(self.world, self.world)  # type: ignore[arg-type]
+        self.executor = RegistryEffects(registry or self.world, self.world)  # type: ignore[arg-type]
         self.content = "0"
 
     @property
