@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -145,25 +144,3 @@ def test_what_a_rollback_finds_is_taken_back(registry: Registry) -> None:
     for _ in range(2):
         assert registry.take_back("s1.restore.9", unknown).current == "1"
     assert rows(registry)[1] == ("2", LOST, True, ())
-
-
-def test_an_answer_that_was_lost_is_not_asked_for_twice(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The version is made, the connection breaks: neither the client itself nor the next effect makes a second one."""
-    import os
-
-    from mlflow import MlflowClient
-
-    make, retries = MlflowClient.create_model_version, []
-
-    def lost(*args: Any, **options: Any) -> None:
-        retries.append(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
-        make(*args, **options)
-        raise ConnectionError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(MlflowClient, "create_model_version", lost)
-        with pytest.raises(RegistryError):
-            add(registry, 1)
-    assert (retries, os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"]) == (["0"], "1")
-    assert again(registry).version == "1"
-    assert rows(registry) == [("1", AGAIN, False, (CANDIDATE,))]
