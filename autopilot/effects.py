@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from autopilot.at_registry import RegistryEffects
+from autopilot.at_registry import RegistryEffects, doubtful
 from autopilot.board import SessionRow
 from autopilot.feed import Feed
 from autopilot.projection import folder_of
@@ -130,7 +130,8 @@ class EffectExecutor:
             if edits := await anyio.to_thread.run_sync(self._edits, effect, row):
                 # An id that follows from the effect: told again after a crash, it is recorded once.
                 await self._bus.send(self._envelope(envelope, edits, f"edits.{effect.effect}"))
-            command = await anyio.to_thread.run_sync(self._carry_out, effect, row, envelope.time)
+            unheard = doubtful(effect, row)
+            command = await anyio.to_thread.run_sync(self._carry_out, effect, row, envelope.time, unheard)
         except NoReceipt as problem:
             return Retry(1.0, str(problem))
         except (RemoteAway, Ambiguous, RateLimited, Unavailable) as problem:
@@ -207,17 +208,19 @@ class EffectExecutor:
         files = detect_edits(tree, row.ticket.id, since)
         return ReportEdits(files=tuple(files[:NAMED_EDITS]), commit=since) if files else None
 
-    def _carry_out(self, effect: EffectRequested, row: SessionRow, when: datetime) -> RecordEffect:
+    def _carry_out(
+        self, effect: EffectRequested, row: SessionRow, when: datetime, unheard: tuple[str, ...]
+    ) -> RecordEffect:
         if effect.kind == "sign":
             return RecordEffect(effect=effect.effect, kind="sign", artifacts=(self._sign(effect.artifacts[0], row),))
         if effect.kind in get_args(OriginKind):
             return RecordEffect(effect=effect.effect, kind=effect.kind, posted=self._origin.carry_out(effect, row))
         if effect.kind in ("register", "unregister"):
             return RecordEffect(
-                effect=effect.effect, kind=effect.kind, registered=self._at_registry.carry_out(effect, row)
+                effect=effect.effect, kind=effect.kind, registered=self._at_registry.carry_out(effect, row, unheard)
             )
         if effect.kind == "restore":
-            self._at_registry.settle(effect, row)
+            self._at_registry.settle(effect, row, unheard)
         tree = self._tree(row)
         trailers = {EFFECT: effect.effect, "Value-Train-Session": row.id}
         if effect.kind == "restore":

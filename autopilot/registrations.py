@@ -33,7 +33,7 @@ class Registrations:
         match event:
             case ev.EffectRequested(kind="register"):
                 made_by = event.effect if event.registered is None else event.registered.effect
-                self.asked[event.effect] = Asked(made_by, event.phase)
+                self.asked = {**self.asked, event.effect: Asked(made_by, event.phase)}
             case ev.EffectRecorded(registered=done) if done is not None:
                 # A new version comes after all that its phase may have had before it: see `doubtful`.
                 new = done.effect == event.effect

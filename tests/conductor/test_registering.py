@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autopilot.at_registry import RegistryEffects
+from autopilot.at_registry import RegistryEffects, doubtful
 from autopilot.board import Board, SessionRow
 from autopilot.registry.port import Package, Registry
 from conductor.snapshots import decode, encode
@@ -220,10 +220,10 @@ class Line:
         asked = next(e.event for e in self.rig.log if getattr(e.event, "effect", "") == effect.id)
         assert isinstance(asked, ev.EffectRequested)
         if effect.kind == "restore":
-            self.executor.settle(asked, self.row)
+            self.executor.settle(asked, self.row, doubtful(asked, self.row))
         if effect.kind not in ("register", "unregister"):
             return {}
-        return {"registered": self.executor.carry_out(asked, self.row)}
+        return {"registered": self.executor.carry_out(asked, self.row, doubtful(asked, self.row))}
 
     def receipt(self, kind: str) -> None:
         if kind == "fails":
