@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, get_args
 
+from autopilot.registrations import Registrations
 from schemas import session as ev
 from schemas.drive import DriveDraining, DriveStarted
 from schemas.envelope import EventEnvelope
@@ -114,6 +115,7 @@ class SessionRow:
     """In the order in which they were asked for; those of a rollback are carried out in it."""
     effects: dict[str, str] = field(default_factory=dict)
     """The phase of every effect that was asked for."""
+    registrations: Registrations = field(default_factory=Registrations)
     pull: int = 0
     url: str = ""
     """Its pull request at the forge the ticket came from."""
@@ -195,6 +197,7 @@ class Board:
         if isinstance(event, ev.PhaseStarted | ev.PhaseSkipped) and event.phase not in row.marks:
             row.marks[event.phase] = row.version, Rest(_copied(row.phases), row.acceptance, row.reason)
         row.version, row.updated = envelope.sequence, envelope.time
+        row.registrations.apply(event, row.pending_effects)
         self._work(row, event)
         self._gates(row, event)
         self._control(row, event)

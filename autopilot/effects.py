@@ -18,10 +18,11 @@ import anyio
 import anyio.to_thread
 import structlog
 
+from autopilot.at_registry import RegistryEffects, doubtful
 from autopilot.board import SessionRow
 from autopilot.feed import Feed
 from autopilot.projection import folder_of
-from autopilot.registry.port import CANDIDATE, Package, Registry, RegistryError
+from autopilot.registry.port import Registry, RegistryError
 from autopilot.signing import SignatureError, load_or_create_key, sign
 from bus.port import Ack, Bus, ConsumerSpec, Delivery, GiveUp, NoReceipt, Outcome, Retry
 from forge.errors import Ambiguous, ForgeError, RateLimited, Unavailable
@@ -31,7 +32,7 @@ from schemas.envelope import CommandEnvelope, EventEnvelope, UnreadableMessage, 
 from schemas.ids import uuid7
 from schemas.messages import Command, Event
 from schemas.session import EffectRequested
-from schemas.values import Actor, ArtifactRef, OriginKind, Registered, Sender
+from schemas.values import Actor, ArtifactRef, OriginKind, Sender
 from workspace.blobs import BlobError, Blobs
 from workspace.folder import detect_edits, render
 from workspace.git import EFFECT, GitError, Repository, ticket_folder
@@ -85,7 +86,7 @@ class EffectExecutor:
         self._blobs = blobs
         self._worktrees = worktrees
         self._key = key
-        self._registry = registry
+        self._at_registry = RegistryEffects(registry, blobs)
         self._connect = connect or _nowhere
         self._patience = patience
         self._trees: dict[str, Worktree] = {}
@@ -129,7 +130,8 @@ class EffectExecutor:
             if edits := await anyio.to_thread.run_sync(self._edits, effect, row):
                 # An id that follows from the effect: told again after a crash, it is recorded once.
                 await self._bus.send(self._envelope(envelope, edits, f"edits.{effect.effect}"))
-            command = await anyio.to_thread.run_sync(self._carry_out, effect, row, envelope.time)
+            unheard = doubtful(effect, row)
+            command = await anyio.to_thread.run_sync(self._carry_out, effect, row, envelope.time, unheard)
         except NoReceipt as problem:
             return Retry(1.0, str(problem))
         except (RemoteAway, Ambiguous, RateLimited, Unavailable) as problem:
@@ -206,13 +208,19 @@ class EffectExecutor:
         files = detect_edits(tree, row.ticket.id, since)
         return ReportEdits(files=tuple(files[:NAMED_EDITS]), commit=since) if files else None
 
-    def _carry_out(self, effect: EffectRequested, row: SessionRow, when: datetime) -> RecordEffect:
+    def _carry_out(
+        self, effect: EffectRequested, row: SessionRow, when: datetime, unheard: tuple[str, ...]
+    ) -> RecordEffect:
         if effect.kind == "sign":
             return RecordEffect(effect=effect.effect, kind="sign", artifacts=(self._sign(effect.artifacts[0], row),))
         if effect.kind in get_args(OriginKind):
             return RecordEffect(effect=effect.effect, kind=effect.kind, posted=self._origin.carry_out(effect, row))
         if effect.kind in ("register", "unregister"):
-            return RecordEffect(effect=effect.effect, kind=effect.kind, registered=self._in_registry(effect, row))
+            return RecordEffect(
+                effect=effect.effect, kind=effect.kind, registered=self._at_registry.carry_out(effect, row, unheard)
+            )
+        if effect.kind == "restore":
+            self._at_registry.settle(effect, row, unheard)
         tree = self._tree(row)
         trailers = {EFFECT: effect.effect, "Value-Train-Session": row.id}
         if effect.kind == "restore":
@@ -236,20 +244,6 @@ class EffectExecutor:
         message = f"{row.ticket.title}\n\nTicket {row.ticket.id}, as {effect.target} of {effect.phase} has it."
         trailers = {EFFECT: f"{effect.effect}.change", "Value-Train-Session": row.id}
         tree.change(self._blobs.read(patch.sha256), folder, message, when, trailers)
-
-    def _in_registry(self, effect: EffectRequested, row: SessionRow) -> Registered:
-        """Raises RegistryError, BlobError."""
-        if self._registry is None:
-            raise RegistryError("this effect executor was started without a model registry")
-        done = effect.registered
-        if done is not None:
-            change = self._registry.take_back if effect.kind == "unregister" else self._registry.bring_back
-            return change(effect.effect, done)
-        artifact = effect.artifacts[0]
-        self._blobs.verify(artifact.sha256)
-        metrics = {m.name: m.value for p in row.phases.values() for m in p.measurements if m.scope == "metrics"}
-        package = Package(artifact, row.id, row.ticket.id, row.branch, row.commit, metrics)
-        return self._registry.register(effect.effect, effect.target, CANDIDATE, package)
 
     def _tree(self, row: SessionRow) -> Worktree:
         """The session's checkout. Raises GitError."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +25,12 @@ _DONE = "valuetrain.done."
 """And the id of an effect: it was carried out on this version."""
 _BACK = "valuetrain.rolled_back"
 """What the alias was given back to, `none`, or `elsewhere`; there only while the version is rolled back."""
+_BEFORE = "valuetrain.before"
+_SHA256 = "valuetrain.sha256"
+_FIRST_BY = "valuetrain.first_by"
+"""The effect that made the version without anybody hearing of it, before another one took it over."""
+_SUPERSEDED = "valuetrain.superseded_by"
+"""The effect that found the version, of which nobody had heard, and marked it as rolled back."""
 _METRIC = "valuetrain.metric."
 _NONE = "none"
 _ELSEWHERE = "elsewhere"
@@ -39,16 +45,19 @@ class MlflowRegistry:
         self._uri = uri
         self._known: Any = None
 
-    def register(self, effect: str, model: str, alias: str, package: Package) -> Registered:
+    def register(
+        self, effect: str, model: str, alias: str, package: Package, doubtful: Sequence[str] = ()
+    ) -> Registered:
         """See the port."""
         with self._calling() as client:
             version = self._find(client, model, effect)
+            if version is None and doubtful:
+                version = self._settle(client, effect, model, alias, package, doubtful)
             if version is None:
                 self._make_model(client, model)
-                before = self._alias(client, model, alias)
-                version = client.create_model_version(
-                    model, package.location, tags=_tags(effect, alias, before, package), await_creation_for=0
-                )
+                tags = _tags(effect, alias, self._alias(client, model, alias), package)
+                with _sent_once():
+                    version = client.create_model_version(model, package.location, tags=tags, await_creation_for=0)
             done = _registered(version, model)
             if _BACK not in version.tags and self._alias(client, model, alias) == done.before:
                 client.set_registered_model_alias(model, alias, done.version)
@@ -61,13 +70,7 @@ class MlflowRegistry:
             if version is None:  # it was withdrawn before it was carried out
                 return done.model_copy(update={"version": "", "current": self._alias(client, done.model, done.alias)})
             known = _registered(version, done.model)
-            if _DONE + effect not in version.tags and _BACK not in version.tags:
-                before = self._standing(client, known)
-                if self._alias(client, known.model, known.alias) == known.version:
-                    self._point(client, known, before)
-                ours = self._alias(client, known.model, known.alias) == before
-                client.set_model_version_tag(known.model, known.version, _BACK, before or _NONE if ours else _ELSEWHERE)
-            client.set_model_version_tag(known.model, known.version, _DONE + effect, "take back")
+            self._mark(client, effect, version, known)
             return known.model_copy(update={"current": self._alias(client, known.model, known.alias)})
 
     def bring_back(self, effect: str, done: Registered) -> Registered:
@@ -84,7 +87,7 @@ class MlflowRegistry:
                 if (self._alias(client, known.model, known.alias) or _NONE) == left:
                     self._point(client, known, known.version)
                 client.delete_model_version_tag(known.model, known.version, _BACK)
-            client.set_model_version_tag(known.model, known.version, _DONE + effect, "bring back")
+            self._set(client, version, _DONE + effect, "bring back")
             return known.model_copy(update={"current": self._alias(client, known.model, known.alias)})
 
     def models(self) -> tuple[str, ...]:
@@ -104,6 +107,53 @@ class MlflowRegistry:
             found = [_version(v, tuple(sorted(a for a, at in aliases.items() if at == str(v.version))))
                      for v in self._versions(client, model)]  # fmt: skip
             return tuple(sorted(found, key=lambda v: int(v.version), reverse=True))
+
+    def _mark(self, client: Any, effect: str, version: Any, known: Registered) -> None:
+        """As rolled back, once per effect, after the alias went back."""
+        if _DONE + effect not in version.tags and _BACK not in version.tags:
+            before = self._standing(client, known)
+            if self._alias(client, known.model, known.alias) == known.version:
+                self._point(client, known, before)
+            ours = self._alias(client, known.model, known.alias) == before
+            client.set_model_version_tag(known.model, known.version, _BACK, before or _NONE if ours else _ELSEWHERE)
+        self._set(client, version, _DONE + effect, "take back")
+
+    def _set(self, client: Any, version: Any, tag: str, value: str) -> None:
+        if version.tags.get(tag) != value:
+            client.set_model_version_tag(version.name, str(version.version), tag, value)
+
+    def _settle(
+        self, client: Any, effect: str, model: str, alias: str, package: Package, doubtful: Sequence[str]
+    ) -> Any:
+        """The version that `effect` takes over, or None. The others of which nobody heard are marked first: killed in
+        between, it is found and taken over the next time."""
+        found = [version for each in doubtful if (version := self._find(client, model, each)) is not None]
+        kept = None
+        for version in sorted(found, key=lambda v: int(v.version), reverse=True):
+            if _BACK in version.tags:
+                continue
+            same = (version.source, version.tags.get(_SHA256)) == (package.location, package.artifact.sha256)
+            # What came before a version is always older: else going back along it could end where it began.
+            if kept is None and same and int(self._alias(client, model, alias) or 0) <= int(version.version):
+                kept = version
+            else:
+                self._set(client, version, _SUPERSEDED, effect)
+                self._mark(client, effect, version, _registered(version, model))
+        return None if kept is None else self._take_over(client, effect, alias, package, kept)
+
+    def _take_over(self, client: Any, effect: str, alias: str, package: Package, version: Any) -> Any:
+        """Make a version that of `effect`: as if it had been made now. The effect's id comes last."""
+        model, number = version.name, str(version.version)
+        at = self._alias(client, model, alias)
+        before = version.tags[_BEFORE] if at == number else at
+        tags = _tags(effect, alias, "" if before == _NONE else before, package)
+        made_by = tags.pop(_EFFECT)
+        for name in [name for name in version.tags if name.startswith(_METRIC) and name not in tags]:
+            client.delete_model_version_tag(model, number, name)
+        first = version.tags.get(_FIRST_BY, version.tags[_EFFECT])
+        for name, value in {**tags, _FIRST_BY: first, _EFFECT: made_by}.items():
+            self._set(client, version, name, value)
+        return client.get_model_version(model, number)
 
     @contextlib.contextmanager
     def _calling(self) -> Iterator[Any]:
@@ -173,7 +223,7 @@ class MlflowRegistry:
         by_number = {str(v.version): v for v in self._versions(client, done.model)}
         at = done.before
         while at in by_number and _BACK in by_number[at].tags:
-            at = by_number[at].tags.get("valuetrain.before", _NONE)
+            at = by_number[at].tags.get(_BEFORE, _NONE)
         return at if at in by_number else ""
 
     def _point(self, client: Any, done: Registered, version: str) -> None:
@@ -183,14 +233,26 @@ class MlflowRegistry:
             client.delete_registered_model_alias(done.model, done.alias)
 
 
+@contextlib.contextmanager
+def _sent_once() -> Iterator[None]:
+    """MLflow sends a request again whose answer was lost, and a server would make a second version."""
+    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    usual = os.environ[name]
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        os.environ[name] = usual
+
+
 def _tags(effect: str, alias: str, before: str, package: Package) -> dict[str, str]:
     told = {
         _EFFECT: effect,
         "valuetrain.alias": alias,
-        "valuetrain.before": before or _NONE,
+        _BEFORE: before or _NONE,
         "valuetrain.session": package.session,
         "valuetrain.ticket": str(package.ticket),
-        "valuetrain.sha256": package.artifact.sha256,
+        _SHA256: package.artifact.sha256,
         "valuetrain.branch": package.branch,
         "valuetrain.commit": package.commit,
     }
@@ -198,7 +260,7 @@ def _tags(effect: str, alias: str, before: str, package: Package) -> dict[str, s
 
 
 def _registered(version: Any, model: str) -> Registered:
-    before = version.tags["valuetrain.before"]
+    before = version.tags[_BEFORE]
     return Registered(
         effect=version.tags[_EFFECT],
         model=model,
@@ -210,7 +272,7 @@ def _registered(version: Any, model: str) -> Registered:
 
 def _version(version: Any, aliases: tuple[str, ...]) -> Version:
     tags = version.tags
-    before = tags.get("valuetrain.before", _NONE)
+    before = tags.get(_BEFORE, _NONE)
     return Version(
         model=version.name,
         version=str(version.version),
@@ -218,7 +280,7 @@ def _version(version: Any, aliases: tuple[str, ...]) -> Version:
         effect=tags.get(_EFFECT, ""),
         session=tags.get("valuetrain.session", ""),
         location=version.source or "",
-        sha256=tags.get("valuetrain.sha256", ""),
+        sha256=tags.get(_SHA256, ""),
         branch=tags.get("valuetrain.branch", ""),
         commit=tags.get("valuetrain.commit", ""),
         before="" if before == _NONE else before,

@@ -6,7 +6,7 @@ what was done, so that a crash between the call and its receipt needs no special
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -61,11 +61,18 @@ class Registry(Protocol):
     """Models, their versions, and aliases that point to one version each. Every method raises RegistryError when the
     registry cannot be reached or refuses."""
 
-    def register(self, effect: str, model: str, alias: str, package: Package) -> Registered:
+    def register(
+        self, effect: str, model: str, alias: str, package: Package, doubtful: Sequence[str] = ()
+    ) -> Registered:
         """Make `package` a new version of `model` and point `alias` to it.
 
         The version of an effect that was carried out before is found again. Its alias is moved only from where it was
         then: somebody may have moved it meanwhile.
+
+        `doubtful` are earlier effects for the same package of the same session that may have made a version without
+        anybody hearing of it. The newest such version becomes that of `effect`, if it has the same file and `alias`
+        points to no newer one; the others are marked as rolled back, and give the alias back as in `take_back`. A
+        version that was rolled back is left alone.
         """
         ...
 

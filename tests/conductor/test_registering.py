@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from autopilot.at_registry import RegistryEffects, doubtful
+from autopilot.board import Board, SessionRow
+from autopilot.registry.port import Package, Registry
 from conductor.snapshots import decode, encode
-from conductor.state import Effect, Stage, Status
+from conductor.state import Stage, Status
 from conductor.undo import plan
 from schemas import commands as cmd
 from schemas import session as ev
 from schemas.pipeline import PhaseDefinition, PipelineDefinition
 from schemas.values import Registered
-from tests.conductor.rig import DANA, ERIK, OLGA, PIPELINE, Rig
+from tests.conductor.rig import DANA, ERIK, OLGA, PIPELINE, SESSION, Rig, artifact
 
 SHIPPED = PipelineDefinition(
     name=PIPELINE.name,
@@ -152,48 +156,87 @@ def test_what_may_have_been_registered_is_taken_back() -> None:
 
 
 class World:
-    """A registry, and an executor of which nobody knows what it did of that for which its receipt never came."""
+    """A registry, as short as its port allows, and files that are whole: the versions in the order they were made."""
 
     def __init__(self) -> None:
-        self.versions: dict[str, str] = {}
-        self.standing: set[str] = set()
+        self.made_by: list[str] = []
+        self.files: list[str] = []
+        self.back: set[int] = set()
 
-    def carry_out(self, effect: Effect) -> Registered | None:
+    @property
+    def standing(self) -> set[str]:
+        return {effect for number, effect in enumerate(self.made_by) if number not in self.back}
+
+    def register(
+        self, effect: str, model: str, alias: str, package: Package, doubtful: Sequence[str] = ()
+    ) -> Registered:
+        if effect not in self.made_by:
+            unheard = [n for n, by in enumerate(self.made_by) if by in doubtful and n not in self.back]
+            kept = [n for n in unheard if self.files[n] == package.artifact.sha256][-1:]
+            self.back.update(set(unheard) - set(kept))
+            if kept:
+                self.made_by[kept[0]] = effect
+            else:
+                self.made_by.append(effect)
+                self.files.append(package.artifact.sha256)
+        return self._told(effect, model, alias)
+
+    def take_back(self, effect: str, done: Registered) -> Registered:
+        if done.effect in self.made_by:
+            self.back.add(self.made_by.index(done.effect))
+        return self._told(done.effect, done.model, done.alias)
+
+    def bring_back(self, effect: str, done: Registered) -> Registered:
+        assert done.effect in self.made_by, "only what is there can be brought back"
+        self.back.discard(self.made_by.index(done.effect))
+        return self._told(done.effect, done.model, done.alias)
+
+    def verify(self, sha256: str) -> None:
+        """Every file is there."""
+
+    def _told(self, effect: str, model: str, alias: str) -> Registered:
+        number = str(self.made_by.index(effect) + 1) if effect in self.made_by else ""
+        return Registered(effect=effect, model=model, version=number, alias=alias)
+
+
+class Line:
+    """A session, and an executor of which nobody knows what it did of that for which its receipt never came."""
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        self.rig, self.world, self.board = rig().start(), World(), Board()
+        self.executor = RegistryEffects(registry or self.world, self.world)  # type: ignore[arg-type]
+        self.content = "0"
+
+    @property
+    def row(self) -> SessionRow:
+        """What the executor knows of the session."""
+        for envelope in self.rig.log:
+            self.board.apply(envelope)
+        return self.board.sessions[SESSION]
+
+    def carry_out(self) -> dict[str, Registered]:
+        """The oldest effect; what of it belongs into the receipt."""
+        effect = self.rig.state.effects[0]
+        asked = next(e.event for e in self.rig.log if getattr(e.event, "effect", "") == effect.id)
+        assert isinstance(asked, ev.EffectRequested)
+        if effect.kind == "restore":
+            self.executor.settle(asked, self.row, doubtful(asked, self.row))
         if effect.kind not in ("register", "unregister"):
-            return None
-        made = effect.registered.effect if effect.registered else effect.id
-        if effect.registered is None:
-            self.versions[made] = str(len(self.versions) + 1)
-        if effect.kind == "register":
-            assert made in self.versions, "only what is there can be brought back"
-            self.standing.add(made)
-        else:
-            self.standing.discard(made)
-        return Registered(effect=made, model=effect.target, version=self.versions.get(made, ""), alias="candidate")
+            return {}
+        return {"registered": self.executor.carry_out(asked, self.row, doubtful(asked, self.row))}
 
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(["go", "done", "lost", "fails", "back", "point"]), st.integers(0, 40))))
-def test_whatever_happens_the_registry_ends_as_the_session_says(steps: list[tuple[str, int]]) -> None:
-    r, world = rig().start(), World()
-
-    def receipt(kind: str) -> None:
-        effect = r.state.effects[0]
+    def receipt(self, kind: str) -> None:
         if kind == "fails":
-            # Not of what was done without anybody hearing of it: a registry that is away for good right then keeps a
-            # version of which the session does not know (docs/operations.md says how to find it).
-            if not (effect.registers and effect.id in world.versions):
-                fail(r)
+            fail(self.rig)
             return
-        done = world.carry_out(effect)
+        done = self.carry_out()
         if kind == "done":
-            changes = {} if done is None else {"registered": done}
-            r.accepted(r.receipt_command(**changes), "autopilot")
+            self.rig.accepted(self.rig.receipt_command(**done), "autopilot")
 
-    def go() -> None:
-        state = r.state
+    def go(self) -> None:
+        r, state = self.rig, self.rig.state
         if state.effects:
-            receipt("done")
+            self.receipt("done")
         elif state.open_gate:
             given = len(state.gates[state.open_gate.id].approvals)
             r.decide("approve", (DANA, ERIK)[given])
@@ -205,23 +248,102 @@ def test_whatever_happens_the_registry_ends_as_the_session_says(steps: list[tupl
             else:
                 restore(r, min(state.rests))
         elif state.status is not Status.COMPLETED:
-            r.report()
+            r.report(artifacts=tuple(artifact(name, self.content) for name in state.definition.artifacts))
 
-    for kind, number in steps:
+    @property
+    def at_the_registry(self) -> bool:
+        return any(effect.kind in ("register", "unregister") for effect in self.rig.state.effects[:1])
+
+    def step(self, kind: str, number: int) -> None:
+        r = self.rig
         if kind == "go":
             for _ in range(number):
-                go()
-        elif kind in ("done", "lost", "fails") and r.state.effects:
-            receipt(kind)
+                self.go()
+        elif kind == "other":
+            self.content = str(number % 3)
+        elif kind in ("done", "lost", "fails", "lost fails"):
+            while number % 2 and r.state.status is not Status.COMPLETED and not self.at_the_registry:
+                self.go()
+            for each in kind.split() if r.state.effects else ():
+                self.receipt(each)
         elif kind == "back" and r.state.marks:
             roll_back(r, list(r.state.marks)[number % len(r.state.marks)])
         elif kind == "point" and (points := [n for n in r.state.rests if n != max(r.state.rests)]):
             r.send(cmd.RestoreSession(sequence=points[number % len(points)]), "operator", OLGA)
+        if not (r.state.effects or r.state.unrestored or self.row.registrations.asked):
+            assert {v.effect for v in r.state.registered} == self.world.standing, "nothing is in doubt"
+
+
+STEPS = ["go", "done", "lost", "fails", "lost fails", "back", "point", "other"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 40))))
+def test_whatever_happens_the_registry_ends_as_the_session_says(steps: list[tuple[str, int]]) -> None:
+    line = Line()
+    for kind, number in steps:
+        line.step(kind, number)
     for _ in range(80):
-        go()
-    assert r.state.status is Status.COMPLETED
-    assert {v.effect for v in r.state.registered} == world.standing
-    assert len(r.state.registered) == 1
+        line.go()
+    assert line.rig.state.status is Status.COMPLETED
+    assert {v.effect for v in line.rig.state.registered} == line.world.standing
+    assert len(line.rig.state.registered) == 1
+
+
+def lost_and_given_up(content: str = "0") -> Line:
+    """A version was made, nobody heard of it, and then the registry was away."""
+    line = Line()
+    while not (line.rig.state.effects and line.rig.state.effects[0].registers):
+        line.go()
+    line.receipt("lost")
+    line.receipt("fails")
+    assert len(line.world.standing) == 1
+    assert line.rig.state.registered == ()
+    line.content = content
+    return line
+
+
+def to_the_end(line: Line) -> None:
+    while line.rig.state.status is not Status.COMPLETED:
+        line.go()
+
+
+@pytest.mark.parametrize(("content", "versions"), [("0", 1), ("1", 2)])
+def test_a_version_nobody_heard_of_is_found_by_the_next_try(content: str, versions: int) -> None:
+    line = lost_and_given_up(content)
+    to_the_end(line)
+    (done,) = line.rig.state.registered
+    assert (len(line.world.made_by), line.world.standing, done.version) == (versions, {done.effect}, str(versions))
+    roll_back(line.rig)
+    while line.rig.state.effects:
+        line.go()
+    assert line.world.standing == set()
+
+
+def test_a_version_nobody_heard_of_is_taken_back_by_a_rollback() -> None:
+    line = lost_and_given_up()
+    roll_back(line.rig, "plan-it")
+    assert kinds(line.rig) == ["restore"], "the session does not know of it"
+    line.go()
+    assert (line.world.standing, line.row.registrations.asked) == (set(), {})
+    to_the_end(line)
+    assert line.world.back == {0}
+
+
+def test_what_may_have_been_brought_back_is_taken_back() -> None:
+    line = Line()
+    to_the_end(line)
+    end = line.rig.state.version
+    roll_back(line.rig)
+    while line.rig.state.effects:
+        line.go()
+    restore(line.rig, end)
+    line.go()
+    line.receipt("lost")
+    roll_back(line.rig)
+    assert kinds(line.rig) == ["restore"], "the session does not know of it"
+    line.go()
+    assert line.world.standing == set()
 
 
 def test_only_an_artifact_of_the_phase_can_be_registered() -> None:

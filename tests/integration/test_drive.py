@@ -7,7 +7,8 @@ import hashlib
 import pytest
 
 from autopilot.registry.mlflow_registry import MlflowRegistry
-from autopilot.registry.port import Version
+from autopilot.registry.port import CANDIDATE, Package, Version
+from schemas.values import ArtifactRef
 from tests.integration.links import broken
 from tests.integration.train import Train
 
@@ -84,9 +85,26 @@ def _versions(train: Train) -> tuple[Version, ...]:
     return MlflowRegistry(f"sqlite:///{train.home / 'registry.db'}").versions("predict-a-vote")
 
 
+def _registered_unheard(train: Train) -> None:
+    """What an executor leaves that dies before it says so, when the next one finds the registry away and gives up."""
+    (failed,) = train.run("tail", "--type", "effect_failed", "--json").json
+    assert "the model registry" in failed["data"]["reason"]
+    row = _sessions(train)[1]
+    branch, name = str(row["branch"]), "model-package.zip"
+    content = train.bytes_of(branch, f"tickets/delivery_1/artifacts/deployment/{name}")
+    artifact = ArtifactRef(name=name, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+    package = Package(artifact, str(row["session"]), 1, branch, train.git("rev-parse", branch).strip())
+    registry = MlflowRegistry(f"sqlite:///{train.home / 'registry.db'}")
+    registry.register(failed["data"]["effect"], "predict-a-vote", CANDIDATE, package)
+
+
 def test_rollback_and_retry(train: Train) -> None:
-    train.settings["VALUETRAIN_REGISTRY_URI"] = "home"
+    train.settings["VALUETRAIN_REGISTRY_URI"] = "http://127.0.0.1:9"
     train.ticket(1, "Predict a vote", data=train.data("votes.csv"), target="vote")
+    assert train.run("drive", "--json").code == 4
+    _registered_unheard(train)
+    train.settings["VALUETRAIN_REGISTRY_URI"] = "home"
+    assert train.run("session", "retry", str(_sessions(train)[1]["session"]), "--as", "dana").code == 0
     assert train.run("drive", "--json").code == 0
     (listed,) = train.run("model", "list", "--json").json
     assert listed == {"model": "predict-a-vote", "versions": 1, "newest": "1", "aliases": {"candidate": "1"}}
