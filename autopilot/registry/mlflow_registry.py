@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +33,7 @@ _FIRST_BY = "valuetrain.first_by"
 _SUPERSEDED = "valuetrain.superseded_by"
 """The effect that found the version, of which nobody had heard, and marked it as rolled back."""
 _METRIC = "valuetrain.metric."
+_SENDING = threading.Lock()
 _NONE = "none"
 _ELSEWHERE = "elsewhere"
 """The alias was not ours to give back: it pointed to another version by then."""
@@ -237,12 +239,13 @@ class MlflowRegistry:
 def _sent_once() -> Iterator[None]:
     """MLflow sends a request again whose answer was lost, and a server would make a second version."""
     name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    usual = os.environ[name]
-    os.environ[name] = "0"
-    try:
-        yield
-    finally:
-        os.environ[name] = usual
+    with _SENDING:  # the environment is the whole process's
+        usual = os.environ[name]
+        os.environ[name] = "0"
+        try:
+            yield
+        finally:
+            os.environ[name] = usual
 
 
 def _tags(effect: str, alias: str, before: str, package: Package) -> dict[str, str]:
