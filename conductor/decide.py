@@ -253,7 +253,8 @@ def _incomplete_receipt(effect: Effect, command: cmd.RecordEffect) -> str | None
         made = effect.id if effect.registered is None else effect.registered.effect
         if done is None or (done.effect, done.model) != (made, effect.target) or names or command.commit:
             return f"the receipt of {effect.id} names the version that {made} made of {effect.target} and nothing else"
-        return None if done.version or effect.kind == "unregister" else f"the receipt of {effect.id} names no version"
+        may_be_none = effect.kind == "unregister" or (effect.registered is not None and not effect.registered.version)
+        return None if done.version or may_be_none else f"the receipt of {effect.id} names no version"
     if done is not None:
         return f"a {effect.kind} registers nothing, but the receipt of {effect.id} names version {done.version}"
     if effect.kind == "sign":

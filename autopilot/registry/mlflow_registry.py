@@ -79,6 +79,8 @@ class MlflowRegistry:
         """See the port."""
         with self._calling() as client:
             version = self._find(client, done.model, done.effect)
+            if version is None and not done.version:  # it was withdrawn before it was carried out
+                return done.model_copy(update={"current": self._alias(client, done.model, done.alias)})
             if version is None:
                 raise RegistryError(
                     f"version {done.version} of model {done.model} is no longer in the registry; restore the registry "

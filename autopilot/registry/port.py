@@ -88,7 +88,8 @@ class Registry(Protocol):
 
     def bring_back(self, effect: str, done: Registered) -> Registered:
         """Undo a `take_back`: the version is marked no more, and the alias points to it again if it still points to
-        what it was given back to. Raises RegistryError when the version is gone."""
+        what it was given back to. If `done` never came to be (then it names no version), there is nothing to bring
+        back. Raises RegistryError when the version is gone."""
         ...
 
     def models(self) -> tuple[str, ...]:

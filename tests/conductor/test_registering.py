@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from autopilot.at_registry import RegistryEffects, doubtful
 from autopilot.board import Board, SessionRow
 from autopilot.registry.port import Package, Registry
 from conductor.snapshots import decode, encode
-from conductor.state import Stage, Status
+from conductor.state import Stage, Status, replace
 from conductor.undo import plan
 from schemas import commands as cmd
 from schemas import session as ev
@@ -153,6 +154,21 @@ def test_what_may_have_been_registered_is_taken_back() -> None:
     assert kinds(r) == ["unregister", "restore"]
     assert r.state.effects[0].registered == Registered(effect=asked.id, model=MODEL, version="", alias="")
     assert r.state.effects[0].target == MODEL
+
+
+@pytest.mark.parametrize("version", ["", "1"])
+def test_only_what_was_never_made_is_brought_back_without_a_version(version: str) -> None:
+    """A phase beside another was sent back while its registration was under way; a rollback, and back again."""
+    r = registering()
+    asked = r.state.effects[0]
+    done = Registered(effect=f"{asked.id}.before", model=MODEL, version=version, alias="candidate")
+    r.state = replace(r.state, effects=(dataclasses.replace(asked, registered=done),))
+    receipt = r.receipt_command(registered=done.model_copy(update={"version": ""}))
+    if version:
+        assert "names no version" in r.refused(receipt, "autopilot").reason
+    else:
+        assert "effect_recorded" in r.accepted(receipt, "autopilot")
+        assert [v.version for v in r.state.registered] == [""]
 
 
 class World:

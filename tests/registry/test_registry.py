@@ -159,8 +159,9 @@ def test_what_never_came_to_be_needs_no_undoing(registry: Registry) -> None:
     assert registry.take_back("undo.9", doubtful).current == "1"
     other = doubtful.model_copy(update={"model": "never-seen"})
     assert registry.take_back("undo.9", other).current == ""
-    with pytest.raises(RegistryError, match="no longer in the registry"):
-        registry.bring_back("redo.9", doubtful)
+    assert registry.bring_back("redo.9", doubtful) == doubtful.model_copy(update={"current": "1"})
+    with pytest.raises(RegistryError, match="version 9 of model .* is no longer in the registry"):
+        registry.bring_back("redo.9", doubtful.model_copy(update={"version": "9"}))
 
 
 def test_a_store_that_cannot_be_used_is_named(tmp_path: Path) -> None:
