@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
-from coverage import Coverage
+from coverage import Coverage, multiproc
 from hypothesis import settings
 
 from tests import durations
@@ -64,11 +66,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Tracing:
-    """Stops measuring coverage, also of child processes, around tests that are not about what is measured."""
+    """Stops measuring coverage, also of child processes, around tests that are not about what is measured.
+
+    In a worker two measure: the one that coverage begins in each new Python process, of which the worker is one, and
+    that of pytest-cov. Both are stopped, and the second one alone is begun again.
+    """
 
     def __init__(self) -> None:
         self._stopped: Coverage | None = None
         self._environment: dict[str, str] = {}
+        self._bootstrap: Any = None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
@@ -80,19 +87,23 @@ class Tracing:
         return (yield)
 
     def stop(self) -> None:
-        """No more tracing, here and in new processes."""
-        running = Coverage.current()
-        if running is not None and self._stopped is None:
+        """No more tracing, here, in new processes and in forks of `multiprocessing`."""
+        latest = Coverage.current()
+        while (running := Coverage.current()) is not None:
+            running.stop()
+        if latest is not None and self._stopped is None:
             self._environment = {name: value for name, value in os.environ.items() if name.startswith("COV")}
             for name in self._environment:
                 del os.environ[name]
-            running.stop()
-            self._stopped = running
+            self._bootstrap = BaseProcess._bootstrap  # type: ignore[attr-defined]
+            BaseProcess._bootstrap = multiproc.original_bootstrap  # type: ignore[attr-defined]
+            self._stopped = latest
 
     def resume(self) -> None:
         """As before."""
         if self._stopped is not None:
             os.environ.update(self._environment)
+            BaseProcess._bootstrap = self._bootstrap  # type: ignore[attr-defined]
             self._stopped.start()
             self._stopped = None
 
