@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 import structlog
 from coverage import Coverage, multiproc
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import durations
 from tests.durations import longest_first
@@ -37,6 +39,12 @@ are to be reached by plain tests as well."""
 TOGETHER = frozenset({"skills", "chaos"})
 """Folders whose modules each prepare something costly: a module's tests stay on one worker, or two would prepare it."""
 
+SHARING = {
+    "test_feature_leakage": "prepared", "test_feature_pipeline": "prepared",
+    "test_release": "delivered", "test_retrain": "delivered",
+}  # fmt: skip
+"""Modules of those folders that use a fixture of the session in common, with the name of what they share."""
+
 COUNTS = "counts"
 """The property under which a test says what it counted; a list of lines, shown at the end of the run."""
 
@@ -50,19 +58,41 @@ def own_log() -> Iterator[None]:
 
 
 def _folder(item: pytest.Item) -> str:
-    return item.path.relative_to(Path(__file__).parent).parts[0]
+    return _folder_of(item.path)
+
+
+@functools.cache
+def _folder_of(path: Path) -> str:
+    return path.relative_to(Path(__file__).parent).parts[0]
+
+
+def unit(node: str) -> str:
+    """What stays on one worker with the test of this node id, which is the test itself if it stands alone."""
+    path = PurePosixPath(node.partition("::")[0])
+    return SHARING.get(path.stem, path.stem) if path.parts[1] in TOGETHER else node
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares a costly fixture (`--dist loadgroup`), and begin with what takes longest."""
-    units = []
-    for item in items:
-        together = _folder(item) in TOGETHER
-        if together:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-        units.append((item.nodeid, str(item.path) if together else item.nodeid, item))
+    """Begin with what takes longest."""
     if len({item.path for item in items}) > 1:
-        items[:] = longest_first(units, durations.read())
+        items[:] = longest_first([(item.nodeid, unit(item.nodeid), item) for item in items], durations.read())
+
+
+class Together(LoadScopeScheduling):
+    """Sends a unit as a whole to one worker.
+
+    The plugin's own scheduler for groups knows them by node ids that it has changed, which pytest 9.2 ignores: then
+    each test is a group of its own, and nothing says so (pytest-xdist issue 1386).
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return unit(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together | None:
+    """Ours for `--dist loadgroup`; the plugin's own ones for all others."""
+    return Together(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 class Tracing:
