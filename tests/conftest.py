@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
+import pkgutil
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path, PurePosixPath
@@ -31,6 +33,9 @@ settings.load_profile("untimed")
 MEASURED = frozenset({"schemas", "store", "bus", "conductor", "golden", "audit"})
 """Folders of tests under which coverage counts: each of the four packages has its own tests there. Tracing others'
 processes would double what they cost and prove nothing about those tests."""
+
+PACKAGES = ("schemas", "store", "bus", "conductor")
+"""What is measured."""
 
 UNMEASURED = ("hypothesis", "untraced")
 """Marks of tests that repeat themselves many times: tracing makes them three times as slow, and the lines they reach
@@ -106,6 +111,17 @@ class Tracing:
         self._stopped: Coverage | None = None
         self._environment: dict[str, str] = {}
         self._bootstrap: Any = None
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> Iterator[None]:
+        """Untraced: collecting imports hundreds of modules, and of those only the measured ones count."""
+        if Coverage.current() is not None and not session.config.pluginmanager.has_plugin("dsession"):
+            for package in PACKAGES:
+                for found in pkgutil.walk_packages([str(session.config.rootpath / package)], f"{package}."):
+                    if ".migrations" not in found.name:  # scripts that Alembic runs
+                        importlib.import_module(found.name)
+            self.stop()
+        return (yield)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
