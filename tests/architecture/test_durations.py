@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 
 from tests import durations
+from tests.conftest import SHARING
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,3 +42,60 @@ def test_every_file_that_is_said_to_take_long_is_there() -> None:
         str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")
     })  # fmt: skip
     assert gone == [], "write tests/durations.json anew: see tests/durations.py"
+
+
+class Worker:
+    """What the scheduler asks of a worker; `sent` are the tests it was told to run."""
+
+    shutting_down = False
+
+    def __init__(self) -> None:
+        self.gateway = SimpleNamespace(id=str(id(self)))
+        self.sent: list[int] = []
+
+    def send_runtest_some(self, numbers: list[int]) -> None:
+        self.sent += numbers
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
+
+
+def scheduler(request: pytest.FixtureRequest, dist: str) -> Any:
+    """The one a parallel run with this option uses for two workers."""
+    values = {"dist": dist, "tx": ["2*popen"], "maxprocesses": None}
+    option = SimpleNamespace(loadscopereorder=False, verbose=0)
+    config = SimpleNamespace(getvalue=values.get, option=option, hook=request.config.hook)
+    return request.config.hook.pytest_xdist_make_scheduler(config=config, log=None)
+
+
+def test_a_unit_is_sent_to_one_worker(request: pytest.FixtureRequest) -> None:
+    pytest.importorskip("xdist")
+    first, second = sorted(SHARING)[:2]
+    tests = [
+        f"tests/skills/{first}.py::test_a",
+        f"tests/skills/{second}.py::test_b[x@y]",
+        "tests/bus/test_x.py::test_c",
+    ]
+    tests += ["tests/bus/test_x.py::test_d", "tests/chaos/test_y.py::test_e", "tests/chaos/test_y.py::TestZ::test_f"]
+    plan = scheduler(request, "loadgroup")
+    workers = Worker(), Worker()
+    for worker in workers:
+        plan.add_node(worker)
+        plan.add_node_collection(worker, tests)
+    plan.schedule()
+    for number in range(len(tests)):
+        plan.mark_test_complete(next(each for each in workers if number in each.sent), number)
+    assert SHARING[first] == SHARING[second]
+    assert sorted(workers[0].sent + workers[1].sent) == list(range(len(tests)))
+    together = [next(n for n, each in enumerate(workers) if number in each.sent) for number in range(len(tests))]
+    assert together[0] == together[1]
+    assert together[4] == together[5]
+    assert len(set(together)) == 2
+
+
+def test_other_ways_to_run_in_parallel_are_the_plugins_own(request: pytest.FixtureRequest) -> None:
+    assert scheduler(request, "loadfile") is None
+
+
+def test_every_file_that_shares_is_there() -> None:
+    assert set(SHARING) <= {path.stem for path in (ROOT / "tests").rglob("test_*.py")}

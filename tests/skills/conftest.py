@@ -66,3 +66,11 @@ def write_csv(tmp_path: Path) -> Callable[..., Ticket]:
         return Ticket(id=9, title="Rows", data=name, target=target, **more)
 
     return write
+
+
+@pytest.fixture(scope="session")
+def delivered_voters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The artifacts of a delivery on the survey of voters, to be read only."""
+    from tests.skills.retraining import deliver  # which reads this module
+
+    return deliver(tmp_path_factory.mktemp("delivered"))

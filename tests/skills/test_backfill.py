@@ -28,6 +28,7 @@ from agents.skills.feature.transform import prepare_frame
 from agents.skills.feature.windows import FUTURE, NO_TIME, windows_for
 from agents.skills.shapes import FeatureMap
 from agents.workbench import Workbench
+from agents.worker import preload
 from schemas.session import PhaseStarted
 from schemas.ticket import Ticket
 from schemas.values import ArtifactRef, FailureClass, Mode, Role
@@ -227,7 +228,7 @@ async def test_a_killed_backfill_goes_on_and_ends_with_the_same_bytes(tmp_path: 
     blobs = Blobs(tmp_path / "blobs")
     sha256, size = blobs.put(cut.folder / "model-package.zip")
     lines: list[str] = []
-    async with ForkServer() as children:
+    async with ForkServer(preload((Role.FEATURE,))) as children:
         for number, line in ((1, "500 rows"), (2, "writing 4 windows"), (3, "")):
             phase = PhaseStarted(
                 phase="backfill", agent=Role.FEATURE, mode=Mode.BUILD, attempt=number,

@@ -24,6 +24,7 @@ from agents.skills.training.folds import Fold
 from agents.skills.training.search import CrossValidator
 from agents.skills.training.train import TrainingTrain
 from agents.workbench import Workbench
+from agents.worker import preload
 from schemas.session import PhaseStarted
 from schemas.values import ArtifactRef, FailureClass, Mode, Role, Task
 from tests.skills.harness import run_skill
@@ -82,7 +83,7 @@ def without_seconds(document: bytes) -> Any:
 async def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     files = make_inputs(tmp_path / "in", *binary_wine(), metric="f1")
     files["experiment-plan.json"] = quick_plan(tmp_path, "f1", ("linear", "random_forest"), 5)
-    async with ForkServer() as children:
+    async with ForkServer(preload((Role.TRAINING,))) as children:
         whole, cut = (Killed(tmp_path / name, children, files) for name in ("whole", "cut"))
         expected = await whole.attempt(1)
         for number, line in ((1, "trial 3/"), (2, "finalist random_forest")):

@@ -25,19 +25,19 @@ from conductor.pipelines import load
 from schemas.ticket import Ticket
 from tests.skills.conftest import DATA
 from tests.skills.harness import NOW, run_skill
-from tests.skills.retraining import deliver, newer_votes
+from tests.skills.retraining import newer_votes
 
 PHASES = load("release").phases
 CHAIN = [skill(name) for phase in PHASES for name in phase.skills]
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(delivered_voters: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A backlog with `good/` (a signed delivery), `turned/` (one of a model that reads the codebook backwards), rows
     and the public key."""
     root = tmp_path_factory.mktemp("backlog")
     key = load_or_create_key(root / "keys" / "signing.pem")
-    made = deliver(tmp_path_factory.mktemp("delivered"))
+    made = delivered_voters
     shutil.copy(DATA / "votes.csv", root / "votes.csv")
     (root / "osv.json").write_text(json.dumps([{"id": "X-1", "modified": NOW, "affected": []}]), "utf-8")
     pd.read_csv(DATA / "votes.csv").drop(columns="vote").to_csv(root / "unlabelled.csv", index=False)

@@ -34,9 +34,9 @@ CHAIN = (DataRefresh, TrainingRetrain, EvaluationCompare, DevsecopsCanary, Devse
 
 
 @pytest.fixture(scope="module")
-def delivered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def delivered(delivered_voters: dict[str, Path]) -> dict[str, Path]:
     """The artifacts of a delivery on the survey of voters."""
-    return deliver(tmp_path_factory.mktemp("delivered"))
+    return delivered_voters
 
 
 @pytest.fixture(scope="module")
