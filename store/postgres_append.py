@@ -13,7 +13,8 @@ enough: the server checks on the way whether what this process remembers is stil
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
@@ -40,9 +41,24 @@ _HAS_EVENT = "SELECT EXISTS (SELECT FROM events WHERE position = %b AND id = %b)
 _HAS_COMMAND = "SELECT EXISTS (SELECT FROM inbox WHERE position = %b AND command_id = %b)"
 
 
+class _Miscounted(psycopg.OperationalError):
+    """The driver has more answers than it waits for, and has thrown away what they said."""
+
+
+@contextmanager
+def _pipeline(db: Connection) -> Iterator[None]:
+    """psycopg 3.3 ends a pipeline with an IndexError when the server refuses a commit and all its answers come at
+    once; a bug of it, which must not hide what became of the commit."""
+    try:
+        with db.pipeline():
+            yield
+    except IndexError as problem:
+        raise _Miscounted("the driver lost count of the server's answers") from problem
+
+
 @dataclass(slots=True)
 class _Attempt:
-    """What was sent to be committed, if it came to that, and whether the connection broke."""
+    """What was sent to be committed, if it came to that, and whether the answer to that was lost."""
 
     batch: Batch | None = None
     results: list[AppendResult] = field(default_factory=list)
@@ -98,9 +114,9 @@ class Appender:
             results = self._in_one_trip(db, prepared, attempt) if self._alone else None
             if results is None:
                 results = self._in_two_trips(db, prepared, attempt, doubt)
-        except BaseException:
+        except BaseException as problem:
             # In whatever state it is: another one costs a few milliseconds, and this is rare.
-            attempt.lost = db.broken
+            attempt.lost = db.broken or isinstance(problem, _Miscounted)
             db.close()
             self._db = self._cursors = None
             self._forget()
@@ -122,7 +138,7 @@ class Appender:
         attempt.batch, attempt.results = batch, results
         cursor, writing = self._cursors = self._cursors or (db.cursor(), db.cursor())
         # What is sent up to the end of a pipeline is one transaction: no BEGIN and COMMIT need be sent and answered.
-        with db.pipeline():
+        with _pipeline(db):
             cursor.execute(_LOCK, (self._key,))
             write(writing, batch, still_so(*self._last, list(heads.values()), _command_ids(prepared)))
         if writing.fetchone() != (True,):
@@ -137,7 +153,7 @@ class Appender:
     ) -> list[AppendResult]:
         keys = list({stream_key(each.append.stream): None for each in prepared})
         cursor = db.cursor()
-        with db.pipeline():
+        with _pipeline(db):
             cursor.execute(_BEGIN)
             cursor.execute(_LOCK, (self._key,))
             reading_last = db.execute(_LAST, binary=True)
@@ -155,7 +171,7 @@ class Appender:
         batch = Batch(position, count, lambda stream: heads.get(stream) or Head(stream), handled.get)
         results = [batch.add(each) for each in prepared]
         attempt.batch, attempt.results = batch, results
-        with db.pipeline():
+        with _pipeline(db):
             if again := views_again(batch):
                 remove_views(cursor, again)
             write(cursor, batch, ALWAYS)

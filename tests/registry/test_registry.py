@@ -160,7 +160,7 @@ def test_what_never_came_to_be_needs_no_undoing(registry: Registry) -> None:
     other = doubtful.model_copy(update={"model": "never-seen"})
     assert registry.take_back("undo.9", other).current == ""
     assert registry.bring_back("redo.9", doubtful) == doubtful.model_copy(update={"current": "1"})
-    with pytest.raises(RegistryError, match="version 9 of model .* is no longer in the registry"):
+    with pytest.raises(RegistryError, match=r"version 9 of model .* is no longer in the registry"):
         registry.bring_back("redo.9", doubtful.model_copy(update={"version": "9"}))
 
 

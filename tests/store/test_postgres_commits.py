@@ -125,6 +125,48 @@ def test_a_commit_that_the_server_refuses_is_none(store: PostgresStore, url: str
     assert store.append(append(ONE, appended_before, handled=handled("c"))) == Appended(position, position, position)
 
 
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("appended_before", [1, 3], ids=["two trips", "one trip"])
+def test_a_driver_that_loses_count_of_the_answers(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, committed: bool, appended_before: int
+) -> None:
+    """As psycopg 3.3 does when a refused commit's answers come all at once: what they said is gone."""
+    for version in range(appended_before):
+        store.append(append(ONE, version))
+    leave, left = psycopg.Pipeline.__exit__, []
+
+    def leaving(self: Any, *problem: Any) -> None:
+        left.append("left")
+        miscounts = len(left) == (2 if appended_before == 1 else 1)
+        if miscounts and not committed:
+            self._conn.pgconn.finish()
+        else:
+            leave(self, *problem)
+        if miscounts:
+            raise IndexError("pop from an empty deque")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(psycopg.Pipeline, "__exit__", leaving)
+        done = store.append(append(ONE, appended_before, handled=handled("c")))
+    position = appended_before + 1
+    assert done == Appended(position, position, position)
+    assert (store.version(ONE), store.handled("c")) == (position, handled("c"))
+    assert store.append(append(ONE, position)) == Appended(position + 1, position + 1, position + 1)
+    assert store.verify().findings == ()
+
+
+def test_a_driver_that_loses_count_again_is_said(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaving(self: Any, *problem: Any) -> None:
+        self._conn.pgconn.finish()
+        raise IndexError("pop from an empty deque")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(psycopg.Pipeline, "__exit__", leaving)
+        with pytest.raises(StoreUnavailable, match=r"cannot be reached or written \(the driver lost count"):
+            store.append(append(ONE, 0))
+    assert store.append(append(ONE, 0)) == Appended(1, 1, 1)
+
+
 def test_a_commit_lost_for_good_is_found_by_trying_again(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = append(ONE, 0, 2, handled=handled("c", note="first"))
     store.version(ONE)
