@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from autopilot.board import GateRow, PhaseRow, SessionRow
-from workspace import figures
+from schemas import shown_figures
 
 _MARKS = {"completed": "✔", "skipped": "–", "working": "▶", "gate": "⏸", "reported": "▶", "failed": "✘", "pending": " "}
 _SHOWN = 300
@@ -72,8 +72,8 @@ def _table(phases: Iterable[PhaseRow]) -> str:
 
 def _figures(row: SessionRow) -> str:
     measured = [m for p in row.phases.values() for m in p.measurements if m.scope in ("metrics", "baseline")]
-    lines = figures.rows({f"{m.scope}.{m.name}": m.value for m in measured})
-    table = [f"| {' | '.join(figures.HEAD)} |", "|" + "---|" * len(figures.HEAD)]
+    lines = shown_figures.rows({f"{m.scope}.{m.name}": m.value for m in measured})
+    table = [f"| {' | '.join(shown_figures.HEAD)} |", "|" + "---|" * len(shown_figures.HEAD)]
     table += [f"| {code(name)} | {' | '.join(rest)} |" for name, *rest in lines[:_FIGURES]]
     more = f"and {len(lines) - _FIGURES} more in the phases' documents" if len(lines) > _FIGURES else ""
     spent = f"{row.usage.wall_seconds:.0f} s of skill time, ${row.usage.usd:.4f}"

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from cli.evidence import artifact_path
 from conductor.fold import fold
 from conductor.state import SessionState, initial
+from schemas import shown_figures
 from schemas.envelope import EventEnvelope, timestamp
 from schemas.messages import Event
 from schemas.values import ArtifactRef, Snapshot
-from workspace import figures
 
 SHOWN = ("phase", "attempt", "gate", "commit", "reason", "summary", "passed", "lease", "code", "to_sequence")
 LONGEST = 400
@@ -68,7 +68,7 @@ def tables(envelopes: Sequence[EventEnvelope[Event]], refs: Sequence[ArtifactRef
         Table("Session", ("what", "value"), tuple(_facts(state))),
         Table("Phases", ("phase", "done", "attempts", "summary"), tuple(_phases(state))),
         Table("Gates", ("gate", "kind", "status", "decided by", "opened because"), tuple(_gates(state)), _GATES),
-        Table("Figures", figures.HEAD, tuple(_figures(state)), _FIGURES),
+        Table("Figures", shown_figures.HEAD, tuple(_figures(state)), _FIGURES),
         Table("Artifacts", ("name", "SHA-256", "bytes", "in this bundle"), tuple(map(_artifact, refs)), _ARTIFACTS),
         Table("Events", ("#", "time", "event", "by", "what"), tuple(map(_event, envelopes)), _EVENTS),
     )
@@ -137,7 +137,9 @@ def _phases(state: SessionState) -> list[tuple[str, ...]]:
 
 
 def _figures(state: SessionState) -> Sequence[tuple[str, ...]]:
-    return figures.rows({f"{s}.{n}": value for s, values in state.measured.items() for n, value in values.items()})
+    return shown_figures.rows(
+        {f"{s}.{n}": value for s, values in state.measured.items() for n, value in values.items()}
+    )
 
 
 def _gates(state: SessionState) -> list[tuple[str, ...]]:

@@ -22,9 +22,9 @@ from typing import Any
 
 import yaml
 
+from schemas import shown_figures
 from schemas.ticket import Ticket
 from schemas.values import ArtifactRef
-from workspace import figures
 from workspace.git import ticket_folder
 from workspace.worktree import Worktree
 
@@ -153,10 +153,10 @@ def _active_session(folder: TicketFolder) -> str:
     if folder.acceptance:
         lines += ["", "## Acceptance", "", *(f"- {code(criterion)}" for criterion in folder.acceptance)]
     if folder.measured:
-        lines += ["", "## Measured", "", f"| {' | '.join(figures.HEAD)} |", "|---|---|---|---|"]
+        lines += ["", "## Measured", "", f"| {' | '.join(shown_figures.HEAD)} |", "|---|---|---|---|"]
         lines += [
             f"| {code(name)} | {value} | {ends or '–'} | {error or '–'} |"
-            for name, value, ends, error in figures.rows(dict(sorted(folder.measured.items())))
+            for name, value, ends, error in shown_figures.rows(dict(sorted(folder.measured.items())))
         ]
     if folder.gates:
         lines += [

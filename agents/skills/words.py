@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from agents.skills.evaluation.text import code, estimate
-from workspace.figures import counted as counted
+from schemas.shown_figures import counted as counted
 
 METRICS = {
     "roc_auc": ("ROC AUC", "how often a row of one class is ranked above a row of the other; 0.5 is chance, 1 perfect"),

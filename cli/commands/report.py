@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli.options import DEFAULT_HOME, HomeOption, JsonOption, guard, say, show_json
-from workspace.figures import counted
+from schemas.shown_figures import counted
 
 if TYPE_CHECKING:
     from schemas.history import PastSession
