@@ -81,7 +81,7 @@ def test_waiting_and_working_are_told_apart() -> None:
     assert found["by_person"] == [{"person": "dana", "decisions": 10, "hours": {"half": 3.0, "most": 3.0}}]
     lines = "\n".join(told(found))
     assert (
-        "10 tickets need 20 to 20 (half below 20) decisions of people and wait 60 to 60 (half below 60) hours" in lines
+        "10 tickets need 20 to 20 (half below 20) decisions of people and wait 60 h to 60 h (half below 60 h)" in lines
     )
     assert "not known, waiting is not working; say --minutes-per-decision" in lines
     said = people(sessions, 10, minutes_per_decision=15.0)
@@ -141,3 +141,9 @@ def test_the_command_says_it(place: Place) -> None:
     assert (found["people"]["minutes_per_decision"], found["people"]["forecast"]) == (None, None)
     assert found["people"]["sessions"] == 1
     assert "--minutes-per-decision" in place.say("report", "estimate", "--minutes-per-decision", "0")
+
+
+def test_short_waits_are_told_in_minutes() -> None:
+    lines = "\n".join(told(people([with_people(n, 1, 0.4 / 60) for n in range(FEW)], 0)))
+    assert "time it waited for people: half below 0.4 min, eight in ten below 0.4 min" in lines
+    assert "dana: 5 decisions, from asked to decided: half below 0.4 min, eight in ten below 0.4 min" in lines
