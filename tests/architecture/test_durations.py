@@ -69,7 +69,6 @@ def scheduler(request: pytest.FixtureRequest, dist: str) -> Any:
 
 
 def test_a_unit_is_sent_to_one_worker(request: pytest.FixtureRequest) -> None:
-    pytest.importorskip("xdist")
     first, second = sorted(SHARING)[:2]
     tests = [
         f"tests/skills/{first}.py::test_a",
