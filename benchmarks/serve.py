@@ -6,7 +6,6 @@ and ends when its standard input does.
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 from contextlib import closing
@@ -20,7 +19,7 @@ import structlog
 from bus.nats_bus import NatsBus, connect
 from bus.server import login
 from bus.streams import CONDUCTOR
-from cli.parts import RELAY_PAUSE
+from cli.parts import RELAY_PAUSE, settle_memory
 from conductor.service import Conductor
 from schemas import registry as _registry  # noqa: F401  # declares every message before any is decoded
 from schemas.values import Sender
@@ -46,8 +45,7 @@ async def _serve(store: Store, folder: Path) -> None:
         tasks.start_soon(_relay, store, bus, conductor)
         tasks.start_soon(conductor.run_timers)
         async with bus.consume_batches(CONDUCTOR, partial(conductor.handle_batch, bus)):
-            gc.collect()
-            gc.freeze()
+            settle_memory()
             print("ready", flush=True)
             await anyio.to_thread.run_sync(sys.stdin.read)
         tasks.cancel_scope.cancel()

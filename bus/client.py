@@ -6,7 +6,6 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -16,7 +15,7 @@ from nats.aio.subscription import Subscription
 
 from bus.credentials import seed_in
 from bus.port import BusError, Login
-from bus.wire import LeanParser, Message
+from bus.wire import LeanParser, Message, are_names
 
 log = structlog.get_logger(__name__)
 
@@ -148,25 +147,20 @@ def header_block(headers: Mapping[str, str]) -> bytes:
     becomes spaces. Raises BadHeaderError for a name that is none."""
     if not headers:
         return b""
-    block = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-    if not _PLAIN(block) or block.count("\n") != len(headers):
+    values = "".join(headers.values())
+    if values.isascii() and values.isprintable() and " " not in values and are_names(tuple(headers)):
+        block = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    else:
         lines = [f"{_name(name)}: {value.strip().translate(_BREAKS)}\r\n" for name, value in headers.items()]
         block = "".join(lines)
     return f"NATS/1.0\r\n{block}\r\n".encode()
 
 
-@lru_cache(1_000)
-def _is_name(name: str) -> bool:
-    return _NAME.fullmatch(name) is not None
-
-
 def _name(name: str) -> str:
-    if not _is_name(name.strip()):
+    if not are_names((name.strip(),)):
         raise errors.BadHeaderError(name)
     return name.strip()
 
 
-_NAME = re.compile(r"[A-Za-z0-9-]+")
-_PLAIN = re.compile(r"(?:[A-Za-z0-9-]+: [!-~]*\r\n)*").fullmatch  # no space in any value
 _BREAKS = {ord("\r"): " ", ord("\n"): " "}
 _UNFIT = re.compile(r"[ \t\r\n]").search

@@ -59,6 +59,7 @@ class PullLoop:
         # One request at a time: several would be served in turns, and what they bring would come out of order. A
         # delivered message bears the subject it was stored under, nothing of its request, so it counts for the present
         # one. `_expected` is what that may still bring, `_heard` when we last heard of it (loop time).
+        self._now = asyncio.get_running_loop().time
         self._inbox = connection.new_inbox()
         self._number = 0
         self._expected = 0
@@ -121,9 +122,6 @@ class PullLoop:
             await self._connection.publish(arrival.reply, verdict)
         except BusUnavailable:
             log.info("bus_verdict_lost", consumer=self.spec.name, sequence=arrival.sequence, verdict=verdict.decode())
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
 
     async def _look(self) -> None:
         """Raises PermissionDenied when this login may not use the consumer. One that is missing or out of reach comes

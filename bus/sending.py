@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
 from typing import Any
 
@@ -27,6 +28,9 @@ LATE_SECONDS = 0.5
 """A receipt that is not there by then is late, and the server is asked whether it has the command."""
 RESEND_SECONDS = 2.0
 PAUSE_SECONDS = 0.1
+
+
+_UNFIT = re.compile(r"[ \t*>]").search
 
 
 async def send(connection: Connection, command: CommandEnvelope, timeout: float) -> dict[str, Any]:
@@ -139,7 +143,7 @@ async def reply(connection: Connection, delivery: Delivery, receipt: dict[str, A
     """See `bus.port.Bus.reply`. Answers only to an inbox of the role that sent the command: the header is the sender's
     word, and must not make the conductor publish anywhere else."""
     inbox = delivery.headers.get(REPLY_TO, "")
-    if not inbox.startswith(f"{inbox_prefix(command_sender(delivery.subject))}.") or set(inbox) & set(" \t*>"):
+    if not inbox.startswith(f"{inbox_prefix(command_sender(delivery.subject))}.") or _UNFIT(inbox):
         log.warning("bus_receipt_not_sent", subject=delivery.subject, reply_to=inbox[:200])
         return
     try:

@@ -87,13 +87,14 @@ def _plain_lines(text: str) -> dict[str, str] | None:
         return None
     values = "".join(found.values())
     unstripped = ":  " in lines or " \r\n" in lines or lines.endswith(" ")
-    if unstripped or not values.isascii() or not values.isprintable() or not _are_names(tuple(found)):
+    if unstripped or not values.isascii() or not values.isprintable() or not are_names(tuple(found)):
         return None
     return found
 
 
 @lru_cache(maxsize=1_000)
-def _are_names(names: tuple[str, ...]) -> bool:
+def are_names(names: tuple[str, ...]) -> bool:
+    """Whether headers can be called so."""
     return all(map(_NAME, names))
 
 

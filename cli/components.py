@@ -6,7 +6,6 @@ Each serves until it is told to stop. What it needs and is away, it waits for; w
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -25,7 +24,7 @@ from cli.joining import TRY_EVERY, RunningServer, Server, joined, patiently
 from cli.logs import configure
 from cli.opening import open_store
 from cli.options import say, show_json
-from cli.parts import Conducting, check_tenant, conducting, executing, serving
+from cli.parts import Conducting, check_tenant, conducting, executing, serving, settle_memory
 from cli.plugins import use_plugins
 from cli.settings import Settings, load
 from schemas.values import Role
@@ -124,9 +123,7 @@ async def _conductor(home: Home, settings: Settings, server: Server, standby: bo
         await anyio.to_thread.run_sync(check_tenant, store, settings.tenant)
         lease = store.lease("relay")
         parts = await stack.enter_async_context(conducting(home, settings, server, store, lease, alone=False))
-        # What the program is made of stays: else the collector walks over all of it again and again, 0.1 s each time.
-        gc.collect()
-        gc.freeze()
+        settle_memory()
         yield parts
 
 

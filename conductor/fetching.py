@@ -16,7 +16,9 @@ SCHEME = "source"
 def unfetched(state: SessionState) -> bool:
     """Whether the session needs rows that nobody read yet."""
     ticket, pipeline = state.ticket, state.pipeline
-    if ticket is None or ticket.snapshot is not None or pipeline is None or ticket.data_scheme != SCHEME:
+    if ticket is None or ticket.data is None or not ticket.data.startswith(SCHEME):  # nearly always
+        return False
+    if ticket.snapshot is not None or pipeline is None or ticket.data_scheme != SCHEME:
         return False
     return (state.status is Status.ACTIVE or state.status is Status.WAITING) and not pipeline.changes_code
 

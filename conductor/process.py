@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
+from typing import NamedTuple
 
 from conductor import criteria, fetching, forking, gates, origin
 from conductor.spending import pending
@@ -293,21 +294,40 @@ def _open_gate(state: SessionState, phase: PhaseState, at: datetime) -> tuple[Ev
     return (gate,) if person else (gate, ev.GatePassed(gate=gate.gate, phase=phase.name, kind="automatic"))
 
 
-def alarms(state: SessionState, phases: Iterable[PhaseState] | None = None) -> dict[str, Alarm]:
-    """What a session (or only some of its phases) waits for by the clock, by key."""
-    found: dict[str, Alarm] = {}
-    for phase in state.phases.values() if phases is None else phases:
-        if phase.due is None:
+class _Wait(NamedTuple):
+    """What tells an alarm from another of its key; its command is made only when it has to be set."""
+
+    due: datetime
+    command: type[cmd.ExpireAttempt | cmd.StartRetry] | None
+    """None: `ExpireGate`."""
+    phase: str
+    attempt: int
+    gate: str
+
+    def alarm(self, key: str) -> Alarm:
+        if self.command is None:
+            return Alarm(key, self.due, cmd.ExpireGate(gate=self.gate))
+        return Alarm(key, self.due, self.command(phase=self.phase, attempt=self.attempt))
+
+
+def _waits(state: SessionState, phases: Iterable[PhaseState]) -> dict[str, _Wait]:
+    found: dict[str, _Wait] = {}
+    for phase in phases:
+        name, due, attempt = phase.name, phase.due, phase.attempt
+        if due is None:
             continue
-        key = f"{ATTEMPT}.{phase.name}"
         if phase.gate and not state.gates[phase.gate].held:
-            key = f"{GATE}.{phase.name}"
-            found[key] = Alarm(key, phase.due, cmd.ExpireGate(gate=phase.gate))
+            found[f"{GATE}.{name}"] = _Wait(due, None, name, attempt, phase.gate)
         elif phase.stage is Stage.WORKING:
-            found[key] = Alarm(key, phase.due, cmd.ExpireAttempt(phase=phase.name, attempt=phase.attempt))
+            found[f"{ATTEMPT}.{name}"] = _Wait(due, cmd.ExpireAttempt, name, attempt, "")
         elif phase.stage is Stage.RETRYING and not state.paused:
-            found[key] = Alarm(key, phase.due, cmd.StartRetry(phase=phase.name, attempt=phase.attempt + 1))
+            found[f"{ATTEMPT}.{name}"] = _Wait(due, cmd.StartRetry, name, attempt + 1, "")
     return found
+
+
+def alarms(state: SessionState) -> dict[str, Alarm]:
+    """What a session waits for by the clock, by key."""
+    return {key: wait.alarm(key) for key, wait in _waits(state, state.phases.values()).items()}
 
 
 def timers(before: SessionState, after: SessionState) -> tuple[Alarm | Calm, ...]:
@@ -315,10 +335,10 @@ def timers(before: SessionState, after: SessionState) -> tuple[Alarm | Calm, ...
     if before.phases is after.phases and before.gates is after.gates and before.paused == after.paused:
         return ()
     old, new = _changed(before, after)
-    was, now = alarms(before, old), alarms(after, new)
+    was, now = _waits(before, old), _waits(after, new)
     watched = _watched(after, new)
     forgotten = [Calm(key) for key in (*was, *_watched(before, old)) if key not in now and key not in watched]
-    return (*forgotten, *(alarm for key, alarm in now.items() if was.get(key) != alarm))
+    return (*forgotten, *[wait.alarm(key) for key, wait in now.items() if was.get(key) != wait])
 
 
 def _changed(before: SessionState, after: SessionState) -> tuple[Collection[PhaseState], Collection[PhaseState]]:
@@ -335,15 +355,18 @@ def _changed(before: SessionState, after: SessionState) -> tuple[Collection[Phas
 
 def awaited(state: SessionState) -> frozenset[str]:
     """The keys of all alarms a session waits for."""
-    return frozenset((*alarms(state), *_watched(state, state.phases.values())))
+    phases = state.phases.values()
+    return frozenset((*_waits(state, phases), *_watched(state, phases)))
 
 
 def _watched(state: SessionState, phases: Iterable[PhaseState]) -> tuple[str, ...]:
     """The keys of the alarms that signs of life put off. They are not part of the state: a sign of life is no event."""
     return tuple(
-        f"{IDLE}.{phase.name}"
-        for phase in phases
-        if phase.lease and phase.stage is Stage.WORKING and state.definition_of(phase.name).idle_seconds is not None
+        [
+            f"{IDLE}.{phase.name}"
+            for phase in phases
+            if phase.lease and phase.stage is Stage.WORKING and state.definition_of(phase.name).idle_seconds is not None
+        ]
     )
 
 

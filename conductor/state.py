@@ -361,9 +361,14 @@ class SessionState:
         """The phases whose turn it is."""
         if self.pipeline is None:
             return ()
-        phases, before = self.phases, self.pipeline.before
-        over = {p.name for p in phases.values() if p.completed or p.skipped}
-        idle = [p.name for p in phases.values() if p.stage is _IDLE and p.name not in over and not p.blocked]
+        before = self.pipeline.before
+        over: set[str] = set()
+        idle: list[str] = []
+        for phase in self.phases.values():
+            if phase.completed or phase.skipped:
+                over.add(phase.name)
+            elif phase.stage is _IDLE and not phase.blocked:
+                idle.append(phase.name)
         return tuple([name for name in idle if over.issuperset(before[name])])
 
     @property

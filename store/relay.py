@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import anyio
@@ -36,8 +35,7 @@ _HEADER_SAFE = "".join(map(chr, range(0x21, 0x7F))).replace('"', "").replace("%"
 _NEEDS_NO_QUOTES = re.compile(r"[!#$&-~]+").fullmatch
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """An event as `publish` gets it: the fields of the bus port's `OutgoingEvent`, which this folder may not import."""
 
     subject: str
@@ -192,16 +190,14 @@ class Relay:
         return ready
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """An event: its global position and its id; (0, "") before the first."""
 
     position: int
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
+class _Ready(NamedTuple):
     """An event to publish, and where it stands."""
 
     place: _Place

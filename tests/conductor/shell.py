@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -108,7 +107,7 @@ class Shell:
         return self.envelope(command, state.definition.agent.value)
 
     async def handle(self, *envelopes: CommandEnvelope, attempt: int = 1) -> list[Outcome]:
-        deliveries = [replace(delivery(envelope), attempt=attempt) for envelope in envelopes]
+        deliveries = [delivery(envelope)._replace(attempt=attempt) for envelope in envelopes]
         return await self.conductor.handle_batch(self.bus, deliveries)  # type: ignore[arg-type]
 
     async def verdict(self, envelope: CommandEnvelope) -> dict[str, Any]:

@@ -359,7 +359,7 @@ async def test_bytes_that_do_not_fit_are_given_up(shell: Shell, old: str, new: s
 async def test_an_address_that_disagrees_with_the_bytes_is_given_up(shell: Shell, subject: str, why: str) -> None:
     start = shell.start()
     lie = delivery(start)
-    (outcome,) = await shell.conductor.handle_batch(shell.bus, [replace(lie, subject=subject)])  # type: ignore[arg-type]
+    (outcome,) = await shell.conductor.handle_batch(shell.bus, [lie._replace(subject=subject)])  # type: ignore[arg-type]
     assert isinstance(outcome, GiveUp)
     assert why in outcome.reason
     assert shell.types() == []

@@ -146,7 +146,7 @@ class BusConformance(ConsumingConformance):
         async with bus.consume(COMMANDS, log):
             await log.until(1)
             await bus.reply(log.deliveries[0], {"ok": True})
-            await bus.reply(replace(log.deliveries[0], headers={}), {"ok": True})
+            await bus.reply(log.deliveries[0]._replace(headers={}), {"ok": True})
 
     # -- following and live ------------------------------------------------------------------------------------
 

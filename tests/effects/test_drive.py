@@ -77,8 +77,9 @@ def watched(train: Train, *words: str) -> tuple[Ran, set[str]]:
         reader.join(0.1)
         for child in descendants(process.pid):
             try:
-                environment = Path(f"/proc/{child}/environ").read_bytes()
+                # In this order: a fork that becomes another program in between had its parent's environment before.
                 program = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+                environment = Path(f"/proc/{child}/environ").read_bytes()
             except OSError:
                 continue
             assert TOKEN.encode() not in b" ".join(program), "the token is in the arguments of a process"
