@@ -60,20 +60,27 @@ def prepare(append: Append) -> Prepared:
                 f"event {envelope.id} is number {envelope.sequence} of {envelope.stream}, but as event {offset} of "
                 f"this append it must be number {append.expected_version + offset} of {stream}"
             )
+    raws = encode_events(append.events)
+    if append.handled is None and not append.timers and not append.views:
+        return Prepared(append, raws, "", (), ())
     key = (stream.tenant, stream.kind, stream.name)
     return Prepared(
         append,
-        raws=encode_events(append.events),
+        raws,
         verdict=to_json(append.handled.verdict).decode() if append.handled else "",
         timers=tuple(
-            (*key, timer.key, microseconds(timer.due), timer.command)
-            if isinstance(timer, TimerSet)
-            else (*key, timer.key, None, b"")
-            for timer in append.timers
+            [
+                (*key, timer.key, microseconds(timer.due), timer.command)
+                if isinstance(timer, TimerSet)
+                else (*key, timer.key, None, b"")
+                for timer in append.timers
+            ]
         ),
         views=tuple(
-            (stream.tenant, view.kind, view.id, None if view.body is None else to_json(view.body).decode())
-            for view in append.views
+            [
+                (stream.tenant, view.kind, view.id, None if view.body is None else to_json(view.body).decode())
+                for view in append.views
+            ]
         ),
     )
 

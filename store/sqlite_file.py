@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 
 from store import migrate
 from store.filesystem import refuse_network_file_system
@@ -163,25 +164,11 @@ class SqliteFile:
         self._readers: list[sqlite3.Connection] = []
         self._closed = False
 
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> _Transaction:
         """A write transaction, committed at the end and rolled back on any error. Driver errors come out translated."""
         if self.read_only:
             raise StoreError(f"the record {self.path} was opened for reading only")
-        with self._lock:
-            self._check_open()
-            try:
-                db = self._writer = self._writer or self._connect()
-                db.execute("BEGIN IMMEDIATE")
-                try:
-                    self._notice_others(db)
-                    yield db
-                    db.execute("COMMIT")
-                except BaseException:
-                    self._roll_back(db)
-                    raise
-            except sqlite3.Error as problem:
-                raise translate(problem, self.path) from problem
+        return _Transaction(self)
 
     @contextmanager
     def reader(self) -> Iterator[sqlite3.Connection]:
@@ -251,3 +238,55 @@ class SqliteFile:
         except sqlite3.Error:
             db.close()
             self._writer = None
+
+    def _begin(self) -> sqlite3.Connection:
+        """With the lock held. Raises the driver's errors."""
+        self._check_open()
+        db = self._writer = self._writer or self._connect()
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            self._notice_others(db)
+        except BaseException:
+            self._roll_back(db)
+            raise
+        return db
+
+
+class _Transaction:
+    """A class: a generator's way there and back takes a tenth of what a small append takes of the processor."""
+
+    __slots__ = ("_db", "_file")
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+    def __enter__(self) -> sqlite3.Connection:
+        file = self._file
+        file._lock.acquire()
+        try:
+            self._db = file._begin()
+        except BaseException as problem:
+            file._lock.release()
+            if isinstance(problem, sqlite3.Error):
+                raise translate(problem, file.path) from problem
+            raise
+        return self._db
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        file = self._file
+        try:
+            if problem is None:
+                try:
+                    self._db.execute("COMMIT")
+                    return
+                except BaseException:
+                    file._roll_back(self._db)
+                    raise
+            file._roll_back(self._db)
+            raise problem
+        except sqlite3.Error as error:
+            raise translate(error, file.path) from error
+        finally:
+            file._lock.release()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 from store.batch import Batch, TimerRow, ViewRow
@@ -24,7 +24,7 @@ def _statements(table: str, columns: int, what: str = "INSERT", end: str = "") -
     return tuple(f"{what} INTO {table} VALUES {', '.join([row] * rows)}{end}" for rows in range(1, _AT_ONCE + 1))
 
 
-_EVENT_COLUMNS, _HEAD_COLUMNS, _INBOX_COLUMNS = 8, 7, 8
+_EVENT_COLUMNS, _HEAD_COLUMNS, _INBOX_COLUMNS, _VIEW_COLUMNS = 8, 7, 8, 4
 _INSERT_EVENTS = _statements("events", _EVENT_COLUMNS)
 _SET_HEADS = _statements(
     "streams",
@@ -36,8 +36,11 @@ _INSERT_INBOX = _statements("inbox", _INBOX_COLUMNS)
 _SET_TIMER = """INSERT INTO timers VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (tenant, kind, stream, key) DO UPDATE SET due = excluded.due, command = excluded.command"""
 _CLEAR_TIMER = "DELETE FROM timers WHERE tenant = ? AND kind = ? AND stream = ? AND key = ?"
-_SET_VIEW = """INSERT INTO views (tenant, kind, id, body) VALUES (?, ?, ?, ?)
-    ON CONFLICT (tenant, kind, id) DO UPDATE SET body = excluded.body"""
+_SET_VIEWS = _statements(
+    "views (tenant, kind, id, body)",
+    _VIEW_COLUMNS,
+    end=" ON CONFLICT (tenant, kind, id) DO UPDATE SET body = excluded.body",
+)
 _REMOVE_VIEW = "DELETE FROM views WHERE tenant = ? AND kind = ? AND id = ?"
 
 
@@ -62,11 +65,19 @@ def write(db: sqlite3.Connection, batch: Batch) -> None:
         for position, command, tenant, kind, stream, raw, accepted, verdict in batch.inbox:
             values += (position, command, tenant, kind, stream, bytearray(raw), accepted, verdict)
         _put(db, _INSERT_INBOX, _INBOX_COLUMNS, values)
-    # Setting and clearing may alternate for one key, so only neighbours of the same sort may go together.
+    if batch.timers or batch.views:
+        _write_rest(db, batch)
+
+
+def _write_rest(db: sqlite3.Connection, batch: Batch) -> None:
+    """Setting and clearing may alternate for one key, so only neighbours of the same sort may go together."""
     for cleared, timers in groupby(batch.timers, _is_cleared):
         db.executemany(_CLEAR_TIMER if cleared else _SET_TIMER, (row[:4] if cleared else row for row in timers))
     for removed, views in groupby(batch.views, _is_removed):
-        db.executemany(_REMOVE_VIEW if removed else _SET_VIEW, (row[:3] if removed else row for row in views))
+        if removed:
+            db.executemany(_REMOVE_VIEW, (row[:3] for row in views))
+        else:
+            _put(db, _SET_VIEWS, _VIEW_COLUMNS, list(chain.from_iterable(views)))
 
 
 def insert_events(db: sqlite3.Connection, batch: Batch) -> None:
