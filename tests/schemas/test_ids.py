@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
+import threading
 import time
 import uuid
 
@@ -37,6 +39,27 @@ def test_now_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_two_of_the_same_moment_differ() -> None:
     assert len({uuid7(7) for _ in range(1000)}) == 1000
+
+
+def test_a_fork_does_not_give_out_its_parents() -> None:
+    uuid7(7)  # so that the parent has drawn some in advance
+    context = multiprocessing.get_context("fork")
+    answers: multiprocessing.SimpleQueue[list[str]] = context.SimpleQueue()
+    child = context.Process(target=lambda: answers.put([uuid7(7) for _ in range(100)]))
+    child.start()
+    theirs = answers.get()
+    child.join()
+    assert not {uuid7(7) for _ in range(100)} & set(theirs)
+
+
+def test_nor_does_another_thread() -> None:
+    made: list[str] = []
+    threads = [threading.Thread(target=lambda: made.extend([uuid7(7) for _ in range(2_000)])) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(made)) == 8_000
 
 
 @pytest.mark.parametrize("length", [1, 5, 20])
