@@ -28,8 +28,6 @@ LATE_SECONDS = 0.5
 """A receipt that is not there by then is late, and the server is asked whether it has the command."""
 RESEND_SECONDS = 2.0
 PAUSE_SECONDS = 0.1
-
-
 _UNFIT = re.compile(r"[ \t*>]").search
 
 

@@ -281,12 +281,11 @@ class _Transaction:
                 try:
                     self._db.execute("COMMIT")
                     return
-                except BaseException:
-                    file._roll_back(self._db)
-                    raise
+                except BaseException as failed:
+                    problem = failed
             file._roll_back(self._db)
+            if isinstance(problem, sqlite3.Error):
+                raise translate(problem, file.path) from problem
             raise problem
-        except sqlite3.Error as error:
-            raise translate(error, file.path) from error
         finally:
             file._lock.release()
