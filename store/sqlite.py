@@ -99,7 +99,8 @@ class SqliteStore(StoreBase):
         prepared = [prepare(append) for append in appends]
         with self._file.transaction() as db:
             position, handled = self._last or self._read_last(db)
-            known = _handled_among(db, [each.append.handled.command_id for each in prepared if each.append.handled])
+            commands = [each.append.handled.command_id for each in prepared if each.append.handled]
+            known = _handled_among(db, commands) if commands else {}
             batch = Batch(position, handled, lambda stream: self._head(db, stream), known.get)
             results = [batch.add(each) for each in prepared]
             sqlite_write.write(db, batch)
@@ -308,8 +309,6 @@ def _handled(db: sqlite3.Connection, command_id: str) -> Handled | None:
 
 
 def _handled_among(db: sqlite3.Connection, command_ids: Sequence[str]) -> dict[str, Handled]:
-    if not command_ids:
-        return {}
     if len(command_ids) == 1:
         known = _handled(db, command_ids[0])
         return {known.command_id: known} if known else {}
