@@ -91,7 +91,7 @@ def insert_events(db: sqlite3.Connection, batch: Batch) -> None:
 def _put(db: sqlite3.Connection, statements: Sequence[str], columns: int, values: list[Any]) -> None:
     """The rows whose `values` follow each other."""
     most = columns * _AT_ONCE
-    if len(values) <= most:
+    if 0 < len(values) <= most:
         db.execute(statements[len(values) // columns - 1], values)
         return
     for start in range(0, len(values), most):
