@@ -27,21 +27,23 @@ os.register_at_fork(after_in_child=_drawn.clear)  # a child must not give out it
 
 
 def uuid7(now_ms: int | None = None) -> str:
-    """A UUID version 7 (RFC 9562, section 5.7): 48 bits of Unix milliseconds, then 74 random bits.
+    """A UUID version 7: 48 bits of Unix milliseconds, 12 bits of their fraction (RFC 9562, section 6.2, method 3) or,
+    for a time that is given, random ones, and 62 random bits.
 
-    Sorts by time, which keeps index pages of the event table together.
+    One process's ids sort by when they were made, to a quarter of a microsecond: each goes to the end of the event
+    table's index, whose pages fill up one after the other.
     """
-    milliseconds = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    value = (milliseconds & ((1 << 48) - 1)) << 80
     try:
         random = _drawn.pop()
     except IndexError:  # several threads may refill it at once: each draws its own
         _drawn.extend(_draw())
         random = int.from_bytes(os.urandom(10))
-    value |= 0x7 << 76
-    value |= (random >> 68) << 64
-    value |= 0b10 << 62
-    value |= random & ((1 << 62) - 1)
+    if now_ms is None:
+        milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+        fraction = (rest << 12) // 1_000_000
+    else:
+        milliseconds, fraction = now_ms, random >> 68
+    value = (milliseconds & ((1 << 48) - 1)) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | random & ((1 << 62) - 1)
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import re
 import threading
@@ -35,6 +36,16 @@ def test_later_is_greater_as_number_and_as_text(one: int, other: int) -> None:
 def test_now_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "time_ns", lambda: 1_234_567_890_123_999_999)
     assert uuid.UUID(uuid7()).int >> 80 == 1_234_567_890_123
+
+
+def test_those_of_one_process_sort_by_when_they_were_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = 1_700_000_000_123_000_000
+    moments = itertools.count(start, 250)  # nanoseconds: a little more than what the fraction can tell
+    monkeypatch.setattr(time, "time_ns", lambda: next(moments))
+    made = [uuid7() for _ in range(8_000)]
+    assert made == sorted(made)
+    assert {uuid.UUID(each).int >> 80 for each in made} == {start // 1_000_000, start // 1_000_000 + 1}
+    assert {(uuid.UUID(each).version, uuid.UUID(each).variant) for each in made} == {(7, uuid.RFC_4122)}
 
 
 def test_two_of_the_same_moment_differ() -> None:
