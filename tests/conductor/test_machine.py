@@ -482,7 +482,8 @@ class Session(RuleBasedStateMachine):
             assert state.open_gate is not None
         if state.stage is Stage.EFFECT:
             assert state.effects
-        if state.status is Status.ACTIVE and not {"claim", "fetch"} & {effect.kind for effect in state.effects}:
+        begins = {"claim", "fetch"} & {effect.kind for effect in state.effects}
+        if state.status is Status.ACTIVE and not begins and not state.paused:
             assert state.stage in (Stage.WORKING, Stage.RETRYING, Stage.EFFECT), "it waits for nothing and nobody"
         assert len([g for g in state.gates.values() if g.status == "open"]) <= 1
 
